@@ -1,0 +1,1 @@
+"""SQAP: low-bit quantization and visual token pruning, designed together. Torch only."""

@@ -1,0 +1,180 @@
+"""
+The compression recipe: everything that `compress` decides, as frozen dataclasses and as YAML.
+
+Defaults are this package's own where the SQAP-VLA paper (arXiv 2509.09090) gives no value: the
+prune layer, the share of each criterion and the protection radius are not published.
+"""
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import yaml
+
+from sqap_vla_ros.errors import UserError
+
+FULL_PRECISION_BITS = 16
+TARGETS = ('decoder', 'vision', 'action_head')
+
+
+@dataclass(frozen=True)
+class QuantizationRecipe:
+    """Symmetric round-to-nearest quantization of linear layers."""
+
+    weight_bits: int = 4
+    """2..8, or 16 to leave weights alone."""
+    weight_group: int | None = None
+    """Input channels that share a weight scale; None: one scale per output channel."""
+    activation_bits: int = 4
+    """2..8, or 16 to leave activations alone."""
+    activation_granularity: str = 'per_token'
+    """'per_token' or 'per_tensor'; scales are computed from each input."""
+    rotation: str = 'hadamard'
+    """'hadamard': rotate each linear's input (folded into its weight); 'none'."""
+    rotate_query_key: bool = True
+    """Rotate queries and keys per head after RoPE and quantize them (SQAP-VLA, quantizer)."""
+    rotation_seed: int = 0
+    """Seed of the rotation's random signs."""
+    targets: tuple[str, ...] = ('decoder',)
+    """Which parts of the model: 'decoder', 'vision', 'action_head'."""
+
+    def __post_init__(self):
+        for name in ('weight_bits', 'activation_bits'):
+            bits = getattr(self, name)
+            if bits != FULL_PRECISION_BITS and not 2 <= bits <= 8:
+                raise ValueError(f'{name} is {bits}, expected 2..8, or 16 for full precision')
+        _one_of('activation_granularity', self.activation_granularity, ('per_token', 'per_tensor'))
+        _one_of('rotation', self.rotation, ('hadamard', 'none'))
+        for target in self.targets:
+            _one_of('targets', target, TARGETS)
+        if self.weight_group is not None and self.weight_group < 2:
+            raise ValueError(f'weight_group is {self.weight_group}, expected at least 2 or null')
+
+
+@dataclass(frozen=True)
+class PruningRecipe:
+    """Fixed-budget selection of visual tokens inside the decoder (SQAP-VLA, pruning)."""
+
+    ratio: float = 0.4
+    """Share of visual tokens removed, 0 <= ratio < 1."""
+    layer: int = 1
+    """
+    Tokens are removed before this decoder layer, scored by the attention of the layer before it.
+
+    0: before the decoder, scored by the first layer's queries and keys.
+    """
+    method: str = 'sqap'
+    """'sqap' (three criteria), 'attention' (top-k only) or 'random'."""
+    attention_share: float = 0.5
+    """'sqap': share of the budget that top-k attention takes; sampling fills what is left."""
+    protection_radius_m: float = 0.06
+    """'sqap': patches within this distance of the end effector, metres in its plane, are kept."""
+    seed: int = 0
+    """'random': seed of the selection."""
+
+    def __post_init__(self):
+        if not 0 <= self.ratio < 1:
+            raise ValueError(f'ratio is {self.ratio}, expected 0 <= ratio < 1')
+        if self.layer < 0:
+            raise ValueError(f'layer is {self.layer}, expected 0 or more')
+        _one_of('method', self.method, ('sqap', 'attention', 'random'))
+        if not 0 <= self.attention_share <= 1:
+            raise ValueError(f'attention_share is {self.attention_share}, expected 0..1')
+        if not self.protection_radius_m >= 0:
+            raise ValueError(f'protection_radius_m is {self.protection_radius_m}, expected >= 0')
+
+    def kept(self, visual_tokens: int) -> int:
+        """Token budget for `visual_tokens` visual tokens; at least one."""
+        return max(1, round(visual_tokens * (1 - self.ratio)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to compress a model. Both parts None: full precision."""
+
+    name: str = 'full'
+    quantization: QuantizationRecipe | None = None
+    pruning: PruningRecipe | None = None
+
+
+_TYPES = {'quantization': QuantizationRecipe, 'pruning': PruningRecipe}
+
+
+def recipe_from_dict(data: dict, source: str = 'recipe') -> Recipe:
+    """
+    Build a recipe from plain data, as YAML gives it.
+
+    Raises UserError that names the unknown key or the wrong value and `source`.
+    """
+    data = dict(_mapping(data, source))
+    parts = {}
+    for part, kind in _TYPES.items():
+        value = data.pop(part, None)
+        if value is not None:
+            parts[part] = _build(kind, _mapping(value, f'{source}: {part}'), f'{source}: {part}')
+    return _build(Recipe, {**data, **parts}, source)
+
+
+def recipe_to_dict(recipe: Recipe) -> dict:
+    """Plain data that `recipe_from_dict` turns back into an equal recipe."""
+    data = asdict(recipe)
+    if data['quantization']:
+        data['quantization']['targets'] = list(data['quantization']['targets'])
+    return data
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from a YAML file. Raises UserError with the file's name."""
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise UserError(f'recipe {path}: no such file') from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'recipe {path}: not readable as YAML: {reason}') from None
+    return recipe_from_dict({} if data is None else data, f'recipe {path}')
+
+
+def save_recipe(recipe: Recipe, path: str | Path):
+    """Write a recipe as YAML."""
+    Path(path).write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False), 'utf-8')
+
+
+def _mapping(data, source):
+    if not isinstance(data, dict):
+        raise UserError(f'{source}: expected a mapping of keys to values, got {type(data).__name__}')
+    return data
+
+
+def _build(kind, data, source):
+    known = {f.name: f for f in fields(kind)}
+    for key in data:
+        if key not in known:
+            raise UserError(f'{source}: unknown key {key!r}; known keys: {", ".join(known)}')
+    values = {key: _coerce(known[key], value, source) for key, value in data.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{source}: {error}') from None
+
+
+def _coerce(spec: field, value, source):
+    """Check the plain types here, so that dataclasses compare numbers with numbers only."""
+    kind = spec.type
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind == tuple[str, ...]:
+        if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        raise UserError(f'{source}: {spec.name} is {value!r}, expected a list of names')
+    if kind in (QuantizationRecipe | None, PruningRecipe | None):
+        return value
+    expected = kind if isinstance(kind, type) else (int, type(None))
+    if isinstance(value, expected) and (kind is bool or not isinstance(value, bool)):
+        return value
+    name = kind.__name__ if isinstance(kind, type) else 'int or null'
+    raise UserError(f'{source}: {spec.name} is {value!r}, expected {name}')
+
+
+def _one_of(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(f'{name} is {value!r}, expected one of {", ".join(map(repr, allowed))}')

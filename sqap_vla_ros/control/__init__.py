@@ -1,0 +1,1 @@
+"""Chunk execution, limits and the state machine of a running policy. Numpy, with an injected clock."""

@@ -1,0 +1,1 @@
+"""Vision-language-action models behind one interface. Torch and transformers only."""

@@ -1,0 +1,94 @@
+"""The interface between a model and everything that runs one: observation in, action chunk out."""
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
+from sqap_vla_ros.compression.camera import PinholeCamera
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """What a policy needs and what it gives; fixed once it is loaded."""
+
+    cameras: tuple[str, ...]
+    """Names of the images it needs, for example `('camera',)`."""
+    state_names: tuple[str, ...]
+    """Names of the state columns; empty when the policy takes no state."""
+    state_units: tuple[str, ...]
+    action: ActionSpec
+    visual_tokens: int
+    """Visual tokens before pruning, over all cameras."""
+    token_grid: tuple[int, int]
+    """Rows and columns of one camera's tokens."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One moment as a policy sees it."""
+
+    images: dict[str, np.ndarray]
+    """Camera name to uint8 [height, width, 3], RGB."""
+    instruction: str
+    state: np.ndarray | None = None
+    """float32 [states], in the spec's units."""
+    cameras: dict[str, PinholeCamera] = field(default_factory=dict)
+    """Cameras whose place is known; needed for robot-aware token protection only."""
+    end_effector_m: np.ndarray | None = None
+    """float64 [3], base frame, metres; needed for robot-aware token protection only."""
+    stamp_ns: int = 0
+
+
+@dataclass(frozen=True)
+class TokenSelection:
+    """Which visual tokens one inference kept, and why."""
+
+    grid: tuple[int, int]
+    """Rows and columns of one camera's tokens; cameras follow one another."""
+    kept: np.ndarray
+    """int64 [kept], ascending token indices, row-major."""
+    criterion: np.ndarray
+    """uint8 [kept], a `compression.token_selection.Criterion` each."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The answer to one observation."""
+
+    chunk: ActionChunk
+    latencies_ms: dict[str, float]
+    """Stage name ('preprocess', 'vision', 'decoder', 'action_head', 'total') to milliseconds."""
+    tokens: int
+    """Visual tokens before pruning."""
+    selection: TokenSelection | None = None
+    """None when every token was kept."""
+
+
+class Policy(ABC):
+    """
+    A loaded model on its device.
+
+    One thread at a time: the owner serialises calls. `predict` neither blocks on anything but
+    the device nor keeps state across calls other than what `reset` clears.
+    """
+
+    spec: PolicySpec
+
+    @abstractmethod
+    def predict(self, observation: Observation) -> Inference:
+        """
+        Run the model once.
+
+        Raises UserError when the observation lacks an image or state that the spec names.
+        The chunk may hold non-finite values when the model produced them: callers check
+        `chunk.finite`.
+        """
+
+    @abstractmethod
+    def reset(self):
+        """Forget everything that earlier observations left: call on a new task or scene cut."""
+
+    @abstractmethod
+    def describe(self) -> dict:
+        """Name, recipe, bits, backend, parameter bytes and checkpoint hash, for logs and stats."""

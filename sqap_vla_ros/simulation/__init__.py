@@ -1,0 +1,1 @@
+"""A simulated arm: Meta-World scenes in MuJoCo, rendered offscreen."""

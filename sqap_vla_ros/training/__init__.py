@@ -1,0 +1,1 @@
+"""Reproduces the policy that ships with the package: data generation, imitation, DAgger."""
