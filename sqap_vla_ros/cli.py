@@ -1,0 +1,44 @@
+"""The `sqap_vla` command line."""
+import argparse
+from importlib import import_module
+import sys
+
+from sqap_vla_ros.errors import UserError
+
+# Modules of sqap_vla_ros.commands, in the order of --help. Only the chosen one is imported, so
+# that `sqap_vla inspect` does not pay for a simulator or ROS.
+SUMMARIES = {
+    'compress': 'compress a policy with a recipe',
+    'inspect': 'print what a compressed policy consists of',
+    'train': 'reproduce the policy that ships with the package',
+    'evaluate': 'measure success in the simulation',
+    'demo': 'let the compressed policy drive the simulated arm over ROS topics',
+    'bench': 'measure latencies',
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb. Prints a UserError as one line and returns 2 for it."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog='sqap_vla', description=__doc__)
+    verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
+    chosen = next((word for word in argv if word in SUMMARIES), None)
+    commands = {}
+    for verb, summary in SUMMARIES.items():
+        subparser = verbs.add_parser(verb, help=summary, description=summary)
+        if verb == chosen:
+            commands[verb] = import_module(f'sqap_vla_ros.commands.{verb}')
+            commands[verb].add_arguments(subparser)
+    arguments = parser.parse_args(argv)
+    try:
+        return commands[arguments.verb].run(arguments) or 0
+    except UserError as error:
+        print(f'sqap_vla {arguments.verb}: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f'sqap_vla {arguments.verb}: interrupted', file=sys.stderr)
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())
