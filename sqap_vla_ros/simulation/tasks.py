@@ -1,0 +1,120 @@
+"""
+The tasks: scene, instructions, success, and a scripted expert each.
+
+Experts see the simulator's true state and depend on nothing but it, so that they can label any
+state that a learned policy gets into. Base frame, metres, m/s.
+"""
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+
+from sqap_vla_ros.simulation.scenes import COLOURS, PANEL_TOP_M, PANEL_TRAVEL_M
+
+EXPERT_SPEED_M_S = 0.22
+GAIN_PER_S = 5.0
+PRESSED_M = 0.6 * PANEL_TRAVEL_M
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to be done in one scene."""
+
+    name: str
+    scene: str
+    instructions: tuple[str, ...]
+    """Ways to say it; the first is used in tables and demonstrations."""
+    gripper_closed: bool
+    expert: Callable[['SimulatedArm'], np.ndarray]  # noqa: F821
+    """Velocity [3] that a careful operator would command now."""
+    succeeded: Callable[['SimulatedArm'], bool]  # noqa: F821
+    failed: Callable[['SimulatedArm'], bool] = lambda arm: False  # noqa: F821
+    """Whether it can no longer succeed."""
+
+
+def expert_action(arm) -> np.ndarray:
+    """Expert's action [4] for the arm's task: velocity in m/s, gripper 0 open .. 1 closed."""
+    velocity = arm.task.expert(arm)
+    speed = np.linalg.norm(velocity)
+    velocity = velocity * min(1.0, EXPERT_SPEED_M_S / max(speed, 1e-9))
+    return np.array([*velocity, 1.0 if arm.task.gripper_closed else 0.0])
+
+
+def _press_from_above(arm, top_m, depth_m):
+    """Hover, and descend as the horizontal error shrinks: a funnel without a switch of phase."""
+    position = arm.end_effector_m
+    error = top_m - position
+    distance = np.linalg.norm(error[:2])
+    hover = np.clip((distance - 0.012) / 0.04, 0.0, 1.0)
+    error[2] += hover * 0.06 - (1 - hover) * depth_m
+    velocity = GAIN_PER_S * error
+    if error[2] > 0.02:
+        velocity[:2] *= 0.3  # rise before moving on: the way may lead over another button
+    return velocity
+
+
+def _panel_expert(colour):
+    def expert(arm):
+        top = arm.data.body(f'{colour}_button').xpos + [0, 0, PANEL_TOP_M]
+        return _press_from_above(arm, top, PANEL_TRAVEL_M + 0.015)
+    return expert
+
+
+def _pressed_m(arm, colour):
+    return -arm.data.joint(f'{colour}_joint').qpos[0]
+
+
+def _panel_task(colour):
+    others = [other for other in COLOURS if other != colour]
+    return Task(
+        name=f'press_{colour}', scene='button_panel',
+        instructions=(f'press the {colour} button', f'push the {colour} button down',
+                      f'push down the {colour} one'),
+        gripper_closed=True, expert=_panel_expert(colour),
+        succeeded=lambda arm: _pressed_m(arm, colour) > PRESSED_M,
+        failed=lambda arm: any(_pressed_m(arm, other) > PRESSED_M for other in others))
+
+
+def _yellow_box_expert(arm):
+    # The cap's rest height is 0.1935 m above the box frame (Meta-World's `buttonStart` site).
+    top = arm.data.body('box').xpos + [0, 0, 0.1935]
+    top[2] += arm.data.joint('btnbox_joint').qpos[0]
+    return _press_from_above(arm, top, 0.05)
+
+
+def _drawer_expert(arm):
+    handle = arm.data.body('drawer_link').xpos + [0.0, -0.135, -0.005]
+    error = handle - arm.end_effector_m
+    if np.linalg.norm(error[:2]) > 0.025 and error[2] < -0.02 or np.linalg.norm(error[:2]) > 0.05:
+        return GAIN_PER_S * (error + [0, 0, 0.09])  # above the gap between handle and front
+    if error[2] < -0.012:
+        return GAIN_PER_S * error
+    return np.array([GAIN_PER_S * error[0], -0.2, GAIN_PER_S * error[2]])
+
+
+def _coffee_expert(arm):
+    button = arm.data.body('coffee_machine').xpos + [0.0, -0.22, 0.30]
+    error = button - arm.end_effector_m
+    aside = np.linalg.norm(error[[0, 2]])
+    stand_off = np.clip((aside - 0.012) / 0.03, 0.0, 1.0)
+    error[1] += -0.06 * stand_off + 0.06 * (1 - stand_off)
+    return GAIN_PER_S * error
+
+
+TASKS = {task.name: task for task in (
+    _panel_task('red'), _panel_task('green'), _panel_task('blue'),
+    Task(name='press_box', scene='yellow_box',
+         instructions=('press the stop button on the yellow box', 'push the knob on the box down',
+                       'hit the stop button'),
+         gripper_closed=True, expert=_yellow_box_expert,
+         succeeded=lambda arm: -arm.data.joint('btnbox_joint').qpos[0] > 0.035),
+    Task(name='open_drawer', scene='drawer',
+         instructions=('open the drawer', 'pull the drawer open', 'pull out the green drawer'),
+         gripper_closed=True, expert=_drawer_expert,
+         succeeded=lambda arm: -arm.data.joint('goal_slidey').qpos[0] > 0.13),
+    Task(name='press_coffee', scene='coffee_machine',
+         instructions=('press the button on the coffee machine', 'start the coffee machine',
+                       'make a coffee'),
+         gripper_closed=True, expert=_coffee_expert,
+         succeeded=lambda arm: arm.data.joint('goal_slidey').qpos[0] > 0.02),
+)}
