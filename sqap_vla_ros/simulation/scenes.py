@@ -120,7 +120,7 @@ class YellowBox(Scene):
     """A yellow box with one large button on top."""
 
     asset = 'sawyer_button_press_topdown.xml'
-    low, high = np.array([-0.2, 0.72]), np.array([0.2, 0.88])
+    low, high = np.array([-0.26, 0.66]), np.array([0.24, 0.88])
 
     def place(self, data, rng):
         data.model.body('box').pos[:] = [*rng.uniform(self.low, self.high), 0.115]
@@ -131,7 +131,7 @@ class Drawer(Scene):
     """A drawer, closed."""
 
     asset = 'sawyer_drawer.xml'
-    low, high = np.array([-0.2, 0.80]), np.array([0.2, 0.89])
+    low, high = np.array([-0.28, 0.72]), np.array([0.26, 0.89])
 
     def place(self, data, rng):
         data.model.body('drawer').pos[:] = [*rng.uniform(self.low, self.high), 0.0]
@@ -142,11 +142,13 @@ class CoffeeMachine(Scene):
     """A coffee machine with a button at its front and a mug below the spout."""
 
     asset = 'sawyer_coffee.xml'
-    low, high = np.array([-0.2, 0.78]), np.array([0.2, 0.90])
+    # Let into the table by a varying depth: with all buttons at one height a push at a guessed
+    # place would too often hit.
+    low, high = np.array([-0.22, 0.78, -0.12]), np.array([0.22, 0.90, 0.0])
 
     def place(self, data, rng):
         spot = rng.uniform(self.low, self.high)
-        data.model.body('coffee_machine').pos[:] = [*spot, 0.0]
+        data.model.body('coffee_machine').pos[:] = spot
         data.joint('goal_slidey').qpos[0] = 0.0
         mug = data.model.body('obj').jntadr[0]
         address = data.model.jnt_qposadr[mug]

@@ -27,6 +27,8 @@ class Task:
     gripper_closed: bool
     expert: Callable[['SimulatedArm'], np.ndarray]  # noqa: F821
     """Velocity [3] that a careful operator would command now."""
+    target: Callable[['SimulatedArm'], np.ndarray]  # noqa: F821
+    """What the hand goes to, [3]; an aid in training."""
     succeeded: Callable[['SimulatedArm'], bool]  # noqa: F821
     failed: Callable[['SimulatedArm'], bool] = lambda arm: False  # noqa: F821
     """Whether it can no longer succeed."""
@@ -53,11 +55,8 @@ def _press_from_above(arm, top_m, depth_m):
     return velocity
 
 
-def _panel_expert(colour):
-    def expert(arm):
-        top = arm.data.body(f'{colour}_button').xpos + [0, 0, PANEL_TOP_M]
-        return _press_from_above(arm, top, PANEL_TRAVEL_M + 0.015)
-    return expert
+def _panel_target(arm, colour):
+    return arm.data.body(f'{colour}_button').xpos + [0, 0, PANEL_TOP_M]
 
 
 def _pressed_m(arm, colour):
@@ -70,21 +69,25 @@ def _panel_task(colour):
         name=f'press_{colour}', scene='button_panel',
         instructions=(f'press the {colour} button', f'push the {colour} button down',
                       f'push down the {colour} one'),
-        gripper_closed=True, expert=_panel_expert(colour),
+        gripper_closed=True, target=lambda arm: _panel_target(arm, colour),
+        expert=lambda arm: _press_from_above(arm, _panel_target(arm, colour),
+                                             PANEL_TRAVEL_M + 0.015),
         succeeded=lambda arm: _pressed_m(arm, colour) > PRESSED_M,
         failed=lambda arm: any(_pressed_m(arm, other) > PRESSED_M for other in others))
 
 
-def _yellow_box_expert(arm):
+def _yellow_box_target(arm):
     # The cap's rest height is 0.1935 m above the box frame (Meta-World's `buttonStart` site).
-    top = arm.data.body('box').xpos + [0, 0, 0.1935]
-    top[2] += arm.data.joint('btnbox_joint').qpos[0]
-    return _press_from_above(arm, top, 0.05)
+    pressed = arm.data.joint('btnbox_joint').qpos[0]
+    return arm.data.body('box').xpos + [0, 0, 0.1935 + pressed]
+
+
+def _drawer_target(arm):
+    return arm.data.body('drawer_link').xpos + [0.0, -0.135, -0.005]
 
 
 def _drawer_expert(arm):
-    handle = arm.data.body('drawer_link').xpos + [0.0, -0.135, -0.005]
-    error = handle - arm.end_effector_m
+    error = _drawer_target(arm) - arm.end_effector_m
     if np.linalg.norm(error[:2]) > 0.025 and error[2] < -0.02 or np.linalg.norm(error[:2]) > 0.05:
         return GAIN_PER_S * (error + [0, 0, 0.09])  # above the gap between handle and front
     if error[2] < -0.012:
@@ -92,9 +95,12 @@ def _drawer_expert(arm):
     return np.array([GAIN_PER_S * error[0], -0.2, GAIN_PER_S * error[2]])
 
 
+def _coffee_target(arm):
+    return arm.data.body('coffee_machine').xpos + [0.0, -0.22, 0.30]
+
+
 def _coffee_expert(arm):
-    button = arm.data.body('coffee_machine').xpos + [0.0, -0.22, 0.30]
-    error = button - arm.end_effector_m
+    error = _coffee_target(arm) - arm.end_effector_m
     aside = np.linalg.norm(error[[0, 2]])
     stand_off = np.clip((aside - 0.012) / 0.03, 0.0, 1.0)
     error[1] += -0.06 * stand_off + 0.06 * (1 - stand_off)
@@ -106,15 +112,16 @@ TASKS = {task.name: task for task in (
     Task(name='press_box', scene='yellow_box',
          instructions=('press the stop button on the yellow box', 'push the knob on the box down',
                        'hit the stop button'),
-         gripper_closed=True, expert=_yellow_box_expert,
+         gripper_closed=True, target=_yellow_box_target,
+         expert=lambda arm: _press_from_above(arm, _yellow_box_target(arm), 0.05),
          succeeded=lambda arm: -arm.data.joint('btnbox_joint').qpos[0] > 0.035),
     Task(name='open_drawer', scene='drawer',
          instructions=('open the drawer', 'pull the drawer open', 'pull out the green drawer'),
-         gripper_closed=True, expert=_drawer_expert,
+         gripper_closed=True, target=_drawer_target, expert=_drawer_expert,
          succeeded=lambda arm: -arm.data.joint('goal_slidey').qpos[0] > 0.13),
     Task(name='press_coffee', scene='coffee_machine',
          instructions=('press the button on the coffee machine', 'start the coffee machine',
                        'make a coffee'),
-         gripper_closed=True, expert=_coffee_expert,
+         gripper_closed=True, target=_coffee_target, expert=_coffee_expert,
          succeeded=lambda arm: arm.data.joint('goal_slidey').qpos[0] > 0.02),
 )}

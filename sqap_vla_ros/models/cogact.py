@@ -1,0 +1,90 @@
+"""
+CogACT: vision encoders, projector, Llama decoder, and a diffusion action head.
+
+The decoder reads [BOS | visual | text | state? | cognition]; the final hidden state of the
+cognition token conditions the head (arXiv 2411.19650). The small policy that ships with this
+package is one configuration of these classes.
+"""
+import torch
+from torch import nn
+from transformers import LlamaConfig
+
+from sqap_vla_ros.models.action_head import DiffusionActionHead
+from sqap_vla_ros.models.config import CogActConfig
+from sqap_vla_ros.models.decoder import PrunableDecoder, PruningPoint
+from sqap_vla_ros.models.text import BOS, COGNITION
+from sqap_vla_ros.models.vision import make_projector, VisionEncoder
+
+
+class CogActModel(nn.Module):
+    """The module tree, and its forward pass in two halves: condition, then actions."""
+
+    def __init__(self, config: CogActConfig):
+        super().__init__()
+        self.config = config
+        llama = LlamaConfig(**config.llama)
+        width = llama.hidden_size
+        self.vision = nn.ModuleList(VisionEncoder(v) for v in config.vision)
+        vision_width = sum(v.model['hidden_size'] for v in config.vision)
+        self.projector = make_projector(config.projector, vision_width, width)
+        self.decoder = PrunableDecoder(llama)
+        self.state_encoder = nn.Sequential(
+            nn.Linear(len(config.state_names), width), nn.GELU(), nn.Linear(width, width)
+        ) if config.state_names else None
+        self.action_head = DiffusionActionHead(config.action_head, width, config.horizon,
+                                               len(config.action_names))
+
+    @property
+    def grid(self) -> int:
+        """Rows, and columns, of visual tokens."""
+        return self.vision[0].grid
+
+    @property
+    def visual(self) -> slice:
+        """Where the visual tokens are in the decoder's sequence."""
+        return slice(1, 1 + self.grid ** 2)
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        """image: float [B, 3, S, S] in [0, 1]. Returns visual tokens [B, patches, width]."""
+        return self.projector(torch.cat([encoder(image) for encoder in self.vision], -1))
+
+    def embed(self, visual: torch.Tensor, text: torch.Tensor,
+              state: torch.Tensor | None) -> torch.Tensor:
+        """
+        Lay out the decoder's input.
+
+        visual: [B, patches, width]; text: ids [B, length]; state: normalised [B, states] or
+        None. Returns [B, N, width].
+        """
+        def token(identity):
+            return words(text.new_full((text.shape[0], 1), identity))
+
+        words = self.decoder.llama.embed_tokens
+        parts = [token(BOS), visual, words(text)]
+        if self.state_encoder is not None:
+            parts.append(self.state_encoder(state)[:, None])
+        return torch.cat([*parts, token(COGNITION)], 1)
+
+    def cognition(self, visual: torch.Tensor, text: torch.Tensor, state: torch.Tensor | None,
+                  pruning: PruningPoint | None = None):
+        """Cognition token's final hidden state [B, 1, width], and kept visual tokens or None."""
+        hidden, kept = self.decoder(self.embed(visual, text, state), self.visual, pruning)
+        return hidden[:, None], kept
+
+    def quantization_targets(self) -> dict[str, list[str]]:
+        """Names of the linear layers that compression may replace, by target."""
+        roots = {'decoder': 'decoder.llama.layers', 'vision': 'vision',
+                 'action_head': 'action_head.net.blocks'}
+        return {target: [name for name, module in self.named_modules()
+                         if isinstance(module, nn.Linear) and name.startswith(root + '.')]
+                for target, root in roots.items()}
+
+    def set_query_key_quantizer(self, quantizer):
+        """Quantize rotated queries and keys; None: leave them alone."""
+        self.decoder.query_key_quantizer = quantizer
+
+    def set_pruning(self, recipe):
+        """Prune visual tokens as the recipe says; None: keep all. Read by the policy."""
+        self.pruning = recipe
+
+    pruning = None

@@ -1,0 +1,96 @@
+"""A Llama decoder that can leave out visual tokens on the way (SQAP-VLA, arXiv 2509.09090)."""
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaModel
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, LlamaRotaryEmbedding
+
+from sqap_vla_ros.models.attention import attention
+
+Selector = Callable[[torch.Tensor], torch.Tensor]
+"""Attention [visual] of the task query to each visual token -> kept indices [budget], ascending."""
+
+
+@dataclass(frozen=True)
+class PruningPoint:
+    """Where visual tokens leave the sequence, and who chooses them."""
+
+    layer: int
+    """Before this layer; scored by the layer before it, or by layer 0 itself when 0."""
+    select: Selector
+    score: Callable[..., torch.Tensor]
+    """(query [heads, d], key [kv_heads, N, d], visual slice) -> scores [visual]."""
+
+
+class PrunableDecoder(nn.Module):
+    """
+    Transformers' Llama layers, run by a loop of our own.
+
+    A token that leaves takes its position with it: the others keep their position ids, so the
+    rotary embedding of what stays does not change.
+    """
+
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.llama = LlamaModel(config)
+        self.config = config
+        self.query_key_quantizer = None
+        self._rotary = None
+
+    def forward(self, embeddings: torch.Tensor, visual: slice,
+                pruning: PruningPoint | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Run the decoder, causally.
+
+        embeddings: [B, N, width]; visual: where the visual tokens are; pruning needs B = 1.
+        Returns the last token's final hidden state [B, width], and the kept visual tokens
+        [budget] or None.
+        """
+        hidden, kept = embeddings, None
+        cos, sin = self._rotary_tables(embeddings)
+        for index, layer in enumerate(self.llama.layers):
+            normed = layer.input_layernorm(hidden)
+            query, key, value = self._project(layer.self_attn, normed, cos, sin)
+            if pruning is not None and index == max(pruning.layer - 1, 0):
+                kept = pruning.select(pruning.score(query[0, :, -1], key[0], visual))
+                stay = self._sequence_indices(kept, visual, hidden.shape[1])
+                if pruning.layer == 0:
+                    hidden = hidden[:, stay]
+                    query, key, value = (x[:, :, stay] for x in (query, key, value))
+                    cos, sin = cos[:, stay], sin[:, stay]
+            attended = attention(query, key, value, causal=True)
+            hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
+            if pruning is not None and 0 < pruning.layer == index + 1:
+                # The feed-forward network acts on each token alone: those that leave now need it
+                # no more.
+                hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        return self.llama.norm(hidden[:, -1]), kept
+
+    def _project(self, block, hidden, cos, sin):
+        def split(x):  # [B, N, heads * d] -> [B, heads, N, d]
+            return x.view(*x.shape[:2], -1, block.head_dim).transpose(1, 2)
+
+        query, key = apply_rotary_pos_emb(split(block.q_proj(hidden)),
+                                          split(block.k_proj(hidden)), cos, sin)
+        if self.query_key_quantizer is not None:
+            query, key = self.query_key_quantizer(query, key)
+        return query, key, split(block.v_proj(hidden))
+
+    def _rotary_tables(self, embeddings):
+        """Cosine and sine [1, N, d] of positions 0..N-1; made here because they are not weights."""
+        if self._rotary is None or self._rotary.inv_freq.device != embeddings.device:
+            # Not as a submodule: a model that is built without storage, to load compressed
+            # weights, would have none to fill it from.
+            rotary = LlamaRotaryEmbedding(self.config).to(embeddings.device)
+            object.__setattr__(self, '_rotary', rotary)
+        positions = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+        return self._rotary(embeddings, positions)
+
+    @staticmethod
+    def _sequence_indices(kept, visual, length):
+        device = kept.device
+        return torch.cat([torch.arange(visual.start, device=device), kept + visual.start,
+                          torch.arange(visual.stop, length, device=device)])

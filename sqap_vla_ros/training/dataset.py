@@ -1,0 +1,153 @@
+"""
+Demonstrations: the expert's episodes, disturbed, and its clean chunk from every recorded state.
+
+Episodes are drawn from a seed each, so a dataset is reproduced rather than stored in the repository.
+"""
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterator
+
+import numpy as np
+import torch
+
+from sqap_vla_ros.models.preprocessing import resize_image
+from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm
+from sqap_vla_ros.simulation.tasks import expert_action, TASKS
+
+TASK_NAMES = tuple(TASKS)
+
+
+@dataclass
+class Demonstrations:
+    """Frames of many episodes, as arrays of equal length."""
+
+    image: np.ndarray
+    """uint8 [F, 3, S, S], as `resize_image` gives it."""
+    state: np.ndarray
+    """float32 [F, 4]: end effector x, y, z in metres (base frame), gripper."""
+    task: np.ndarray
+    """int64 [F], index into TASK_NAMES."""
+    action: np.ndarray
+    """float32 [F, T, 4]: linear velocity in m/s (base frame), gripper."""
+    target: np.ndarray
+    """float32 [F, 3]: where the expert is going, metres; only a training aid."""
+
+    def save(self, path: Path):
+        """Write an .npz file, atomically."""
+        partial = path.with_suffix('.partial.npz')
+        np.savez(partial, **vars(self))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> 'Demonstrations':
+        """Read a file of `save`."""
+        with np.load(path, allow_pickle=False) as data:
+            return cls(**{key: data[key] for key in data.files})
+
+    @classmethod
+    def concatenate(cls, parts: list['Demonstrations']) -> 'Demonstrations':
+        """All frames of all parts, in order."""
+        return cls(**{key: np.concatenate([getattr(part, key) for part in parts])
+                      for key in vars(parts[0])})
+
+
+def expert_chunk(arm: SimulatedArm, horizon: int, step_s: float) -> np.ndarray:
+    """
+    What the expert would do from here, undisturbed: float32 [horizon, 4].
+
+    Rolls the simulation ahead and back. Each row is held for one policy step, like at run time.
+    """
+    here = arm.snapshot()
+    rows = []
+    for _ in range(horizon):
+        rows.append(expert_action(arm))
+        arm.command(rows[-1][:3], rows[-1][3])
+        arm.step(step_s)
+    arm.restore(here)
+    return np.array(rows, np.float32)
+
+
+class Recorder:
+    """Collects frames of one arm at a time."""
+
+    def __init__(self, horizon: int, step_s: float, image_size: int):
+        self.horizon, self.step_s, self.image_size = horizon, step_s, image_size
+        self._frames = {name: [] for name in ('image', 'state', 'task', 'action', 'target')}
+
+    def record(self, arm: SimulatedArm) -> np.ndarray:
+        """Store this moment and the expert's answer to it, which is returned: [horizon, 4]."""
+        chunk = expert_chunk(arm, self.horizon, self.step_s)
+        image = resize_image(torch.from_numpy(arm.image()), self.image_size)
+        frame = {'image': image.numpy(), 'state': arm.state, 'action': chunk,
+                 'task': TASK_NAMES.index(arm.task.name), 'target': arm.task.target(arm)}
+        for name, values in self._frames.items():
+            values.append(frame[name])
+        return chunk
+
+    def finish(self) -> Demonstrations:
+        """All that was recorded."""
+        arrays = {name: np.array(values) for name, values in self._frames.items()}
+        return Demonstrations(**{**arrays, 'target': arrays['target'].astype(np.float32)})
+
+
+def disturbed_expert_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
+                             record_every: int = 3, limit_s: float = 8.0):
+    """Let the expert act with noise and pushes, so that recoveries are in the data."""
+    rng = np.random.default_rng(seed)
+    arm.reset(seed=seed)
+    noise = rng.choice([0.0, 0.3, 0.6]) * MAX_SPEED_M_S
+    push_steps, push = (rng.integers(3, 12) if rng.random() < 0.5 else 0), _push(rng)
+    step, after = int(rng.integers(record_every)), 0
+    while arm.time_s < limit_s and not arm.failed and after < 4:
+        if step % record_every == 0:
+            recorder.record(arm)
+        action = expert_action(arm)
+        velocity = action[:3] + noise * rng.normal(size=3)
+        if push_steps > 0:
+            velocity, push_steps = push, push_steps - 1
+        elif rng.random() < 0.03:
+            push_steps, push = rng.integers(3, 10), _push(rng)
+        arm.command(velocity, action[3])
+        arm.step(recorder.step_s)
+        step += 1
+        after += arm.succeeded
+
+
+def policy_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
+                   act: Callable[[SimulatedArm], np.ndarray], execute: Iterator[int],
+                   expert_share: float, limit_s: float = 8.0) -> bool:
+    """
+    Let the learned policy act and the expert label where it gets to (DAgger, arXiv 1011.0686).
+
+    act: arm -> chunk [T, 4]; execute: how many rows of each chunk are executed. Returns success.
+    """
+    rng = np.random.default_rng(seed)
+    arm.reset(seed=seed)
+    while arm.time_s < limit_s and not arm.failed and not arm.succeeded:
+        label = recorder.record(arm)
+        chunk = label if rng.random() < expert_share else act(arm)
+        for row in chunk[:next(execute)]:
+            arm.command(row[:3], row[3])
+            arm.step(recorder.step_s)
+            if arm.succeeded or arm.failed:
+                break
+    return arm.succeeded
+
+
+def _push(rng):
+    return rng.uniform(-1, 1, 3) * MAX_SPEED_M_S
+
+
+def expert_shard(shard: int, episodes: int, recorder: Recorder) -> Demonstrations:
+    """`episodes` disturbed episodes of every task; each shard has seeds of its own."""
+    for index, name in enumerate(TASK_NAMES):
+        arm = SimulatedArm(name)
+        for episode in range(episodes):
+            disturbed_expert_episode(arm, recorder, episode_seed(shard, index, episode))
+        arm.close()
+    return recorder.finish()
+
+
+def episode_seed(shard: int, task: int, episode: int) -> int:
+    """Seeds of the training data start at 10 million; evaluations use smaller ones."""
+    return 10_000_000 + shard * 100_000 + task * 10_000 + episode

@@ -1,0 +1,187 @@
+"""Imitation: the loss, the schedule, and a loop that can be stopped and resumed."""
+from dataclasses import dataclass
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+import torch
+from torch import distributed, nn
+from torch.nn.functional import l1_loss
+from tqdm import tqdm
+
+from sqap_vla_ros.models.cogact import CogActModel
+from sqap_vla_ros.models.preprocessing import Statistics
+from sqap_vla_ros.models.text import WordTokenizer
+from sqap_vla_ros.simulation.tasks import TASKS
+from sqap_vla_ros.training.dataset import Demonstrations, TASK_NAMES
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over all steps: warm-up, constant, linear decay to a fiftieth."""
+
+    steps: int
+    batch: int = 32
+    """Samples a step and worker."""
+    rate: float = 1e-3
+    warm_up: int = 200
+    decay_share: float = 0.35
+    average: float = 0.998
+    """Decay of the weights' moving average, which is what is kept in the end."""
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of step `step`."""
+        decay = max(1.0, self.steps * self.decay_share)
+        left = (self.steps - step) / decay
+        return self.rate * min(1.0, (step + 1) / self.warm_up, max(left, 0.02))
+
+
+class Learner(nn.Module):
+    """
+    The model, and two helpers that only training has.
+
+    A direct regression of the chunk and of the target's place from the cognition token: both find
+    the relevant part of the image much sooner than the diffusion loss alone.
+    """
+
+    def __init__(self, model: CogActModel):
+        super().__init__()
+        self.model = model
+        width = model.config.llama['hidden_size']
+        horizon, actions = model.action_head.shape
+        self.chunk = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(),
+                                   nn.Linear(2 * width, horizon * actions))
+        self.target = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
+
+    def forward(self, batch: dict[str, torch.Tensor], repeats: int = 4) -> dict[str, torch.Tensor]:
+        """Losses of a batch; the diffusion head sees every condition `repeats` times."""
+        visual = self.model.encode_image(batch['image'].float() / 255)
+        condition, _ = self.model.cognition(visual, batch['text'], batch['state'])
+        actions = batch['action']
+        return {
+            'diffusion': self.model.action_head.loss(actions.repeat(repeats, 1, 1),
+                                                     condition.repeat(repeats, 1, 1)),
+            'chunk': l1_loss(self.chunk(condition).view_as(actions), actions),
+            'target': l1_loss(self.target(condition)[:, 0], batch['target']),
+        }
+
+
+class Batches:
+    """Draws random samples of the demonstrations, normalised."""
+
+    def __init__(self, data: Demonstrations, tokenizer: WordTokenizer, statistics: Statistics):
+        self.data, self.statistics = data, statistics
+        self._texts = [[tokenizer.encode(text) for text in TASKS[name].instructions]
+                       for name in TASK_NAMES]
+
+    def draw(self, rng: np.random.Generator, size: int) -> dict[str, torch.Tensor]:
+        """`size` samples with replacement, each with one of its task's instructions."""
+        rows = rng.integers(len(self.data.image), size=size)
+        texts = [self._texts[task] for task in self.data.task[rows]]
+        return {
+            'image': torch.from_numpy(self.data.image[rows]),
+            'text': torch.tensor([text[rng.integers(len(text))] for text in texts]),
+            'state': torch.from_numpy(self.statistics.normalise_state(self.data.state[rows])),
+            'action': torch.from_numpy(self.statistics.normalise_action(self.data.action[rows])),
+            'target': torch.from_numpy((self.data.target[rows] - [0, 0.7, 0.15]) * 5).float(),
+        }
+
+
+class Trainer:
+    """Steps one learner; several processes average their gradients when torch.distributed is up."""
+
+    def __init__(self, learner: Learner, schedule: Schedule, directory: Path, device: str, seed: int):
+        self.learner, self.schedule = learner.to(device), schedule
+        self.directory, self.device, self.seed = directory, device, seed
+        self.parameters = list(learner.parameters())
+        self.optimizer = torch.optim.AdamW(self.parameters, schedule.rate, weight_decay=0.02,
+                                           betas=(0.9, 0.98), fused=True)
+        self.average = {k: v.detach().clone() for k, v in learner.model.state_dict().items()}
+        self.step = 0
+        self.rank = distributed.get_rank() if distributed.is_initialized() else 0
+        self.workers = distributed.get_world_size() if distributed.is_initialized() else 1
+
+    def run(self, batches: Batches, until: int, save_every: int = 250):
+        """Train up to step `until`."""
+        self.learner.train()
+        progress = tqdm(total=self.schedule.steps, initial=self.step, desc='train',
+                        disable=self.rank > 0, mininterval=10)
+        recent = {}
+        while self.step < until:
+            # A generator per step and worker: a resumed run draws what an unbroken one would have.
+            draw = np.random.default_rng((self.seed, self.step, self.rank))
+            torch.manual_seed(int(draw.integers(2 ** 62)))
+            losses = self._update(batches.draw(draw, self.schedule.batch))
+            for name, loss in losses.items():
+                recent[name] = 0.98 * recent.get(name, loss) + 0.02 * loss
+            progress.update()
+            progress.set_postfix({k: f'{v:.3f}' for k, v in recent.items()}, refresh=False)
+            if self.step % save_every == 0 or self.step == until:
+                self.save()
+        progress.close()
+
+    def _update(self, batch):
+        for group in self.optimizer.param_groups:
+            group['lr'] = self.schedule.rate_at(self.step)
+        batch = {name: value.to(self.device) for name, value in batch.items()}
+        with torch.autocast(self.device, torch.bfloat16):
+            losses = self.learner(batch)
+        self.optimizer.zero_grad()
+        (losses['diffusion'] + losses['chunk'] + losses['target']).backward()
+        self._average_gradients()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        decay = min(self.schedule.average, self.step / (self.step + 20))
+        with torch.no_grad():
+            for name, value in self.learner.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+        self.step += 1
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _average_gradients(self):
+        if self.workers == 1:
+            return
+        flat = torch.cat([p.grad.flatten() for p in self.parameters])
+        distributed.all_reduce(flat)
+        flat /= self.workers
+        for p, piece in zip(self.parameters, flat.split([p.numel() for p in self.parameters])):
+            p.grad.copy_(piece.view_as(p))
+
+    def averaged_model(self) -> CogActModel:
+        """A copy of the model with the averaged weights."""
+        model = CogActModel(self.learner.model.config)
+        model.load_state_dict(self.average)
+        return model
+
+    def save(self):
+        """Write everything that `resume` needs; only the first worker does."""
+        if self.rank > 0:
+            return
+        tensors = {f'learner.{k}': v for k, v in self.learner.state_dict().items()}
+        tensors |= {f'average.{k}': v for k, v in self.average.items()}
+        for i, state in self.optimizer.state_dict()['state'].items():
+            tensors |= {f'optimizer.{i}.{k}': v for k, v in state.items()}
+        partial = self.directory / 'training.partial'
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial,
+                  metadata={'step': json.dumps(self.step)})
+        partial.replace(self.directory / 'training.safetensors')
+
+    def resume(self) -> bool:
+        """Continue from the last `save`, if there is one."""
+        path = self.directory / 'training.safetensors'
+        if not path.exists():
+            return False
+        tensors = load_file(path)
+        self.learner.load_state_dict({k[8:]: v for k, v in tensors.items()
+                                      if k.startswith('learner.')})
+        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith('average.')}
+        state = self.optimizer.state_dict()
+        for name, value in tensors.items():
+            if name.startswith('optimizer.'):
+                _, i, key = name.split('.')
+                state['state'].setdefault(int(i), {})[key] = value
+        self.optimizer.load_state_dict(state)
+        self.step = int(state['state'][0]['step'])
+        return True
+
