@@ -13,6 +13,7 @@ from sqap_vla_ros.errors import UserError
 
 FULL_PRECISION_BITS = 16
 TARGETS = ('decoder', 'vision', 'action_head')
+RECIPE_FILE = 'recipe.yaml'
 
 
 @dataclass(frozen=True)

@@ -73,11 +73,14 @@ class Recorder:
     def __init__(self, horizon: int, step_s: float, image_size: int):
         self.horizon, self.step_s, self.image_size = horizon, step_s, image_size
         self._frames = {name: [] for name in ('image', 'state', 'task', 'action', 'target')}
+        self.last_image = None
+        """What the arm's camera saw at the last `record`, uint8 [H, W, 3]."""
 
     def record(self, arm: SimulatedArm) -> np.ndarray:
         """Store this moment and the expert's answer to it, which is returned: [horizon, 4]."""
         chunk = expert_chunk(arm, self.horizon, self.step_s)
-        image = resize_image(torch.from_numpy(arm.image()), self.image_size)
+        self.last_image = arm.image()
+        image = resize_image(torch.from_numpy(self.last_image), self.image_size)
         frame = {'image': image.numpy(), 'state': arm.state, 'action': chunk,
                  'task': TASK_NAMES.index(arm.task.name), 'target': arm.task.target(arm)}
         for name, values in self._frames.items():
@@ -114,18 +117,18 @@ def disturbed_expert_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
 
 
 def policy_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
-                   act: Callable[[SimulatedArm], np.ndarray], execute: Iterator[int],
+                   act: Callable[[np.ndarray, np.ndarray], np.ndarray], execute: Iterator[int],
                    expert_share: float, limit_s: float = 8.0) -> bool:
     """
     Let the learned policy act and the expert label where it gets to (DAgger, arXiv 1011.0686).
 
-    act: arm -> chunk [T, 4]; execute: how many rows of each chunk are executed. Returns success.
+    act: image, state -> chunk [T, 4]; execute: how many rows of each chunk are executed. Returns success.
     """
     rng = np.random.default_rng(seed)
     arm.reset(seed=seed)
     while arm.time_s < limit_s and not arm.failed and not arm.succeeded:
         label = recorder.record(arm)
-        chunk = label if rng.random() < expert_share else act(arm)
+        chunk = label if rng.random() < expert_share else act(recorder.last_image, arm.state)
         for row in chunk[:next(execute)]:
             arm.command(row[:3], row[3])
             arm.step(recorder.step_s)

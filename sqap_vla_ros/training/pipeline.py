@@ -36,12 +36,12 @@ class Plan:
     shards: int = 12
     episodes: int = 20
     """Disturbed expert episodes of each task in a shard."""
-    steps: int = 8000
+    steps: int = 6000
     batch: int = 32
     """Samples a step and worker."""
     dagger_at: tuple[float, ...] = (0.25, 0.5)
     """Shares of the steps after which the policy's own episodes are labelled and added."""
-    dagger_episodes: int = 30
+    dagger_episodes: int = 15
     """Episodes of each task, worker and round."""
     workers: int = 2
     """Processes; their number changes the result, the machine's speed does not."""
@@ -161,8 +161,8 @@ def _dagger_episode(arm, learned, seed, recorder):
     rng = np.random.default_rng(seed)
     instruction = str(rng.choice(arm.task.instructions))
 
-    def act(arm):
-        observation = Observation({'camera': arm.image()}, instruction, arm.state)
+    def act(image, state):
+        observation = Observation({'camera': image}, instruction, state)
         return learned.predict(observation).chunk.values
 
     execute = (int(rng.integers(3, 9)) for _ in itertools.count())

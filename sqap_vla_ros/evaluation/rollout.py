@@ -1,0 +1,110 @@
+"""Closed-loop episodes: policy, control runtime and simulated arm on the simulation's clock."""
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sqap_vla_ros.control.chunk_executor import ChunkExecutor
+from sqap_vla_ros.control.command import CommandMapping
+from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
+from sqap_vla_ros.models.policy import Observation, Policy
+from sqap_vla_ros.simulation.arm import SimulatedArm
+from sqap_vla_ros.simulation.tasks import expert_action
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an episode is run; one protocol for all variants that are compared."""
+
+    limit_s: float = 8.0
+    """Robot time after which an episode counts as failed."""
+    inference_period_s: float = 0.2
+    """Robot time from one observation to the next."""
+    delay_s: float = 0.1
+    """Robot time from an observation to its chunk; rows whose time passed are skipped."""
+    command_period_s: float = 0.02
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What came of one episode."""
+
+    task: str
+    seed: int
+    succeeded: bool
+    wrong: bool
+    """Ended because something else was done than the instruction says."""
+    duration_s: float
+    """Robot time."""
+    inferences: int
+    tokens_kept: float
+    """Mean over inferences."""
+    jerk_m_s3: float
+    """Root mean square of the commanded velocity's second difference."""
+
+
+def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
+                protocol: Protocol = Protocol(), images=None) -> Episode:
+    """
+    Run one episode.
+
+    images: replaces what the policy sees, a function of the true image; None: the truth. The
+    command path is the node's: time-aligned chunks, limiter, commands at a fixed rate.
+    """
+    arm.reset(seed=seed)
+    policy.reset()
+    executor = ChunkExecutor()
+    limiter = CommandLimiter(MotionLimits())
+    mapping = CommandMapping(policy.spec.action)
+    pending, due_s, next_inference_s = None, 0.0, 0.0
+    commands, kept = [], []
+    while arm.time_s < protocol.limit_s - 1e-9 and not arm.succeeded and not arm.failed:
+        now_ns = round(arm.time_s * 1e9)
+        if pending is None and arm.time_s >= next_inference_s - 1e-9:
+            inference = policy.predict(observe(arm, instruction, images))
+            kept.append(_tokens(inference))
+            pending, due_s = inference.chunk, arm.time_s + protocol.delay_s
+            next_inference_s = arm.time_s + protocol.inference_period_s
+        if pending is not None and arm.time_s >= due_s - 1e-9:
+            executor.offer(replace(pending, generation=executor.generation), now_ns)
+            pending = None
+        row = executor.row(now_ns)
+        wanted = None if row is None else mapping.command(row)
+        command = limiter.limit(wanted, protocol.command_period_s, arm.end_effector_m)
+        commands.append(command.linear_m_s)
+        arm.command(command.linear_m_s, arm.gripper if command.gripper is None
+                    else command.gripper)
+        arm.step(protocol.command_period_s)
+    return Episode(arm.task.name, seed, arm.succeeded, arm.failed, arm.time_s, len(kept),
+                   float(np.mean(kept)), _jerk(commands, protocol.command_period_s))
+
+
+def observe(arm: SimulatedArm, instruction: str, images=None) -> Observation:
+    """Everything that the ROS node would hand to a policy now."""
+    image = arm.image()
+    return Observation({'camera': image if images is None else images(image)}, instruction,
+                       arm.state, {'camera': arm.camera}, arm.end_effector_m.copy(),
+                       round(arm.time_s * 1e9))
+
+
+def expert_frames(arm: SimulatedArm, seeds: range, every_s: float = 0.2) -> list[np.ndarray]:
+    """Images of the expert's episodes: what a shuffled-image baseline is shown."""
+    frames = []
+    for seed in seeds:
+        arm.reset(seed=seed)
+        while arm.time_s < 8 and not arm.succeeded:
+            frames.append(arm.image())
+            for _ in range(round(every_s / 0.05)):
+                action = expert_action(arm)
+                arm.command(action[:3], action[3])
+                arm.step(0.05)
+    return frames
+
+
+def _tokens(inference):
+    return inference.tokens if inference.selection is None else len(inference.selection.kept)
+
+
+def _jerk(velocities, period_s):
+    if len(velocities) < 3:
+        return 0.0
+    return float(np.sqrt(np.mean((np.diff(velocities, n=2, axis=0) / period_s ** 2) ** 2)))

@@ -1,0 +1,36 @@
+"""Success rates with their uncertainty."""
+from math import comb, sqrt
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """
+    95 % score interval of a proportion (Wilson 1927), as two numbers in [0, 1].
+
+    Unlike the normal approximation it is usable at 0 and at 100 %.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    denominator = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / denominator
+    margin = z / denominator * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return max(0.0, centre - margin), min(1.0, centre + margin)
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """
+    Two-sided p value of the exact McNemar test.
+
+    For variants that ran the same seeds: how often only the first, and only the second succeeded.
+    """
+    total = only_first + only_second
+    if total == 0:
+        return 1.0
+    tail = sum(comb(total, k) for k in range(min(only_first, only_second) + 1)) / 2 ** total
+    return min(1.0, 2 * tail)
+
+
+def percent(successes: int, trials: int) -> str:
+    """'86 % [74-93]': share and Wilson interval."""
+    low, high = wilson_interval(successes, trials)
+    return f'{100 * successes / max(trials, 1):.0f} % [{100 * low:.0f}-{100 * high:.0f}]'

@@ -1,0 +1,102 @@
+"""Policy directories, compressed or not, to policies."""
+from pathlib import Path
+
+from safetensors import safe_open, SafetensorError
+import torch
+from torch import nn
+
+from sqap_vla_ros.compression.checkpoint import (file_sha256, load_compressed_into,
+                                                 parameter_bytes, WEIGHTS_FILE)
+from sqap_vla_ros.compression.compress import compress
+from sqap_vla_ros.compression.recipe import load_recipe, Recipe, RECIPE_FILE
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.cogact import CogActModel
+from sqap_vla_ros.models.cogact_policy import CogActPolicy
+from sqap_vla_ros.models.config import load_config
+from sqap_vla_ros.models.policy import Policy
+from sqap_vla_ros.models.preprocessing import load_statistics
+from sqap_vla_ros.models.text import WordTokenizer
+
+
+def load_policy(directory: str | Path, device: str = 'cpu',
+                recipe: str | Path | None = None) -> Policy:
+    """
+    Load a policy directory onto a device.
+
+    recipe: compress a float policy with this recipe file on the way; not for directories that
+    are compressed already. Raises UserError that names the file or field that is wrong.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f'checkpoint {directory}: no such directory; expected a policy directory '
+                        'with config.json and model.safetensors')
+    config = load_config(directory)
+    tokenizer = WordTokenizer.load(directory, config.text_length)
+    if len(tokenizer) > config.llama['vocab_size']:
+        raise UserError(f'{directory}: vocabulary has {len(tokenizer)} entries, the model only '
+                        f'{config.llama["vocab_size"]}')
+    statistics = load_statistics(directory, config.dataset, len(config.state_names))
+    applied = Recipe()
+    if is_compressed(directory):
+        if recipe is not None:
+            raise UserError(f'checkpoint {directory} is compressed already; apply {recipe} to the '
+                            'float policy that it came from')
+        with torch.device('meta'):
+            model = CogActModel(config)
+        applied = load_compressed_into(model, directory).recipe
+    else:
+        model = load_model(directory)
+        if recipe is not None:
+            applied = load_recipe(recipe)
+            compress(model, applied)
+    model.to(device)
+    quantization = applied.quantization
+    description = {
+        'checkpoint': str(directory), 'sha256': file_sha256(directory / WEIGHTS_FILE),
+        'recipe': applied.name, 'parameter_bytes': parameter_bytes(model),
+        'weight_bits': quantization.weight_bits if quantization else 32,
+        'activation_bits': quantization.activation_bits if quantization else 32,
+        'device': str(device)}
+    return CogActPolicy(model, tokenizer, statistics, description)
+
+
+def is_compressed(directory: Path) -> bool:
+    """Whether a policy directory holds a compressed policy."""
+    return (Path(directory) / RECIPE_FILE).exists()
+
+
+def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
+    """
+    Load the bare float model of a policy directory.
+
+    Raises UserError that names the file, and the tensor where one is missing, has another shape
+    or is too many.
+    """
+    model = CogActModel(load_config(directory))
+    path = Path(directory) / WEIGHTS_FILE
+    if is_compressed(directory):
+        raise UserError(f'checkpoint {directory} is compressed; expected a float policy')
+    expected = model.state_dict()
+    try:
+        with safe_open(path, 'pt') as file:
+            names = set(file.keys())
+            _compare_names(path, names, set(expected))
+            for name in names:
+                tensor = file.get_tensor(name)
+                if tensor.shape != expected[name].shape:
+                    raise UserError(f'{path}: tensor {name} has shape {tuple(tensor.shape)}, the '
+                                    f'configuration expects {tuple(expected[name].shape)}')
+                expected[name].copy_(tensor)
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'{path}: truncated or not a safetensors file ({error})') from None
+    return model.to(device)
+
+
+def _compare_names(path, found, expected):
+    if found != expected:
+        missing, surplus = sorted(expected - found), sorted(found - expected)
+        what = f'tensor {missing[0]} is missing' if missing else f'unexpected tensor {surplus[0]}'
+        raise UserError(f'{path}: {what} ({len(missing)} missing, {len(surplus)} unexpected); '
+                        'config.json and weights do not belong together')
