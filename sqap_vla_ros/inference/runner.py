@@ -48,7 +48,7 @@ class InferenceRunner:
         self._on_answer, self._on_failure = on_answer, on_failure
         self.period_s = period_s
         self._condition = Condition()
-        self._stopping = False
+        self._stopping = self._woken = False
         self._generation = None
         self._failures = 0
         self._thread = Thread(target=self._run, name='inference', daemon=True)
@@ -60,6 +60,7 @@ class InferenceRunner:
     def wake(self):
         """Say that there may be a new request."""
         with self._condition:
+            self._woken = True
             self._condition.notify()
 
     def stop(self):
@@ -74,15 +75,20 @@ class InferenceRunner:
     def _run(self):
         due_s = time.monotonic()
         while not self._stopping:
-            wait_s = due_s - time.monotonic()
-            request = self._next_request() if wait_s <= 0 else None
+            self._pause(due_s - time.monotonic())
+            self._woken = False
+            request = self._next_request()
             if request is None:
                 with self._condition:
-                    if not self._stopping:
-                        self._condition.wait(max(wait_s, 0.005))
+                    self._condition.wait_for(lambda: self._woken or self._stopping)
                 continue
             due_s = max(due_s + self.period_s, time.monotonic())
             self._infer(request)
+
+    def _pause(self, seconds):
+        if seconds > 0:
+            with self._condition:
+                self._condition.wait_for(lambda: self._stopping, seconds)
 
     def _infer(self, request):
         reset = request.generation != self._generation
@@ -102,9 +108,7 @@ class InferenceRunner:
     def _restart(self):
         while not self._stopping:
             pause = RESTART_PAUSE_S[min(self._failures, len(RESTART_PAUSE_S)) - 1]
-            with self._condition:
-                if not self._stopping:
-                    self._condition.wait(pause)
+            self._pause(pause)
             if self._stopping:
                 return
             try:
