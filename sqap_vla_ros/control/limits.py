@@ -3,11 +3,9 @@ from collections import Counter
 from dataclasses import dataclass
 import math
 
-import numpy as np
-
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.gripper import GripperFilter
-from sqap_vla_ros.control.velocity_limiter import Limit, VelocityLimiter
+from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLimiter
 
 MAX_PERIOD_S = 0.1
 """A command that comes later than this may change no more than one that comes after this."""
@@ -99,37 +97,39 @@ class CommandLimiter:
         """Commands limited so far, by reason."""
         self.limited: frozenset[Limit] = frozenset()
         """By what the last command was limited."""
-        bounds = np.full((2, 3), np.inf)
-        low, high = -bounds, bounds.copy()
-        if limits.workspace_low_m is not None:
-            low[0], high[0] = limits.workspace_low_m, limits.workspace_high_m
-        self._twist = VelocityLimiter(
-            speed=(limits.linear_speed_m_s, limits.angular_speed_rad_s),
-            acceleration=(limits.linear_acceleration_m_s2, limits.angular_acceleration_rad_s2),
-            jerk=(or_infinite(limits.linear_jerk_m_s3), or_infinite(limits.angular_jerk_rad_s3)),
-            stop_deceleration=(limits.stop_deceleration_m_s2,
-                               limits.angular_stop_deceleration_rad_s2),
-            stop_jerk=(or_infinite(limits.stop_jerk_m_s3),
-                       or_infinite(limits.angular_stop_jerk_rad_s3)),
-            low=low, high=high, margin=limits.workspace_margin_m)
+        free = (math.inf,) * 3
+        self._linear = VelocityLimiter(GroupLimits(
+            speed=limits.linear_speed_m_s, acceleration=limits.linear_acceleration_m_s2,
+            jerk=or_infinite(limits.linear_jerk_m_s3),
+            stop_deceleration=limits.stop_deceleration_m_s2,
+            stop_jerk=or_infinite(limits.stop_jerk_m_s3),
+            low=limits.workspace_low_m or tuple(-bound for bound in free),
+            high=limits.workspace_high_m or free, margin=limits.workspace_margin_m))
+        self._angular = VelocityLimiter(GroupLimits(
+            speed=limits.angular_speed_rad_s, acceleration=limits.angular_acceleration_rad_s2,
+            jerk=or_infinite(limits.angular_jerk_rad_s3),
+            stop_deceleration=limits.angular_stop_deceleration_rad_s2,
+            stop_jerk=or_infinite(limits.angular_stop_jerk_rad_s3),
+            low=tuple(-bound for bound in free), high=free))
         self._gripper = GripperFilter(limits.gripper_debounce_s, limits.gripper_min_change)
 
     @property
     def stopping(self) -> bool:
         """Whether the last command was under the stop's limits rather than the motion's."""
-        return self._twist.stopping
+        return self._linear.stopping or self._angular.stopping
 
     @property
     def still(self) -> bool:
         """Whether the last command was standstill."""
-        return not self._twist.velocity.any()
+        return not (any(self._linear.velocity) or any(self._angular.velocity))
 
     def reset(self, linear_m_s=(0.0, 0.0, 0.0), angular_rad_s=(0.0, 0.0, 0.0)):
         """Go on from a measured velocity instead of the last command. Raises ValueError on NaN."""
-        velocity = np.array([linear_m_s, angular_rad_s], np.float64)
-        if velocity.shape != (2, 3) or not np.isfinite(velocity).all():
-            raise ValueError('measured velocity must be three and three finite numbers')
-        self._twist.reset(velocity)
+        for name, velocity in (('linear_m_s', linear_m_s), ('angular_rad_s', angular_rad_s)):
+            if len(velocity) != 3 or not all(map(math.isfinite, velocity)):
+                raise ValueError(f'{name} is {velocity}, expected three finite numbers')
+        self._linear.reset(linear_m_s)
+        self._angular.reset(angular_rad_s)
 
     def limit(self, wanted: Command | None, period_s: float, position_m=None) -> Command:
         """
@@ -140,30 +140,37 @@ class CommandLimiter:
         [3], base frame, needed with a workspace: stops where it is missing or not finite.
         """
         limited = set()
-        if not (math.isfinite(period_s) and period_s > 0):
-            return self._emit(self._twist.velocity, self._gripper.value, limited)
-        period_s = min(period_s, MAX_PERIOD_S)
-        if wanted is not None and not wanted.finite:
-            limited.add(Limit.NON_FINITE)
-            wanted = None
-        position = np.zeros((2, 3))
-        if self._twist.bounded and wanted is not None:
-            if position_m is None or not np.isfinite(position_m).all():
+        if math.isfinite(period_s) and period_s > 0:
+            period_s = min(period_s, MAX_PERIOD_S)
+            if wanted is not None and not wanted.finite:
+                limited.add(Limit.NON_FINITE)
+                wanted = None
+            if wanted is not None and not self._position_known(position_m):
                 limited.add(Limit.POSITION_UNKNOWN)
                 wanted = None
-            else:
-                position[0] = position_m
-        twist = None if wanted is None else np.array([wanted.linear_m_s, wanted.angular_rad_s])
-        velocity = self._twist.step(twist, period_s, position)
-        gripper = self._gripper.step(None if wanted is None else wanted.gripper, period_s)
-        if wanted is not None and wanted.gripper is not None and gripper != wanted.gripper:
-            limited.add(Limit.GRIPPER)
-        return self._emit(velocity, gripper, limited | self._twist.limited)
-
-    def _emit(self, velocity, gripper, limited):
+            self._step(wanted, period_s, position_m, limited)
         self.limited = frozenset(limited)
         self.counts.update(limited)
-        return Command(velocity[0], velocity[1], gripper)
+        return Command(self._linear.velocity, self._angular.velocity, self._gripper.value)
+
+    def _position_known(self, position_m):
+        if self.limits.workspace_low_m is None:
+            return True
+        return (position_m is not None and len(position_m) == 3
+                and all(map(math.isfinite, position_m)))
+
+    def _step(self, wanted, period_s, position_m, limited):
+        if wanted is None:
+            self._linear.step(None, period_s, ())
+            self._angular.step(None, period_s, ())
+            self._gripper.step(None, period_s)
+            return
+        position = () if position_m is None else [float(axis) for axis in position_m]
+        self._linear.step(wanted.linear_m_s.tolist(), period_s, position)
+        self._angular.step(wanted.angular_rad_s.tolist(), period_s, ())
+        limited |= self._linear.limited | self._angular.limited
+        if self._gripper.step(wanted.gripper, period_s) != wanted.gripper is not None:
+            limited.add(Limit.GRIPPER)
 
 
 def require_positive(name: str, value: float):

@@ -1,9 +1,8 @@
 """
 Velocity, acceleration and jerk limits that can always still stop: the core of all limiters.
 
-The state is the last velocity v and acceleration a. Groups are limited by their Euclidean norm and
-do not influence one another: a twist is two groups of three axes, an arm of J joints is J groups of
-one. All arrays are float64 [groups, axes], limits [groups, 1].
+The state is the last velocity v and acceleration a of a group of axes, limited by their Euclidean
+norms: a twist is two groups of three axes, an arm is one group of one axis for each joint.
 
 A step emits v' = v + a' period, |a' - a| <= jerk period. Two facts carry the guarantee, for any
 sequence of periods (doc/control.md derives them):
@@ -13,14 +12,17 @@ sequence of periods (doc/control.md derives them):
 * Stopping is that ramp followed by an S-curve along the remaining velocity, and where that ends is
   known in closed form. A step is only taken when the stop after it ends within the bounds;
   otherwise the next step of the stop itself is taken.
-"""
-from enum import Enum
 
-import numpy as np
+Plain floats: with three axes they are several times faster than arrays.
+"""
+from dataclasses import dataclass
+from enum import Enum
+from math import hypot, inf, isfinite, sqrt
+from typing import Sequence
 
 _TINY = 1e-12
 _STANDSTILL = 1e-9
-"""Speeds below this become zero, m/s or rad/s."""
+"""Speeds below this become zero, m/s or rad/s; bounds are met to this, m or rad."""
 
 
 class Limit(Enum):
@@ -36,189 +38,201 @@ class Limit(Enum):
     GRIPPER = 'gripper'
 
 
+@dataclass(frozen=True)
+class GroupLimits:
+    """Limits of one group of axes, m or rad and seconds; infinite jerk: not limited."""
+
+    speed: float
+    acceleration: float
+    jerk: float
+    stop_deceleration: float
+    stop_jerk: float
+    low: tuple[float, ...]
+    """Lowest position of each axis; -inf where nothing bounds it."""
+    high: tuple[float, ...]
+    margin: float = 0.0
+    """How far inside the bounds motion is planned to end; the rest is left to measurement noise."""
+    bound: Limit = Limit.WORKSPACE
+    """What the bounds are called."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether any axis has a bound, so that the position must be known."""
+        return any(map(isfinite, self.low + self.high))
+
+
 class VelocityLimiter:
-    """
-    Limits velocities [groups, axes]; not thread-safe.
+    """Limits the velocity of one group of axes; not thread-safe."""
 
-    `low` and `high` bound the position [groups, axes]; infinite where nothing does. `margin` is
-    how far inside of them motion is planned to end; the rest is left to measurement noise.
-    """
-
-    def __init__(self, *, speed, acceleration, jerk, stop_deceleration, stop_jerk, low, high,
-                 margin=0.0, bound: Limit = Limit.WORKSPACE):
-        self._low, self._high = np.array(low, np.float64), np.array(high, np.float64)
-        self._speed, self._acceleration, self._jerk, self._deceleration, self._stop_jerk = (
-            np.reshape(np.asarray(value, np.float64), (-1, 1))
-            for value in (speed, acceleration, jerk, stop_deceleration, stop_jerk))
-        self._margin = margin
-        self._bound = bound
-        self.bounded = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
-        self.velocity = np.zeros(self._low.shape)
-        self.acceleration = np.zeros(self._low.shape)
+    def __init__(self, limits: GroupLimits):
+        self.limits = limits
+        self.velocity = self.acceleration = [0.0] * len(limits.low)
         self.limited: set[Limit] = set()
         """By what the last step was limited."""
         self.stopping = False
         """Whether the last step was under the stop's limits rather than the motion's."""
+        self._bounded = limits.bounded
 
-    def reset(self, velocity):
-        """Go on from a velocity [groups, axes]; what exceeds the speed limit is scaled down."""
-        velocity = np.array(velocity, np.float64).reshape(self._low.shape)
-        size = _norm(velocity)
-        self.velocity = velocity * np.minimum(1.0, self._speed / np.maximum(size, _TINY))
-        self.acceleration = np.zeros(self._low.shape)
+    def reset(self, velocity: Sequence[float]):
+        """Go on from a velocity; what exceeds the speed limit is scaled down."""
+        share = min(1.0, self.limits.speed / max(hypot(*velocity), _TINY))
+        self.velocity = [float(axis) * share for axis in velocity]
+        self.acceleration = [0.0] * len(self.velocity)
         self.limited = set()
         self.stopping = False
 
-    def step(self, wanted, period_s: float, position) -> np.ndarray:
+    def step(self, wanted: Sequence[float] | None, period_s: float,
+             position: Sequence[float]) -> list[float]:
         """
-        Velocity [groups, axes] to command now.
+        Velocity to command now.
 
-        wanted: finite [groups, axes], or None to stop. period_s: since the last step, positive.
-        position: finite [groups, axes]; ignored where nothing is bounded.
+        wanted: finite, or None to stop. period_s: since the last step, positive. position: finite;
+        ignored where nothing is bounded.
         """
         self.limited = set()
-        stop = self._stop_step(period_s)
         if wanted is None:
-            acceleration, self.stopping = stop, True
+            self.stopping = True
+            acceleration = self._stop_step(period_s)
         else:
-            acceleration = self._move_step(wanted, stop, period_s, position)
-        velocity = self.velocity + acceleration * period_s
-        velocity[_norm(velocity)[:, 0] < _STANDSTILL] = 0.0
-        # Without a jerk limit the past acceleration binds nothing.
-        self.acceleration = np.where(np.isinf(self._jerk), 0.0,
-                                     (velocity - self.velocity) / period_s)
+            acceleration = self._move_step(wanted, period_s, position)
+        velocity = _add(self.velocity, acceleration, period_s)
+        if hypot(*velocity) < _STANDSTILL:
+            velocity = [0.0] * len(velocity)
+        if self.limits.jerk == inf:
+            # Without a jerk limit the past acceleration binds nothing.
+            self.acceleration = [0.0] * len(velocity)
+        else:
+            self.acceleration = [(new - old) / period_s
+                                 for new, old in zip(velocity, self.velocity)]
         self.velocity = velocity
         return velocity
 
-    def _move_step(self, wanted, stop, period_s, position):
-        to_low, to_high = self._distances(position, 0.0)
+    def _move_step(self, wanted, period_s, position):
+        limits = self.limits
         target = self._target(wanted, period_s, position)
+        size = hypot(*self.acceleration)
         # A stop may brake harder than motion may; its limits hold until that has been undone.
-        recovering = _norm(self.acceleration) > self._acceleration * (1 + 1e-9)
-        jerk = np.where(recovering, self._stop_jerk, self._jerk)
+        self.stopping = size > limits.acceleration * (1 + 1e-9)
+        jerk = limits.stop_jerk if self.stopping else limits.jerk
         track = self._track_step(target, jerk, period_s)
-        ok = self._viable(track, jerk, period_s, to_low, to_high)
-        if ok.all():
-            self.stopping = bool(recovering.any())
+        if self._viable(track, jerk, period_s, position):
             return track
-        size = _norm(self.acceleration)
-        coast = self.acceleration * np.maximum(
-            0.0, 1 - jerk * period_s / np.maximum(size, _TINY))
-        coasting = ~ok & self._viable(coast, jerk, period_s, to_low, to_high)
-        stopping = ~ok & ~coasting
-        self.stopping = bool((stopping | recovering).any())
-        self.limited.add(self._bound if stopping.any() else Limit.SPEED)
-        return np.where(stopping, stop, np.where(coasting, coast, track))
-
-    def _distances(self, position, margin):
-        """Ways left to the bounds, zero outside of them: nothing forbids to come back in."""
-        if not self.bounded:
-            return np.inf, np.inf
-        return (np.maximum(position - self._low - margin, 0.0),
-                np.maximum(self._high - margin - position, 0.0))
+        self.limited.add(limits.bound if self._bounded else Limit.SPEED)
+        coast = _scaled(self.acceleration, max(0.0, 1 - jerk * period_s / max(size, _TINY)))
+        if self._viable(coast, jerk, period_s, position):
+            return coast
+        self.stopping = True
+        return self._stop_step(period_s)
 
     def _target(self, wanted, period_s, position):
-        target = wanted
-        if self.bounded:
-            to_low, to_high = self._distances(position, self._margin)
-            target = np.clip(wanted, -self._approach(to_low, period_s),
-                             self._approach(to_high, period_s))
-            if (target != wanted).any():
-                self.limited.add(self._bound)
-        size = _norm(target)
-        if (size > self._speed).any():
+        limits = self.limits
+        if self._bounded:
+            bounded = [min(max(axis, -self._approach(at - low, period_s)),
+                           self._approach(high - at, period_s))
+                       for axis, at, low, high in zip(wanted, position, limits.low, limits.high)]
+            if any(axis != free for axis, free in zip(bounded, wanted)):
+                self.limited.add(limits.bound)
+            wanted = bounded
+        size = hypot(*wanted)
+        if size > limits.speed:
             self.limited.add(Limit.SPEED)
-            target = target * np.minimum(1.0, self._speed / np.maximum(size, _TINY))
-        return target
+            wanted = _scaled(wanted, limits.speed / size)
+        return wanted
 
     def _approach(self, distance, period_s):
         """
         Speed u towards a bound: u^2 / acceleration + u tau = distance.
 
         Far away that brakes with half of the acceleration limit, near it decays with the time
-        constant tau, which the jerk limit and the command period set.
+        constant tau, which the jerk limit and the command period set. Zero outside of the bound.
         """
-        tau = self._acceleration / self._jerk + 2 * period_s
-        bounded = np.isfinite(distance)
-        way = np.where(bounded, distance, 0.0)
-        speed = 2 * way / (tau + np.sqrt(tau ** 2 + 4 * way / self._acceleration))
-        return np.where(bounded, speed, np.inf)
+        if distance == inf:
+            return inf
+        limits = self.limits
+        distance = max(distance - limits.margin, 0.0)
+        tau = limits.acceleration / limits.jerk + 2 * period_s
+        return 2 * distance / (tau + sqrt(tau ** 2 + 4 * distance / limits.acceleration))
 
     def _track_step(self, target, jerk, period_s):
         """Acceleration towards a velocity, in time to arrive there with none."""
-        error = target - self.velocity
-        size = _norm(error)
-        soft = _soft_landing(size, jerk, period_s)
-        if (soft > self._acceleration).any():
+        error = _add(target, self.velocity, -1.0)
+        size = hypot(*error)
+        pace = _soft_landing(size, jerk, period_s)
+        if pace > self.limits.acceleration:
             self.limited.add(Limit.ACCELERATION)
-        wanted = error * (np.minimum(self._acceleration, soft) / np.maximum(size, _TINY))
-        change = wanted - self.acceleration
-        share = jerk * period_s / np.maximum(_norm(change), _TINY)
-        if (share < 1).any():
+            pace = self.limits.acceleration
+        change = _add(_scaled(error, pace / max(size, _TINY)), self.acceleration, -1.0)
+        share = jerk * period_s / max(hypot(*change), _TINY)
+        if share < 1:
             self.limited.add(Limit.JERK)
-        return self.acceleration + change * np.minimum(1.0, share)
+        return _add(self.acceleration, change, min(1.0, share))
 
     def _stop_step(self, period_s):
         """Next acceleration of the stop: first undo what is not braking, then brake."""
+        limits = self.limits
         speed, braking, rest = self._split(self.velocity, self.acceleration)
-        budget = self._stop_jerk * period_s
-        size = _norm(rest)
-        undone = np.minimum(size, budget)
-        rest = rest * (1 - undone / np.maximum(size, _TINY))
-        braking = np.minimum(np.minimum(braking + (budget - undone), self._deceleration),
-                             _soft_landing(speed, self._stop_jerk, period_s))
-        return rest - self.velocity * (braking / np.maximum(speed, _TINY))
+        budget = limits.stop_jerk * period_s
+        size = hypot(*rest)
+        undone = min(size, budget)
+        braking = min(braking + (budget - undone), limits.stop_deceleration,
+                      _soft_landing(speed, limits.stop_jerk, period_s))
+        return _add(_scaled(rest, 1 - undone / max(size, _TINY)), self.velocity,
+                    -braking / max(speed, _TINY))
 
     def _split(self, velocity, acceleration):
-        """Speed, the deceleration that a stop can go on with, and the acceleration that it cannot."""
-        speed = _norm(velocity)
-        along = (acceleration * velocity).sum(-1, keepdims=True) / np.maximum(speed, _TINY)
-        across = acceleration - velocity * (along / np.maximum(speed, _TINY))
-        usable = ((along <= 0) & (_norm(across) <= 1e-6 * -along + _TINY)
-                  & (along ** 2 <= 2 * self._stop_jerk * speed * (1 + 1e-6) + _TINY))
-        return speed, np.where(usable, -along, 0.0), np.where(usable, 0.0, acceleration)
+        """Speed, the deceleration that a stop goes on with, and the acceleration that it undoes."""
+        speed = hypot(*velocity)
+        along = (sum(map(_product, velocity, acceleration)) / speed) if speed > _TINY else 0.0
+        across = hypot(*_add(acceleration, velocity, -along / max(speed, _TINY)))
+        usable = (along <= 0 and across <= -1e-6 * along + _TINY
+                  and along ** 2 <= 2 * self.limits.stop_jerk * speed * (1 + 1e-6) + _TINY)
+        return (speed, -along, [0.0] * len(velocity)) if usable else (speed, 0.0, acceleration)
 
-    def _viable(self, acceleration, jerk, period_s, to_low, to_high):
-        """Groups [groups, 1] that, after this step, can keep to the speed limit and the bounds."""
-        velocity = self.velocity + acceleration * period_s
-        size = _norm(acceleration)
-        fastest = np.maximum(_norm(velocity),
-                             _norm(velocity + acceleration * (size / (2 * jerk))))
-        ok = fastest <= self._speed * (1 + 1e-12)
-        if self.bounded:
-            back, forth = self._stop_reach(velocity, acceleration, period_s)
-            ok &= ((back <= to_low + _STANDSTILL) & (forth <= to_high + _STANDSTILL)).all(
-                -1, keepdims=True)
-        return ok
+    def _viable(self, acceleration, jerk, period_s, position):
+        """Whether, after this step, the speed limit and the bounds can still be kept."""
+        limits = self.limits
+        velocity = _add(self.velocity, acceleration, period_s)
+        later = _add(velocity, acceleration, hypot(*acceleration) / (2 * jerk))
+        if max(hypot(*velocity), hypot(*later)) > limits.speed * (1 + 1e-12):
+            return False
+        if not self._bounded:
+            return True
+        for (back, forth), at, low, high in zip(
+                self._stop_reach(velocity, acceleration, period_s), position, limits.low,
+                limits.high):
+            # Outside of a bound nothing may lead further out, and anything may lead back in.
+            if (back > max(at - low, 0.0) + _STANDSTILL
+                    or forth > max(high - at, 0.0) + _STANDSTILL):
+                return False
+        return True
 
     def _stop_reach(self, velocity, acceleration, period_s):
-        """How far [groups, axes] a stop after this step leads down and up each axis."""
-        jerk = self._stop_jerk
-        speed, braking, rest = self._split(velocity, acceleration)
-        ramp_s = _norm(rest) / jerk
-        after = velocity + rest * (ramp_s / 2)
-        ramp = velocity * ramp_s + rest * (ramp_s ** 2 / 3)
+        """How far a stop after this step leads down and up each axis."""
+        jerk, deceleration = self.limits.stop_jerk, self.limits.stop_deceleration
+        _, braking, rest = self._split(velocity, acceleration)
+        ramp_s = hypot(*rest) / jerk
+        after = _add(velocity, rest, ramp_s / 2)
+        after_speed = hypot(*after)
         # An S-curve that already brakes is one that began earlier, from a higher speed.
         begun_s = braking / jerk
-        before = _norm(after) + braking * begun_s / 2
-        knee = self._deceleration ** 2 / jerk
-        whole_s = np.where(before < knee, 2 * np.sqrt(before / jerk),
-                           before / self._deceleration + self._deceleration / jerk)
-        way = before * (whole_s / 2 - begun_s) + braking * begun_s ** 2 / 6
-        curve = after * (way / np.maximum(_norm(after), _TINY))
-        # Within the ramp an axis may turn round; it then got less far than at its first speed.
-        turn = np.where(velocity * after < 0, velocity * ramp_s, ramp)
-        # Commands are held for a period each, and the curve's end takes one more.
-        held_s = 2 * period_s
-        forth = (np.maximum(np.maximum(turn, ramp + curve), 0.0)
-                 + held_s * np.maximum(np.maximum(velocity, after), 0.0))
-        back = (np.maximum(np.maximum(-turn, -ramp - curve), 0.0)
-                + held_s * np.maximum(np.maximum(-velocity, -after), 0.0))
-        return back, forth
-
-
-def _norm(values):
-    return np.sqrt((values * values).sum(-1, keepdims=True))
+        before = after_speed + braking * begun_s / 2
+        if before < deceleration ** 2 / jerk:
+            whole_s = 2 * sqrt(before / jerk)
+        else:
+            whole_s = before / deceleration + deceleration / jerk
+        curve_s = ((before * (whole_s / 2 - begun_s) + braking * begun_s ** 2 / 6)
+                   / max(after_speed, _TINY))
+        reach = []
+        for first, then, push in zip(velocity, after, rest):
+            ramp = first * ramp_s + push * ramp_s ** 2 / 3
+            # Within the ramp an axis may turn round; it then got less far than at its first speed.
+            turn = first * ramp_s if first * then < 0 else ramp
+            end = ramp + then * curve_s
+            # Commands are held for a period each, and the curve's end takes one more.
+            held_s = 2 * period_s
+            reach.append((max(-turn, -end, 0.0) + held_s * max(-first, -then, 0.0),
+                          max(turn, end, 0.0) + held_s * max(first, then, 0.0)))
+        return reach
 
 
 def _soft_landing(change, jerk, period_s):
@@ -227,4 +241,16 @@ def _soft_landing(change, jerk, period_s):
 
     Then a can be ramped down to zero within the jerk limit before the change is overshot.
     """
-    return 2 * change / (period_s + np.sqrt(period_s ** 2 + 2 * change / jerk))
+    return 2 * change / (period_s + sqrt(period_s ** 2 + 2 * change / jerk))
+
+
+def _add(values, others, share):
+    return [value + share * other for value, other in zip(values, others)]
+
+
+def _scaled(values, share):
+    return [value * share for value in values]
+
+
+def _product(one, other):
+    return one * other
