@@ -19,6 +19,8 @@ class Offer(Enum):
     OUT_OF_ORDER = 'not newer than the chunk in use'
     FUTURE = 'stamped in the future'
     EXPIRED = 'all of its rows have passed'
+    NOT_RUNNING = 'nobody consented to motion'
+    """Given by the controller, which offers chunks to the executor only while running."""
 
 
 class Mode(Enum):

@@ -3,6 +3,8 @@ from collections import Counter
 from dataclasses import dataclass
 import math
 
+import numpy as np
+
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.gripper import GripperFilter
 from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLimiter
@@ -92,26 +94,29 @@ class CommandLimiter:
     """
 
     def __init__(self, limits: MotionLimits):
-        self.limits = limits
         self.counts: Counter[Limit] = Counter()
         """Commands limited so far, by reason."""
         self.limited: frozenset[Limit] = frozenset()
         """By what the last command was limited."""
-        free = (math.inf,) * 3
-        self._linear = VelocityLimiter(GroupLimits(
-            speed=limits.linear_speed_m_s, acceleration=limits.linear_acceleration_m_s2,
-            jerk=or_infinite(limits.linear_jerk_m_s3),
-            stop_deceleration=limits.stop_deceleration_m_s2,
-            stop_jerk=or_infinite(limits.stop_jerk_m_s3),
-            low=limits.workspace_low_m or tuple(-bound for bound in free),
-            high=limits.workspace_high_m or free, margin=limits.workspace_margin_m))
-        self._angular = VelocityLimiter(GroupLimits(
-            speed=limits.angular_speed_rad_s, acceleration=limits.angular_acceleration_rad_s2,
-            jerk=or_infinite(limits.angular_jerk_rad_s3),
-            stop_deceleration=limits.angular_stop_deceleration_rad_s2,
-            stop_jerk=or_infinite(limits.angular_stop_jerk_rad_s3),
-            low=tuple(-bound for bound in free), high=free))
+        self.replace(limits)
+
+    def replace(self, limits: MotionLimits):
+        """Go on with other limits, from standstill."""
+        self.limits = limits
+        self._linear = VelocityLimiter(_group(
+            limits.linear_speed_m_s, limits.linear_acceleration_m_s2, limits.linear_jerk_m_s3,
+            limits.stop_deceleration_m_s2, limits.stop_jerk_m_s3, limits.workspace_low_m,
+            limits.workspace_high_m, limits.workspace_margin_m))
+        self._angular = VelocityLimiter(_group(
+            limits.angular_speed_rad_s, limits.angular_acceleration_rad_s2,
+            limits.angular_jerk_rad_s3, limits.angular_stop_deceleration_rad_s2,
+            limits.angular_stop_jerk_rad_s3))
         self._gripper = GripperFilter(limits.gripper_debounce_s, limits.gripper_min_change)
+
+    @property
+    def linear_m_s(self) -> np.ndarray:
+        """Linear velocity of the last command, float64 [3]."""
+        return np.array(self._linear.velocity)
 
     @property
     def stopping(self) -> bool:
@@ -171,6 +176,14 @@ class CommandLimiter:
         limited |= self._linear.limited | self._angular.limited
         if self._gripper.step(wanted.gripper, period_s) != wanted.gripper is not None:
             limited.add(Limit.GRIPPER)
+
+
+def _group(speed, acceleration, jerk, stop_deceleration, stop_jerk, low=None, high=None,
+           margin=0.0):
+    return GroupLimits(
+        speed=speed, acceleration=acceleration, jerk=or_infinite(jerk),
+        stop_deceleration=stop_deceleration, stop_jerk=or_infinite(stop_jerk),
+        low=low or (-math.inf,) * 3, high=high or (math.inf,) * 3, margin=margin)
 
 
 def require_positive(name: str, value: float):

@@ -88,6 +88,12 @@ class SimulatedArm:
         self._gripper = float(np.clip(gripper, 0.0, 1.0))
         self._command_age_s = 0.0
 
+    def command_gripper(self, gripper: float):
+        """Set the gripper alone, 0 open .. 1 closed; does not renew an earlier velocity."""
+        if not np.isfinite(gripper):
+            raise ValueError('gripper must be finite')
+        self._gripper = float(np.clip(gripper, 0.0, 1.0))
+
     def step(self, duration_s: float):
         """Advance the physics by `duration_s` (a multiple of 2.5 ms is met exactly)."""
         for _ in range(round(duration_s / TIMESTEP_S)):
