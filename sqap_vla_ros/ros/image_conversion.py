@@ -30,11 +30,11 @@ class ImageProblem(Enum):
 
 
 class ImageError(UserError):
-    """An image that cannot be used. `problem` says why in a machine-readable way."""
+    """An image that cannot be used. `reason` says why in a machine-readable way."""
 
-    def __init__(self, problem: ImageProblem, message: str):
+    def __init__(self, reason: ImageProblem, message: str):
         super().__init__(message)
-        self.problem = problem
+        self.reason = reason
 
 
 # Encoding to sample type and to the sample of each of R, G, B.

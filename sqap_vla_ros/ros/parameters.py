@@ -1,33 +1,10 @@
 """The policy node's parameters: one table that declares, describes and checks them."""
-from dataclasses import dataclass
 import math
 
-from rcl_interfaces.msg import (FloatingPointRange, IntegerRange, ParameterDescriptor,
-                                SetParametersResult)
+from rcl_interfaces.msg import SetParametersResult
 
 from sqap_vla_ros.control.limits import MotionLimits
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One parameter."""
-
-    name: str
-    default: object
-    text: str
-    low: float | None = None
-    high: float | None = None
-    read_only: bool = False
-
-    def descriptor(self) -> ParameterDescriptor:
-        """Give ROS the type, range and text."""
-        descriptor = ParameterDescriptor(description=self.text, read_only=self.read_only)
-        if self.low is not None and isinstance(self.default, int):
-            descriptor.integer_range = [IntegerRange(from_value=self.low, to_value=self.high)]
-        elif self.low is not None and isinstance(self.default, float):
-            descriptor.floating_point_range = [
-                FloatingPointRange(from_value=float(self.low), to_value=float(self.high))]
-        return descriptor
+from sqap_vla_ros.ros.setting import Setting
 
 
 SETTINGS = (

@@ -114,7 +114,11 @@ class SimulationLoop:
             self._twist = self._gripper = None
         if replaced is not None:
             replaced.done.set()
-        return request.done.wait(timeout_s) and self.error is None
+        deadline_s = time.monotonic() + timeout_s
+        while not request.done.wait(0.1):
+            if not self._thread.is_alive() or time.monotonic() > deadline_s:
+                return False
+        return self.error is None
 
     def _run(self):
         arm = None
@@ -163,7 +167,7 @@ class SimulationLoop:
         if gripper is not None:
             arm.command_gripper(gripper)
         if twist is not None:
-            arm.command_velocity(twist)
+            arm.command(twist)
         arm.step(TICK_S)
         self._listener.on_tick(simulated_ns)
         if timing.state.due(simulated_ns, self.pace.state_rate_hz):
@@ -194,8 +198,8 @@ class _Periodic:
             return False
         period_ns = round(1e9 / rate_hz)
         # Keep the phase, so that a rate that is no divisor of the tick's is met on average.
-        self._next_ns = max(self._next_ns + period_ns, simulated_ns + 1)
-        if self._next_ns > simulated_ns + period_ns or self._next_ns <= period_ns:
+        self._next_ns += period_ns
+        if self._next_ns <= simulated_ns:
             self._next_ns = simulated_ns + period_ns
         return True
 

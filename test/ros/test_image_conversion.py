@@ -28,7 +28,7 @@ def problem_of(call, *arguments, **keywords):
         call(*arguments, **keywords)
     assert isinstance(caught.value, UserError)
     assert '\n' not in str(caught.value)
-    return caught.value.problem
+    return caught.value.reason
 
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
