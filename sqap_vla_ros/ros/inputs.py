@@ -7,7 +7,7 @@ from typing import Callable
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from sqap_vla_ros.errors import UserError
@@ -17,6 +17,7 @@ from sqap_vla_ros.ros.messages import pinhole_camera, stamp_to_ns
 from sqap_vla_ros.ros.rate import RateMeter
 
 FUTURE_STAMP_S = 0.1
+LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 IMAGE, POSE, JOINTS, INFO, EXTRINSICS = (
     'camera/image_raw', 'end_effector_pose', 'joint_states', 'camera/camera_info',
     'camera/extrinsics')
@@ -58,7 +59,8 @@ class Inputs:
         self.rates = {topic: RateMeter() for topic in kinds}
         self._subscriptions = [
             node.create_subscription(kind, topic, self._receiver(topic, read),
-                                     qos_profile_sensor_data)
+                                     LATCHED_QOS if topic == EXTRINSICS
+                                     else qos_profile_sensor_data)
             for topic, (kind, read) in kinds.items()]
 
     def close(self):
