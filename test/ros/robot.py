@@ -72,7 +72,7 @@ class Robot:
         """Camera one metre above the table, looking down."""
         message = self.header(PoseStamped())
         message.pose.position.y, message.pose.position.z = 0.65, 1.0
-        message.pose.orientation.x = 1.0
+        message.pose.orientation.x, message.pose.orientation.w = 1.0, 0.0
         return message
 
     def _run(self):
