@@ -49,9 +49,7 @@ class Inputs:
         self._latest: dict[str, Sample] = {}
         self.rejected = Counter()
         """Topic and reason to number of messages."""
-        self.required = [IMAGE]
-        if any(name.startswith('end_effector.') for name in spec.state_names):
-            self.required.append(POSE)
+        self.required = [IMAGE, POSE]  # the pose for the workspace limits
         if any(not name.startswith('end_effector.') for name in spec.state_names):
             self.required.append(JOINTS)
         kinds = {IMAGE: (Image, self._read_image), POSE: (PoseStamped, self._read_pose),

@@ -3,7 +3,7 @@ from builtin_interfaces.msg import Time
 import numpy as np
 from rclpy.duration import Duration
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from sqap_vla_ros.action_chunk import ActionChunk
@@ -80,10 +80,3 @@ def selection_message(selection: Selection, stamp_ns: int, frame_id: str) -> Tok
         header=header(stamp_ns, frame_id), grid_rows=selection.grid[0],
         grid_columns=selection.grid[1], kept=selection.kept.tolist(),
         criterion=selection.criterion.tolist())
-
-
-def image_message(image: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
-    """Image message, rgb8, of uint8 [H, W, 3]."""
-    rows, columns = image.shape[:2]
-    return Image(header=header(stamp_ns, frame_id), height=rows, width=columns, encoding='rgb8',
-                 is_bigendian=0, step=3 * columns, data=image.tobytes())
