@@ -45,7 +45,7 @@ class ChildProcess:
             return None
 
     def stop(self, patience_s: float = 8.0) -> int | None:
-        """End it by SIGINT, then SIGTERM, then SIGKILL to all of its session; returns the status."""
+        """End it: SIGINT, then SIGTERM, then SIGKILL to its session. Returns the exit status."""
         for number, wait_s in ((signal.SIGINT, patience_s), (signal.SIGTERM, 3.0)):
             if self.status is None:
                 self._process.send_signal(number)

@@ -93,12 +93,13 @@ class SimArmNode(Node):
         elif not (np.isfinite(velocity).all() and np.isfinite(turn).all()):
             self._reject('twist_command', 'not_finite', 'velocity is NaN or infinite')
         elif np.any(turn):
-            self._reject('twist_command', 'angular', 'angular velocity is not zero; this arm keeps '
-                         'its orientation')
+            self._reject('twist_command', 'angular', 'angular velocity is not zero; this arm '
+                         'keeps its orientation')
         elif self._age_s(message.header.stamp) > MAX_COMMAND_AGE_S:
-            self._reject('twist_command', 'old', f'stamp is {self._age_s(message.header.stamp):.2f}'
-                         f' s old, expected at most {MAX_COMMAND_AGE_S:g} s; stamp commands with '
-                         'the time of publishing, on the clock that this node uses')
+            age_s = self._age_s(message.header.stamp)
+            self._reject('twist_command', 'old', f'stamp is {age_s:.2f} s old, expected at most '
+                         f'{MAX_COMMAND_AGE_S:g} s; stamp commands with the time of publishing, '
+                         'on the clock that this node uses')
         else:
             self._loop.command_velocity(velocity)
 
@@ -132,7 +133,7 @@ class SimArmNode(Node):
             response.message = self._tasks[task].instructions[0]
             self.get_logger().info(f'reset: task {task}, seed {seed}')
         else:
-            response.message = f'the simulation did not start task {task}; see the node\'s log'
+            response.message = f'the simulation did not start task {task}; see the log of the node'
         return response
 
 

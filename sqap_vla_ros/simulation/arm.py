@@ -76,7 +76,7 @@ class SimulatedArm:
 
     def command(self, linear_m_s: np.ndarray, gripper: float | None = None):
         """
-        Set the end-effector velocity [3], m/s in the base frame, and the gripper, 0 open .. 1 closed.
+        Set the end-effector velocity [3], m/s in the base frame, and gripper, 0 open .. 1 closed.
 
         None leaves the gripper as it was commanded last. The velocity holds for COMMAND_TIMEOUT_S;
         faster than MAX_SPEED_M_S is slowed down, direction kept.

@@ -80,7 +80,8 @@ def test_bayer_mosaics_of_one_colour_give_that_colour(pattern, bits):
     mosaic = np.tile(tile, (6, 6))[..., None]
     mosaic = mosaic.astype(np.uint8) if bits == 8 else mosaic * np.uint16(257)
     converted = image_to_rgb(make_image(mosaic, f'bayer_{pattern}{bits}', padding=4))
-    np.testing.assert_array_equal(converted[2:-2, 2:-2], np.broadcast_to([250, 120, 10], (8, 8, 3)))
+    inside = converted[2:-2, 2:-2].reshape(-1, 3)
+    np.testing.assert_array_equal(inside, [[250, 120, 10]] * len(inside))
 
 
 @pytest.mark.parametrize('name, red', [('yuv422', [90, 82, 240, 82]), ('uyvy', [90, 82, 240, 82]),

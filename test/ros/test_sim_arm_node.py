@@ -9,8 +9,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('mujoco')
 
-from dds import client_node, domain, start_node, wait_until  # noqa: E402, I100
-from geometry_msgs.msg import PoseStamped, TwistStamped  # noqa: E402
+from geometry_msgs.msg import PoseStamped, TwistStamped  # noqa: E402, I100
 from rcl_interfaces.srv import (  # noqa: E402
     DescribeParameters, GetParameters, SetParametersAtomically)
 from rclpy.parameter import Parameter  # noqa: E402
@@ -21,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState  # noqa: E402
 from std_msgs.msg import Bool, Float64  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from dds import client_node, domain, start_node, wait_until  # noqa: E402
 from sqap_vla_ros.ros.image_conversion import image_to_rgb  # noqa: E402
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm  # noqa: E402
 
@@ -51,10 +51,11 @@ class Arm:
         return np.array([p.x, p.y, p.z])
 
     def now_s(self):
-        """Simulated time of the newest pose: what a test waits by, however slow the machine."""
+        """Return the simulated time of the newest pose: tests wait by it on slow machines too."""
         return seconds(self.poses[-1].header.stamp)
 
-    def command(self, linear, duration_s=0.6, frame_id='base', angular=(0.0, 0.0, 0.0), stamp=None):
+    def command(self, linear, duration_s=0.6, frame_id='base', angular=(0.0, 0.0, 0.0),
+                stamp=None):
         """Publish a twist at 50 Hz for some simulated time; a stamp of zero means now."""
         message = TwistStamped()
         message.header.frame_id = frame_id
@@ -283,7 +284,8 @@ def test_a_signal_ends_it_without_a_traceback(tmp_path):
     try:
         for name in numbers:
             (tmp_path / name).mkdir()
-            processes[name] = start_node(MODULE, tmp_path / name, domain_id, '-r', f'__ns:=/{name}')
+            processes[name] = start_node(MODULE, tmp_path / name, domain_id,
+                                         '-r', f'__ns:=/{name}')
         with client_node(domain_id) as client:
             for name in numbers:
                 client.listen(Image, f'/{name}/camera/image_raw')

@@ -22,7 +22,8 @@ def test_camera_and_end_effector_are_transforms_too(monkeypatch):
         return lambda node: SimpleNamespace(sendTransform=sent[kind].append)
 
     monkeypatch.setitem(sys.modules, 'tf2_ros', SimpleNamespace(
-        TransformBroadcaster=broadcaster('moving'), StaticTransformBroadcaster=broadcaster('fixed')))
+        TransformBroadcaster=broadcaster('moving'),
+        StaticTransformBroadcaster=broadcaster('fixed')))
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node('publisher_test', context=context)

@@ -81,9 +81,10 @@ def start(monkeypatch):
         loop.stop()
 
 
-@pytest.mark.parametrize('camera_rate_hz, state_rate_hz', [(20.0, 50.0), (30.0, 70.0), (1.0, 200.0)])
-def test_rates_are_met_in_simulated_time_even_if_no_divisor_of_the_tick(start, camera_rate_hz,
-                                                                       state_rate_hz):
+@pytest.mark.parametrize('camera_rate_hz, state_rate_hz',
+                         [(20.0, 50.0), (30.0, 70.0), (1.0, 200.0)])
+def test_rates_are_met_in_simulated_time_even_if_no_divisor_of_the_tick(
+        start, camera_rate_hz, state_rate_hz):
     _, listener = start(Pace(10.0, camera_rate_hz, state_rate_hz))
     assert wait_until(lambda: listener.ticks and listener.ticks[-1][1] > 4e9, 20)
     for sent, rate in ((listener.images, camera_rate_hz), (listener.states, state_rate_hz)):
