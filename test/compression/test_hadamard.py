@@ -6,7 +6,8 @@ import pytest
 from sqap_vla_ros.compression.hadamard import hadamard, random_signs, rotate, unrotate
 import torch
 
-SIZES = [1, 2, 3, 8, 12, 43, 128, 256, 344, 512, 1152, 2048]
+SIZES = [1, 2, 3, 12, 43, 128, 344, 512]
+LARGE = [1152, 2048, 11008]
 
 
 def sylvester(size):
@@ -17,7 +18,7 @@ def sylvester(size):
     return matrix / math.sqrt(size)
 
 
-@pytest.mark.parametrize('size', [1, 2, 8, 64, 256, 512, 1024])
+@pytest.mark.parametrize('size', [1, 2, 8, 64, 256, 512])
 def test_powers_of_two_give_sylvesters_hadamard_matrix(size):
     matrix = hadamard(torch.eye(size, dtype=torch.float64))
     assert torch.allclose(matrix, sylvester(size), atol=1e-12)
@@ -32,7 +33,7 @@ def test_every_size_has_a_symmetric_orthonormal_matrix_without_large_entries(siz
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.sampled_from(SIZES), st.integers(0, 2 ** 31), st.integers(1, 4))
+@given(st.sampled_from(SIZES + LARGE), st.integers(0, 2 ** 31), st.integers(1, 4))
 def test_unrotate_undoes_rotate_and_lengths_stay(size, seed, rows):
     x = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed))
     signs = random_signs(size, seed)
