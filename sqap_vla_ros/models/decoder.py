@@ -93,7 +93,7 @@ class PrunableDecoder(nn.Module):
         return query, key, split(block.v_proj(hidden))
 
     def _rotary_tables(self, embeddings):
-        """Cosine and sine [1, N, d] of positions 0..N-1; made here because they are not weights."""
+        """Cosine and sine [1, N, d] of positions 0..N-1; made here as they are not weights."""
         if self._rotary is None or self._rotary.inv_freq.device != embeddings.device:
             # Not as a submodule: a model that is built without storage, to load compressed
             # weights, would have none to fill it from.
