@@ -29,7 +29,7 @@ class Mode(Enum):
     SEQUENTIAL = 'sequential'
     """The newest chunk alone."""
     TEMPORAL_ENSEMBLE = 'temporal_ensemble'
-    """Weights exp(-decay i), i = 0 the oldest: ACT, arXiv 2304.13705, section IV-B."""
+    """Weights exp(-decay i), i = 0 the oldest: ACT, arXiv 2304.13705, section IV-A."""
     ADAPTIVE_ENSEMBLE = 'adaptive_ensemble'
     """Weights exp(alpha cos(newest, each)): CogACT, arXiv 2411.19650, adaptive action ensemble."""
 
