@@ -36,10 +36,10 @@ class Plan:
     shards: int = 12
     episodes: int = 20
     """Disturbed expert episodes of each task in a shard."""
-    steps: int = 6000
+    steps: int = 3000
     batch: int = 32
     """Samples a step and worker."""
-    dagger_at: tuple[float, ...] = (0.25, 0.5)
+    dagger_at: tuple[float, ...] = (0.5,)
     """Shares of the steps after which the policy's own episodes are labelled and added."""
     dagger_episodes: int = 15
     """Episodes of each task, worker and round."""
