@@ -110,7 +110,7 @@ class ChunkExecutor:
 
     def row(self, now_ns: int) -> np.ndarray | None:
         """
-        Action [actions] due now, in the spec's units; None when there is none.
+        Give the action [actions] due now, in the spec's units; None when there is none.
 
         Ratios (unit '1', a gripper) are neither interpolated nor blended: they switch.
         """

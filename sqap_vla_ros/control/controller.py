@@ -203,7 +203,7 @@ class Controller:
             self._machine.listen(listener)
 
     def set_limits(self, limits: MotionLimits):
-        """Change the limits, at standstill only: raises ValueError, changing nothing, otherwise."""
+        """Change the limits, at standstill only; otherwise raises ValueError and changes none."""
         with self._lock:
             _check(limits, self.config)
             if self._machine.state is State.RUNNING or not self._limiter.still:

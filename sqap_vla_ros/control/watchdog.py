@@ -44,7 +44,7 @@ class InputWatchdog:
         return None if arrived_ns is None else (steady_ns - arrived_ns) * 1e-9
 
     def stale(self, steady_ns: int) -> list[StaleInput]:
-        """Inputs that are overdue now, those that never came included."""
+        """List the inputs that are overdue now, those that never came included."""
         found = []
         for name, timeout_s in self.timeouts_s.items():
             age_s = self.age_s(name, steady_ns)
