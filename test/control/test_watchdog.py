@@ -77,6 +77,11 @@ def test_a_late_call_is_not_a_jump():
     assert feed(ClockJumpDetector(), (0, 0), (3000, 3000)) == [None, None]
 
 
+def test_a_clock_that_comes_in_bursts_is_not_a_jump():
+    times = [(steady // 400 * 400, steady) for steady in range(0, 4000, 20)]
+    assert feed(ClockJumpDetector(jump_s=0.2, pause_s=0.5), *times) == [None] * 200
+
+
 def test_a_paused_clock_is_noticed_until_it_goes_on():
     times = [(100, t) for t in range(0, 1000, 100)] + [(150, 1000), (250, 1100)]
     found = feed(ClockJumpDetector(pause_s=0.5), *times)
