@@ -79,7 +79,7 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
         arm.step(protocol.command_period_s)
     return Episode(arm.task.name, seed, arm.succeeded, arm.failed, arm.time_s, len(kept),
                    float(np.mean(kept)), _jerk(commands, protocol.command_period_s),
-                   {stage: round(float(np.median([l[stage] for l in latencies])), 3)
+                   {stage: round(float(np.median([latency[stage] for latency in latencies])), 3)
                     for stage in latencies[0]})
 
 
