@@ -3,7 +3,7 @@ from itertools import groupby
 
 import numpy as np
 
-from sqap_vla_ros.evaluation.statistics import (mcnemar_exact, paired_difference, percent,
+from sqap_vla_ros.evaluation.confidence import (mcnemar_exact, paired_difference, percent,
                                                 wilson_interval)
 
 REFERENCES = ('full', 'naive', 'random')

@@ -128,7 +128,7 @@ class Inputs:
         age_s = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e9
         limit_s = self._settings['max_stamp_age_s']
         if age_s > limit_s or age_s < -FUTURE_STAMP_S:
-            raise _invalid('stamp', f'stamp is {age_s:.2f} s old by the clock of this node, expected '
+            raise _invalid('stamp', f'stamp is {age_s:.2f} s old by this clock, expected '
                            f'{-FUTURE_STAMP_S:g} .. {limit_s:g} s; synchronise the clocks or set '
                            'use_sim_time as the publisher does')
         return stamp_ns

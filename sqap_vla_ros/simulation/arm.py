@@ -2,7 +2,8 @@
 A simulated Sawyer arm, driven by end-effector twists like a real one.
 
 It limits speed and acceleration itself and holds still when commands stop, so that data
-generation, evaluation and the ROS node all move it along the same path. Base frame, metres, seconds.
+generation, evaluation and the ROS node all move it along the same path. Base frame, metres,
+seconds.
 """
 import os
 
