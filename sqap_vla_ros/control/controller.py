@@ -120,7 +120,7 @@ class Controller:
     # Inputs
 
     def image(self, name: str, data, stamp_ns: int):
-        """Note a valid image: its bytes (any contiguous buffer) and its stamp."""
+        """Note a valid image, an array or its bytes, and its stamp."""
         with self._lock:
             detector = self._cameras.setdefault(
                 name, FrozenCameraDetector(self.config.frozen_images))

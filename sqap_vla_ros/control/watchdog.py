@@ -2,6 +2,8 @@
 from dataclasses import dataclass
 import zlib
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class StaleInput:
@@ -63,15 +65,14 @@ class FrozenCameraDetector:
 
     def __init__(self, images: int = 10):
         self._images = images
-        self._last: tuple[int, int] | None = None
+        self._last: int | None = None
         self._stamp_ns = 0
         self.repeated = 0
         """Images in a row that equalled the one before."""
 
     def feed(self, data, stamp_ns: int) -> bool:
-        """Take in an image's bytes (any contiguous buffer); returns `frozen`."""
-        view = memoryview(data).cast('B')
-        mark = len(view), zlib.crc32(view)
+        """Take in an image (an array or its bytes); returns `frozen`."""
+        mark = zlib.crc32(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data)
         if mark == self._last and stamp_ns != self._stamp_ns:
             self.repeated += 1
         elif mark != self._last:
