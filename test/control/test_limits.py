@@ -62,7 +62,8 @@ def test_what_is_within_the_limits_passes_unchanged():
     assert not limiter.counts
 
 
-@pytest.mark.parametrize('limits', [FREE, replace(FREE, linear_jerk_m_s3=None, stop_jerk_m_s3=None)])
+@pytest.mark.parametrize(
+    'limits', [FREE, replace(FREE, linear_jerk_m_s3=None, stop_jerk_m_s3=None)])
 def test_a_stop_goes_straight_to_standstill_in_the_time_its_limits_allow(limits):
     limiter, audit = CommandLimiter(limits), CommandAudit(limits)
     limiter.reset((0.15, 0.2, 0.0))
