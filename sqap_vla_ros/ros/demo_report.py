@@ -72,7 +72,7 @@ def write_gif(path: Path, attempts: list[Attempt], max_bytes: int = MAX_GIF_BYTE
     """
     if not any(attempt.frames for attempt in attempts):
         return False
-    for every, colours in ((1, 96), (2, 96), (2, 48), (3, 32), (5, 24), (10, 16)):
+    for every, colours in ((1, 128), (2, 128), (2, 64), (3, 48), (5, 32), (10, 16)):
         pictures, durations_ms = [], []
         for attempt in attempts:
             for picture in compose(attempt, every):
@@ -134,4 +134,5 @@ def _palette(pictures, colours):
     sheet = Image.new('RGB', (few[0].width, few[0].height * len(few)))
     for index, picture in enumerate(few):
         sheet.paste(picture, (0, index * few[0].height))
-    return sheet.quantize(colours)
+    # An octree, unlike the median cut, keeps the colours of small things such as a button.
+    return sheet.quantize(colours, Image.Quantize.FASTOCTREE)
