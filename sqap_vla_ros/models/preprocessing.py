@@ -41,6 +41,7 @@ class Statistics:
     def normalise_action(self, action: np.ndarray) -> np.ndarray:
         """float32 [..., A], units to about [-1, 1]."""
         span = np.where(self.action_mask, self.action_high - self.action_low, 1)
+        span = np.where(span > 0, span, 1)  # a column that never moved in the data
         scaled = 2 * (action - self.action_low) / span - 1
         return np.where(self.action_mask, scaled, action).astype(np.float32)
 
@@ -73,7 +74,7 @@ def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
         mean, std = (np.array(state[key], np.float32) for key in ('mean', 'std'))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f'{path}: {dataset}: field {error} is missing or not numeric') from None
-    if not low.shape == high.shape == mask.shape or (mask & ~(high > low)).any():
+    if not low.shape == high.shape == mask.shape or (mask & ~(high >= low)).any():
         raise UserError(f'{path}: {dataset}: action q01, q99 and mask disagree')
     if mean.shape != (states,) or std.shape != (states,) or not (std > 0).all():
         raise UserError(f'{path}: {dataset}: state mean and std must have {states} values, std > 0')

@@ -1,0 +1,82 @@
+"""
+OpenVLA: vision encoders, projector, and a Llama decoder that writes action tokens.
+
+The decoder reads [BOS | visual | prompt] and continues with one token an action column (arXiv
+2406.09246, section 3.2). Visual tokens that are pruned leave the cache of every layer from the
+prune layer on, so each later token attends to the same ones.
+"""
+import torch
+from torch import nn
+from transformers import LlamaConfig
+
+from sqap_vla_ros.models.cached_decoder import CachedDecoder
+from sqap_vla_ros.models.config import OpenVlaConfig
+from sqap_vla_ros.models.decoder import PruningPoint
+from sqap_vla_ros.models.text import BOS
+from sqap_vla_ros.models.vision import make_projector, VisionEncoder
+
+
+class OpenVlaModel(nn.Module):
+    """The module tree, and greedy decoding of the action tokens."""
+
+    pruning = None
+
+    def __init__(self, config: OpenVlaConfig):
+        super().__init__()
+        self.config = config
+        llama = LlamaConfig(**config.llama)
+        self.vision = nn.ModuleList(VisionEncoder(v) for v in config.vision)
+        vision_width = sum(v.model['hidden_size'] for v in config.vision)
+        self.projector = make_projector(config.projector, vision_width, llama.hidden_size)
+        self.decoder = CachedDecoder(llama)
+        self.lm_head = nn.Linear(llama.hidden_size, llama.vocab_size, bias=False)
+
+    @property
+    def grid(self) -> int:
+        """Rows, and columns, of visual tokens."""
+        return self.vision[0].grid
+
+    @property
+    def visual(self) -> slice:
+        """Where the visual tokens are in the decoder's sequence."""
+        return slice(1, 1 + self.grid ** 2)
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        """image: float [B, 3, S, S] in [0, 1]. Returns visual tokens [B, patches, width]."""
+        return self.projector(torch.cat([encoder(image) for encoder in self.vision], -1))
+
+    def generate(self, visual: torch.Tensor, text: torch.Tensor, count: int,
+                 pruning: PruningPoint | None = None):
+        """
+        Decode greedily.
+
+        visual: [1, patches, width]; text: ids [1, length] after BOS. Returns token ids [count],
+        logits [count, vocabulary], and the kept visual tokens [budget] or None.
+        """
+        words = self.decoder.llama.embed_tokens
+        first = words(text.new_full((1, 1), BOS))
+        embeddings = torch.cat([first, visual, words(text)], 1)
+        hidden, cache, kept = self.decoder.prefill(embeddings, self.visual, pruning)
+        tokens, logits = [], []
+        for _ in range(count):
+            logits.append(self.lm_head(hidden)[0].float())
+            tokens.append(logits[-1].argmax())
+            if len(tokens) < count:
+                hidden = self.decoder.step(words(tokens[-1][None, None]), cache)
+        return torch.stack(tokens), torch.stack(logits), kept
+
+    def quantization_targets(self) -> dict[str, list[str]]:
+        """Names of the linear layers that compression may replace, by target."""
+        roots = {'decoder': 'decoder.llama.layers', 'vision': 'vision'}
+        targets = {target: [name for name, module in self.named_modules()
+                            if isinstance(module, nn.Linear) and name.startswith(root + '.')]
+                   for target, root in roots.items()}
+        return {**targets, 'action_head': []}
+
+    def set_query_key_quantizer(self, quantizer):
+        """Quantize rotated queries and keys; None: leave them alone."""
+        self.decoder.query_key_quantizer = quantizer
+
+    def set_pruning(self, recipe):
+        """Prune visual tokens as the recipe says; None: keep all. Read by the policy."""
+        self.pruning = recipe
