@@ -46,10 +46,10 @@ class CachedDecoder(PrunableDecoder):
     def step(self, embedding: torch.Tensor, cache: KeyValueCache) -> torch.Tensor:
         """Run one more token, [1, 1, width], and return its final hidden state [1, width]."""
         hidden = embedding
-        cos, sin = self.rotary_tables(embedding, cache.position)
+        cos, sin = self._rotary_tables(embedding, cache.position)
         for index, layer in enumerate(self.llama.layers):
             normed = layer.input_layernorm(hidden)
-            query, key, value = self.project(layer.self_attn, normed, cos, sin)
+            query, key, value = self._project(layer.self_attn, normed, cos, sin)
             keys, values = cache.append(index, key, value)
             attended = attention(query, keys, values)
             hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))

@@ -9,17 +9,19 @@ import torch
 from torch import nn
 from transformers import LlamaConfig
 
-from sqap_vla_ros.models.cached_decoder import CachedDecoder
+from sqap_vla_ros.models.cached_decoder import CachedDecoder, KeyValueCache
 from sqap_vla_ros.models.config import OpenVlaConfig
 from sqap_vla_ros.models.decoder import PruningPoint
 from sqap_vla_ros.models.text import BOS
 from sqap_vla_ros.models.vision import make_projector, VisionEncoder
+from sqap_vla_ros.models.vla_model import VlaModel
 
 
-class OpenVlaModel(nn.Module):
+class OpenVlaModel(VlaModel):
     """The module tree, and greedy decoding of the action tokens."""
 
-    pruning = None
+    target_roots = {'decoder': ('decoder.llama.layers',), 'vision': ('vision',),
+                    'action_head': ()}
 
     def __init__(self, config: OpenVlaConfig):
         super().__init__()
@@ -45,38 +47,40 @@ class OpenVlaModel(nn.Module):
         """image: float [B, 3, S, S] in [0, 1]. Returns visual tokens [B, patches, width]."""
         return self.projector(torch.cat([encoder(image) for encoder in self.vision], -1))
 
-    def generate(self, visual: torch.Tensor, text: torch.Tensor, count: int,
-                 pruning: PruningPoint | None = None):
+    def prefill(self, visual: torch.Tensor, text: torch.Tensor,
+                pruning: PruningPoint | None = None):
         """
-        Decode greedily.
+        Run the prompt.
 
-        visual: [1, patches, width]; text: ids [1, length] after BOS. Returns token ids [count],
-        logits [count, vocabulary], and the kept visual tokens [budget] or None.
+        visual: [1, patches, width]; text: ids [1, length] after BOS. Returns the last token's
+        final hidden state [1, width], the cache, and the kept visual tokens [budget] or None.
         """
         words = self.decoder.llama.embed_tokens
         first = words(text.new_full((1, 1), BOS))
-        embeddings = torch.cat([first, visual, words(text)], 1)
-        hidden, cache, kept = self.decoder.prefill(embeddings, self.visual, pruning)
+        return self.decoder.prefill(torch.cat([first, visual, words(text)], 1), self.visual,
+                                    pruning)
+
+    def write(self, hidden: torch.Tensor, cache: KeyValueCache, count: int):
+        """
+        Decode greedily.
+
+        hidden, cache: from `prefill`; the cache grows. Returns token ids [count] and logits
+        float32 [count, vocabulary].
+        """
         tokens, logits = [], []
         for _ in range(count):
             logits.append(self.lm_head(hidden)[0].float())
             tokens.append(logits[-1].argmax())
             if len(tokens) < count:
-                hidden = self.decoder.step(words(tokens[-1][None, None]), cache)
-        return torch.stack(tokens), torch.stack(logits), kept
+                embedding = self.decoder.llama.embed_tokens(tokens[-1][None, None])
+                hidden = self.decoder.step(embedding, cache)
+        return torch.stack(tokens), torch.stack(logits)
 
-    def quantization_targets(self) -> dict[str, list[str]]:
-        """Names of the linear layers that compression may replace, by target."""
-        roots = {'decoder': 'decoder.llama.layers', 'vision': 'vision'}
-        targets = {target: [name for name, module in self.named_modules()
-                            if isinstance(module, nn.Linear) and name.startswith(root + '.')]
-                   for target, root in roots.items()}
-        return {**targets, 'action_head': []}
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head of the decoder."""
+        return self.decoder.llama.layers[0].self_attn.head_dim
 
     def set_query_key_quantizer(self, quantizer):
         """Quantize rotated queries and keys; None: leave them alone."""
         self.decoder.query_key_quantizer = quantizer
-
-    def set_pruning(self, recipe):
-        """Prune visual tokens as the recipe says; None: keep all. Read by the policy."""
-        self.pruning = recipe

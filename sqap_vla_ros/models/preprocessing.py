@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import grid_sample, interpolate
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import read_json
@@ -23,6 +23,34 @@ def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
         planes = interpolate(planes, (size, size), mode='bicubic', antialias=True,
                              align_corners=False)
     return planes[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def squash(image: torch.Tensor, size: int) -> torch.Tensor:
+    """
+    Squash to size x size by antialiased bicubic interpolation in whole numbers, as Pillow does.
+
+    image: uint8 [H, W, 3], RGB, on the CPU. Returns uint8 [3, size, size].
+    """
+    planes = image.permute(2, 0, 1)[None]
+    if planes.shape[-2:] != (size, size):
+        planes = interpolate(planes, (size, size), mode='bicubic', antialias=True,
+                             align_corners=False)
+    return planes[0]
+
+
+def centre_crop(image: torch.Tensor, area: float) -> torch.Tensor:
+    """
+    Cut out the centre and enlarge it to the old size by bilinear interpolation.
+
+    image: uint8 [3, S, S]; area: share of the area that stays. Samples as TensorFlow's
+    crop_and_resize, which OpenVLA's LIBERO evaluation uses: corners of crop and result coincide.
+    """
+    reach = area ** 0.5
+    line = torch.linspace(-reach, reach, image.shape[-1])
+    row, column = torch.meshgrid(line, line, indexing='ij')
+    planes = grid_sample(image[None].float(), torch.stack([column, row], -1)[None],
+                         mode='bilinear', align_corners=True)
+    return (planes[0] + 0.5).clamp(0, 255).to(torch.uint8)
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,8 @@ def cogact(openvla_source: Path, cogact_source: Path, folder: Path) -> dict[str,
     models.LabelEmbedder.__init__.__defaults__ = (0.1, (1, 1, width))
     # What the hub would answer for meta-llama/Llama-2-7b-hf, whose norms have eps 1e-5.
     fields = {k: v for k, v in tiny.LLAMA.items() if k != 'model_type'}
+    # Its heads are 128 wide: a decoder of 64 channels has one.
+    fields |= {'num_attention_heads': 1, 'num_key_value_heads': 1}
     base_llm.AutoConfig.from_pretrained = (
         lambda *_, **__: LlamaConfig(**fields, rms_norm_eps=1e-5))
     tiny.write_cogact(folder)
