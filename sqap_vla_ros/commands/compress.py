@@ -25,5 +25,5 @@ def run(arguments) -> int:
 
     report = compress_directory(arguments.policy, arguments.output, recipe, progress)
     print(f'{arguments.output}: {report.layers} layers quantized, weights '
-          f'{report.float_bytes / 1e6:.2f} MB in float32 -> {report.bytes / 1e6:.2f} MB')
+          f'{report.float_bytes / 1e6:.2f} MB in float32 -> {report.packed_bytes / 1e6:.2f} MB')
     return 0

@@ -6,7 +6,7 @@ from torch import nn
 from sqap_vla_ros.compression.backends import choose_backend
 from sqap_vla_ros.compression.quant_linear import LinearFormat, QuantLinear
 from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
-from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, QuantizationRecipe, Recipe
+from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, Recipe
 from sqap_vla_ros.errors import UserError
 
 
@@ -53,7 +53,8 @@ def make_room(model: nn.Module, recipe: Recipe, layers: list[str]):
     """Put empty QuantLinear layers into a model without storage (device 'meta')."""
     for name in layers:
         linear = model.get_submodule(name)
-        model.set_submodule(name, QuantLinear(LinearFormat.of(linear, recipe.quantization), 'meta'))
+        spec = LinearFormat.of(linear, recipe.quantization)
+        model.set_submodule(name, QuantLinear(spec, 'meta'))
 
 
 def prepare(model: nn.Module, backend: str = 'auto') -> str:

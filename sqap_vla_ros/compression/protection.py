@@ -15,7 +15,8 @@ def patch_distances_m(camera: PinholeCamera | None, point_m: np.ndarray | None,
     infinite where the point is behind the camera, outside the image or unknown.
     """
     rows, columns = grid
-    pixel = None if camera is None or point_m is None else camera.project(point_m)
+    known = camera is not None and point_m is not None and np.isfinite(point_m).all()
+    pixel = camera.project(point_m) if known else None
     if pixel is None or not (0 <= pixel[0] < camera.width and 0 <= pixel[1] < camera.height):
         return np.full(rows * columns, np.inf)
     column_px, row_px, depth_m = pixel

@@ -58,25 +58,25 @@ class QuantLinear(nn.Module):
     `prepare` hands the layer to a backend, which may lay the weight out anew.
     """
 
-    def __init__(self, format: LinearFormat, device: torch.device | str | None = None):
+    def __init__(self, spec: LinearFormat, device: torch.device | str | None = None):
         super().__init__()
-        self.format = format
-        self.in_features, self.out_features = format.inputs, format.outputs
+        self.format = spec
+        self.in_features, self.out_features = spec.inputs, spec.outputs
         self.backend: Backend = REFERENCE
-        rows, columns = format.outputs, format.inputs
+        rows, columns = spec.outputs, spec.inputs
 
         def buffer(name, present, *shape, dtype=torch.float32):
             self.register_buffer(name, torch.empty(shape, dtype=dtype, device=device)
                                  if present else None)
 
-        whole = format.weight_bits == FULL_PRECISION_BITS
+        whole = spec.weight_bits == FULL_PRECISION_BITS
         buffer('weight', whole, rows, columns)
-        buffer('qweight', not whole, rows, columns // 2 if format.packed else columns,
-               dtype=torch.uint8 if format.packed else torch.int8)
-        groups = () if format.weight_group is None else (columns // format.weight_group,)
+        buffer('qweight', not whole, rows, columns // 2 if spec.packed else columns,
+               dtype=torch.uint8 if spec.packed else torch.int8)
+        groups = () if spec.weight_group is None else (columns // spec.weight_group,)
         buffer('wscale', not whole, rows, *groups)
-        buffer('rotation_signs', format.rotated, columns, dtype=torch.int8)
-        buffer('bias', format.bias, rows)
+        buffer('rotation_signs', spec.rotated, columns, dtype=torch.int8)
+        buffer('bias', spec.bias, rows)
 
     @classmethod
     @torch.no_grad()

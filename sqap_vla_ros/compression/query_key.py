@@ -1,4 +1,4 @@
-"""Quantized queries and keys: attention, and so the choice of tokens, as low-bit kernels see it."""
+"""Quantized queries and keys: attention, and so token choice, as low-bit kernels see it."""
 import torch
 
 from sqap_vla_ros.compression.hadamard import random_signs, rotate
@@ -27,7 +27,8 @@ class QueryKeyQuantizer:
             return None
         return cls(bits, recipe.rotation_seed if recipe.rotate_query_key else None, head_width)
 
-    def __call__(self, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, query: torch.Tensor,
+                 key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Query [B, heads, N, d] and key [B, kv_heads, N, d], rotated and rounded."""
         return self._round(query), self._round(key)
 

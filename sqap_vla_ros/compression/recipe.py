@@ -73,7 +73,11 @@ class PruningRecipe:
     attention_share: float = 0.5
     """'sqap': share of the budget that top-k attention takes; sampling fills what is left."""
     protection_radius_m: float = 0.06
-    """'sqap': patches within this distance of the end effector, metres in its plane, are kept; 0: none."""
+    """
+    'sqap': patches within this distance of the end effector, metres in its plane, are kept.
+
+    0: none.
+    """
     seed: int = 0
     """'random': seed of the selection."""
 
@@ -159,7 +163,7 @@ def find_recipe(name: str | Path) -> Path:
         if folder.is_dir():
             names = ', '.join(sorted(file.stem for file in folder.glob('*.yaml')))
             raise UserError(f'recipe {name!r}: no such file; recipes of the package: {names}')
-    raise UserError(f'recipe {name!r}: no such file, and the package\'s own were not found')
+    raise UserError(f'recipe {name!r}: no such file, and no recipes of the package either')
 
 
 def save_recipe(recipe: Recipe, path: str | Path):
@@ -169,7 +173,8 @@ def save_recipe(recipe: Recipe, path: str | Path):
 
 def _mapping(data, source):
     if not isinstance(data, dict):
-        raise UserError(f'{source}: expected a mapping of keys to values, got {type(data).__name__}')
+        raise UserError(f'{source}: expected a mapping of keys to values, '
+                        f'got {type(data).__name__}')
     return data
 
 

@@ -64,7 +64,8 @@ class CogActPolicy(Policy):
         with _timed(latencies, 'vision'):
             visual = self.model.encode_image(image)
         with _timed(latencies, 'decoder'):
-            condition, _ = self.model.cognition(visual, text, state, self._pruning(observation))
+            pruning = self._pruning(observation)
+            condition, _ = self.model.cognition(visual, text, state, pruning)
         with _timed(latencies, 'action_head'):
             noise = torch.randn(1, *self.model.action_head.shape, generator=self._noise)
             actions = self.model.action_head.sample(condition, noise.to(self._device))

@@ -22,7 +22,7 @@ class Report:
     """What compressing saved."""
 
     layers: int
-    bytes: int
+    packed_bytes: int
     """Of all tensors, as stored."""
     float_bytes: int
     """Of the same in float32."""
