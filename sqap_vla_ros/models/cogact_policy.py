@@ -13,7 +13,7 @@ from sqap_vla_ros.models.cogact import CogActModel
 from sqap_vla_ros.models.decoder import PruningPoint
 from sqap_vla_ros.models.policy import (Inference, Observation, Policy, PolicySpec,
                                         TokenSelection)
-from sqap_vla_ros.models.preprocessing import resize_image, Statistics
+from sqap_vla_ros.models.preprocessing import resize_image, squash, Statistics
 from sqap_vla_ros.models.text import WordTokenizer
 
 
@@ -32,6 +32,8 @@ class CogActPolicy(Policy):
             visual_tokens=model.grid ** 2, token_grid=(model.grid, model.grid))
         self._device = next(model.parameters()).device
         self._binary = [config.action_names.index(name) for name in config.binary_actions]
+        self._scale = np.array(config.action_scale or 1, np.float32)
+        self._offset = np.array(config.action_offset or 0, np.float32)
         self._description = description or {}
         self._selector = self._make_selector()
         self.reset()
@@ -95,7 +97,10 @@ class CogActPolicy(Policy):
         if camera not in observation.images:
             raise UserError(f'observation has no image {camera!r}, which this policy needs')
         image = torch.from_numpy(np.ascontiguousarray(observation.images[camera]))
-        image = resize_image(image.to(self._device), self.model.config.image_size)
+        image = (squash(image, self.model.config.image_size)
+                 if self.model.config.text == 'prismatic' else
+                 resize_image(image.to(self._device), self.model.config.image_size))
+        image = image.to(self._device)
         text = torch.tensor([self.tokenizer.encode(observation.instruction)], device=self._device)
         state = None
         if self.spec.state_names:
@@ -111,7 +116,7 @@ class CogActPolicy(Policy):
         # Not `where`: a NaN from the model must stay one, so that it is seen and dropped.
         binary = values[:, self._binary]
         values[:, self._binary] = np.where(np.isfinite(binary), binary >= 0.5, binary)
-        return values
+        return values * self._scale + self._offset
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import CONFIG_FILE, read_json, save_config
 from sqap_vla_ros.models.families import build_model
+from sqap_vla_ros.models.pi0_import import open_pi0
 from sqap_vla_ros.models.preprocessing import STATISTICS_FILE
 from sqap_vla_ros.models.prismatic_import import open_cogact, open_openvla
 from sqap_vla_ros.models.released import ImportOptions, Released
@@ -39,6 +40,8 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
         return open_cogact(folder, options)
     if kind == 'openvla':
         return open_openvla(folder, options)
+    if kind == 'pi0':
+        return open_pi0(folder, options)
     raise UserError(f'{folder / CONFIG_FILE}: model type is {kind!r}, expected a released OpenVLA, '
                     'CogACT or pi0 checkpoint')
 
