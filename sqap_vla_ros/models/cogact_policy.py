@@ -39,12 +39,14 @@ class CogActPolicy(Policy):
         self.reset()
 
     def _make_selector(self):
-        recipe = self.model.pruning
-        if recipe is None or recipe.kept(self.spec.visual_tokens) == self.spec.visual_tokens:
+        recipe, tokens = self.model.pruning, self.spec.visual_tokens
+        if recipe is None or recipe.kept(tokens) == recipe.kept(tokens, fine=True) == tokens:
             return None
-        if recipe.layer > len(self.model.decoder.llama.layers):
-            raise UserError(f'recipe: pruning layer is {recipe.layer}, but the decoder has only '
-                            f'{len(self.model.decoder.llama.layers)} layers')
+        layers = len(self.model.decoder.llama.layers)
+        last = layers - 1 if recipe.relevance == 'temporal' else layers
+        if recipe.layer > last:
+            raise UserError(f'recipe: pruning layer is {recipe.layer}, expected 0..{last} for this '
+                            f'decoder of {layers} layers')
         return TokenSelector(recipe, self.spec.token_grid, len(self.spec.cameras), self._device)
 
     def reset(self):
@@ -80,17 +82,26 @@ class CogActPolicy(Policy):
         selector = self._selector
         if selector is None:
             return None
-        selector.begin(np.concatenate([
-            patch_distances_m(observation.cameras.get(name), observation.end_effector_m,
-                              self.spec.token_grid) for name in self.spec.cameras]))
-        return PruningPoint(selector.recipe.layer, selector.select, selector.needs_attention)
+        gripper = None
+        if observation.state is not None and 'gripper' in self.spec.state_names:
+            gripper = float(observation.state[self.spec.state_names.index('gripper')])
+        selector.begin(
+            np.concatenate([
+                patch_distances_m(observation.cameras.get(name), observation.end_effector_m,
+                                  self.spec.token_grid) for name in self.spec.cameras]),
+            observation.images[self.spec.cameras[0]], observation.instruction,
+            observation.stamp_ns, observation.end_effector_m, gripper)
+        return PruningPoint(selector.recipe.layer, selector.select if selector.selects else None,
+                            selector.needs_attention,
+                            selector.observe if selector.observes else None)
 
     def _selection(self):
         if self._selector is None:
             return None
+        self._selector.end()
         kept = self._selector.kept
-        return TokenSelection(self.spec.token_grid, kept.indices.cpu().numpy(),
-                              kept.criterion.cpu().numpy())
+        return kept and TokenSelection(self.spec.token_grid, kept.indices.cpu().numpy(),
+                                       kept.criterion.cpu().numpy())
 
     def _inputs(self, observation):
         camera = self.spec.cameras[0]

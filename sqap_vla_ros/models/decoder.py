@@ -24,9 +24,12 @@ class PruningPoint:
 
     layer: int
     """Before this layer; scored by the layer before it, or by layer 0 itself when 0."""
-    select: Selector
+    select: Selector | None
+    """None: this time all stay."""
     needs_attention: bool = True
     """False: the selector gets None for the attention, which is not computed then."""
+    observe: Callable[[torch.Tensor], None] | None = None
+    """Called in each layer from `layer` on with the attention to the tokens that are left."""
 
 
 class PrunableDecoder(nn.Module):
@@ -59,14 +62,15 @@ class PrunableDecoder(nn.Module):
         """
         hidden, kept = embeddings, None
         cos, sin = self._rotary_tables(embeddings)
-        if pruning is not None and pruning.layer == 0 and not pruning.needs_attention:
+        prune = pruning is not None and pruning.select is not None
+        if prune and pruning.layer == 0 and not pruning.needs_attention:
             kept = pruning.select(None, hidden[0, visual])
             stay = self._sequence_indices(kept, visual, hidden.shape[1])
             hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
         for index, layer in enumerate(self.llama.layers):
             normed = layer.input_layernorm(hidden)
             query, key, value = self._project(layer.self_attn, normed, cos, sin)
-            if pruning is not None and kept is None and index == max(pruning.layer - 1, 0):
+            if prune and kept is None and index == max(pruning.layer - 1, 0):
                 row = (attention_row(query[0, :, -1], key[0], visual)
                        if pruning.needs_attention else None)
                 kept = pruning.select(row, hidden[0, visual])
@@ -77,9 +81,13 @@ class PrunableDecoder(nn.Module):
                     cos, sin = cos[:, stay], sin[:, stay]
             if cache is not None:
                 cache.append(index, key, value)
+            if pruning is not None and pruning.observe is not None and index >= pruning.layer:
+                count = visual.stop - visual.start if kept is None else len(kept)
+                left = slice(visual.start, visual.start + count)
+                pruning.observe(attention_row(query[0, :, -1], key[0], left))
             attended = attention(query, key, value, causal=True)
             hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-            if pruning is not None and 0 < pruning.layer == index + 1:
+            if prune and 0 < pruning.layer == index + 1:
                 # The feed-forward network acts on each token alone: those that leave now need it
                 # no more.
                 hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
