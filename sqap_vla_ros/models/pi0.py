@@ -91,18 +91,20 @@ class Pi0Model(VlaModel):
         cos, sin = self._rotary_tables(hidden, 0)
         cache, kept = KeyValueCache(position=length), None
 
+        prune = pruning is not None and pruning.select is not None
+
         def stay():
             rest = torch.arange(span.stop, length, device=hidden.device)
             return torch.cat([kept, rest])
 
-        if pruning is not None and pruning.layer == 0 and not pruning.needs_attention:
+        if prune and pruning.layer == 0 and not pruning.needs_attention:
             kept = pruning.select(None, hidden[0, span])
             hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
         last = len(self._language.layers) - 1
         for index, layer in enumerate(self._language.layers):
             normed = layer.input_layernorm(hidden)
             query, key, value = self._project(layer.self_attn, normed, cos, sin)
-            if pruning is not None and kept is None and index == max(pruning.layer - 1, 0):
+            if prune and kept is None and index == max(pruning.layer - 1, 0):
                 row = (attention_row(query[0, :, -1], key[0], span)
                        if pruning.needs_attention else None)
                 kept = pruning.select(row, hidden[0, span])
@@ -110,11 +112,14 @@ class Pi0Model(VlaModel):
                     hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
                     query, key, value = (x[:, :, stay()] for x in (query, key, value))
             cache.append(index, key, value)
+            if pruning is not None and pruning.observe is not None and index >= pruning.layer:
+                count = span.stop if kept is None else len(kept)
+                pruning.observe(attention_row(query[0, :, -1], key[0], slice(0, count)))
             if index == last:  # of the last layer, only keys and values are read
                 break
             attended = attention(query, key, value)
             hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-            if pruning is not None and 0 < pruning.layer == index + 1:
+            if prune and 0 < pruning.layer == index + 1:
                 hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return cache, kept

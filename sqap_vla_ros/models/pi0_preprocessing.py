@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tokenizers import Tokenizer
 import torch
-from torch.nn.functional import interpolate, pad
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import read_json
@@ -20,22 +20,21 @@ EPSILON = 1e-6
 """openpi adds it to every standard deviation, on the way in and on the way out."""
 
 
-def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
+def letterbox(image: np.ndarray, size: int) -> torch.Tensor:
     """
-    Fit into size x size without distortion, centred on black.
+    Fit into size x size without distortion, centred on black; bilinear with Pillow, as openpi.
 
-    image: uint8 [H, W, 3], RGB, on the CPU. Antialiased bilinear in whole numbers, as Pillow
-    does. Returns uint8 [3, size, size].
+    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the CPU.
     """
     height, width = image.shape[:2]
-    planes = image.permute(2, 0, 1)[None]
-    if (height, width) == (size, size):
-        return planes[0]
-    ratio = max(width / size, height / size)
-    shape = max(int(height / ratio), 1), max(int(width / ratio), 1)
-    planes = interpolate(planes, shape, mode='bilinear', antialias=True, align_corners=False)
-    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
-    return pad(planes, (left, size - shape[1] - left, top, size - shape[0] - top))[0]
+    if (height, width) != (size, size):
+        ratio = max(width / size, height / size)
+        rows, columns = max(int(height / ratio), 1), max(int(width / ratio), 1)
+        resized = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)
+        top, left = (size - rows) // 2, (size - columns) // 2
+        image = np.zeros((size, size, 3), np.uint8)
+        image[top:top + rows, left:left + columns] = resized
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 class Pi0Tokenizer:
@@ -73,6 +72,11 @@ class Pi0Statistics:
     state_std: np.ndarray
     action_mean: np.ndarray
     action_std: np.ndarray
+
+    def action_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean minus and plus three deviations, float32 [A], in the dataset's units."""
+        reach = 3 * self.action_std
+        return self.action_mean - reach, self.action_mean + reach
 
     def normalise_state(self, state: np.ndarray, columns: int) -> np.ndarray:
         """float32 [S] in units to float32 [columns], padded with zeros."""

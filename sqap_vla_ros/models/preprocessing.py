@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 import torch
 from torch.nn.functional import grid_sample, interpolate
 
@@ -25,17 +26,16 @@ def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
     return planes[0].round().clamp(0, 255).to(torch.uint8)
 
 
-def squash(image: torch.Tensor, size: int) -> torch.Tensor:
+def squash(image: np.ndarray, size: int) -> torch.Tensor:
     """
-    Squash to size x size by antialiased bicubic interpolation in whole numbers, as Pillow does.
+    Squash to size x size by bicubic interpolation with Pillow, as the released models were trained.
 
-    image: uint8 [H, W, 3], RGB, on the CPU. Returns uint8 [3, size, size].
+    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the CPU. Torch's interpolation
+    differs from Pillow's by one grey level here and there.
     """
-    planes = image.permute(2, 0, 1)[None]
-    if planes.shape[-2:] != (size, size):
-        planes = interpolate(planes, (size, size), mode='bicubic', antialias=True,
-                             align_corners=False)
-    return planes[0]
+    if image.shape[:2] != (size, size):
+        image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 def centre_crop(image: torch.Tensor, area: float) -> torch.Tensor:
@@ -78,6 +78,11 @@ class Statistics:
         clipped = np.clip(action, -1, 1)
         scaled = (clipped + 1) / 2 * (self.action_high - self.action_low) + self.action_low
         return np.where(self.action_mask, scaled, clipped).astype(np.float32)
+
+    def action_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high of the training data's actions, float32 [A], in the dataset's units."""
+        ends = np.full_like(self.action_low, -1), np.ones_like(self.action_high)
+        return tuple(self.unnormalise_action(end) for end in ends)
 
     def normalise_state(self, state: np.ndarray) -> np.ndarray:
         """float32 [..., S], units to zero mean and unit deviation."""

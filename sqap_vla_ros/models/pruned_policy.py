@@ -13,7 +13,11 @@ from sqap_vla_ros.models.policy import Observation, Policy, PolicySpec, TokenSel
 
 
 class PrunedPolicy(Policy):
-    """Token selection, input checks and units; subclasses run the model."""
+    """
+    Token selection, input checks and units.
+
+    Subclasses run the model and set `statistics`, which has `action_range` and `state_mean`.
+    """
 
     def __init__(self, model: torch.nn.Module, spec: PolicySpec, layers: int,
                  description: dict | None = None):
@@ -40,36 +44,55 @@ class PrunedPolicy(Policy):
         """See `Policy`."""
         return dict(self._description)
 
+    def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `Policy`."""
+        ends = [self._to_action_units(end) for end in self.statistics.action_range()]
+        return np.minimum(*ends), np.maximum(*ends)
+
+    def typical_state(self) -> np.ndarray | None:
+        """See `Policy`."""
+        return self.statistics.state_mean if self.spec.state_names else None
+
     def _make_selector(self, layers):
-        recipe = self.model.pruning
-        if recipe is None or recipe.kept(self.spec.visual_tokens) == self.spec.visual_tokens:
+        recipe, tokens = self.model.pruning, self.spec.visual_tokens
+        if recipe is None or recipe.kept(tokens) == recipe.kept(tokens, fine=True) == tokens:
             return None
-        if recipe.layer > layers:
-            raise UserError(f'recipe: pruning layer is {recipe.layer}, but the decoder has only '
-                            f'{layers} layers')
+        last = layers - 1 if recipe.relevance == 'temporal' else layers
+        if recipe.layer > last:
+            raise UserError(f'recipe: pruning layer is {recipe.layer}, expected 0..{last} for this '
+                            f'decoder of {layers} layers')
         return TokenSelector(recipe, self.spec.token_grid, len(self.spec.cameras), self._device)
 
     def _pruning(self, observation: Observation) -> PruningPoint | None:
         selector = self._selector
         if selector is None:
             return None
-        selector.begin(np.concatenate([
-            patch_distances_m(observation.cameras.get(name), observation.end_effector_m,
-                              self.spec.token_grid) for name in self.spec.cameras]))
-        return PruningPoint(selector.recipe.layer, selector.select, selector.needs_attention)
+        gripper = None
+        if observation.state is not None and 'gripper' in self.spec.state_names:
+            gripper = float(observation.state[self.spec.state_names.index('gripper')])
+        selector.begin(
+            np.concatenate([
+                patch_distances_m(observation.cameras.get(name), observation.end_effector_m,
+                                  self.spec.token_grid) for name in self.spec.cameras]),
+            observation.images[self.spec.cameras[0]], observation.instruction,
+            observation.stamp_ns, observation.end_effector_m, gripper)
+        return PruningPoint(selector.recipe.layer, selector.select if selector.selects else None,
+                            selector.needs_attention,
+                            selector.observe if selector.observes else None)
 
     def _selection(self) -> TokenSelection | None:
         if self._selector is None:
             return None
+        self._selector.end()
         kept = self._selector.kept
-        return TokenSelection(self.spec.token_grid, kept.indices.cpu().numpy(),
-                              kept.criterion.cpu().numpy())
+        return kept and TokenSelection(self.spec.token_grid, kept.indices.cpu().numpy(),
+                                       kept.criterion.cpu().numpy())
 
-    def _image(self, observation: Observation, camera: str) -> torch.Tensor:
+    def _image(self, observation: Observation, camera: str) -> np.ndarray:
         """uint8 [H, W, 3] of a camera. Raises UserError when it is not there."""
         if camera not in observation.images:
             raise UserError(f'observation has no image {camera!r}, which this policy needs')
-        return torch.from_numpy(np.ascontiguousarray(observation.images[camera]))
+        return np.ascontiguousarray(observation.images[camera])
 
     def _state(self, observation: Observation) -> np.ndarray:
         """float32 [states]. Raises UserError when it is not there or has other columns."""

@@ -1,32 +1,24 @@
 """An imported pi0 checkpoint computes what openpi's PyTorch class computes."""
 from pathlib import Path
-import sys
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+import tiny_pi0 as tiny
+import tiny_released
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'tools'))
-import tiny_pi0 as tiny  # noqa: E402, I100
-import tiny_released  # noqa: E402
-
-from sqap_vla_ros.models.importing import import_policy  # noqa: E402
-from sqap_vla_ros.models.loading import load_policy  # noqa: E402
-from sqap_vla_ros.models.pi0_preprocessing import letterbox  # noqa: E402
-from sqap_vla_ros.models.policy import Observation  # noqa: E402
-from sqap_vla_ros.models.released import ImportOptions  # noqa: E402
+from sqap_vla_ros.models.loading import load_policy
+from sqap_vla_ros.models.pi0_preprocessing import letterbox
+from sqap_vla_ros.models.policy import Observation
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'pi0.safetensors'
 TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope='module')
-def policy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('pi0')
-    tiny.write_pi0(folder / 'released')
-    import_policy(folder / 'released', folder / 'policy', ImportOptions(step_s=0.02))
-    return load_policy(folder / 'policy')
+def policy(imported):
+    return load_policy(imported['pi0'])
 
 
 @pytest.fixture(scope='module')
@@ -44,8 +36,8 @@ def pictures():
 
 
 def test_image_is_letterboxed_as_by_openpi(golden):
-    pixels = letterbox(torch.from_numpy(pictures()[0]), 224)
-    assert error(pixels.float(), golden['pixels'][0].float()) <= 1
+    pixels = letterbox(pictures()[0], 224)
+    assert error(pixels.float(), golden['pixels'][0].float()) == 0
 
 
 def test_prompt_is_cleaned_and_ends_with_a_newline(policy):
@@ -59,7 +51,7 @@ def test_instruction_cannot_hold_special_tokens(policy):
 
 @torch.inference_mode()
 def test_vision_features(policy, golden):
-    pixels = torch.stack([letterbox(torch.from_numpy(p), 224) for p in pictures()])
+    pixels = torch.stack([letterbox(p, 224) for p in pictures()])
     visual = policy.model.encode_images(pixels.float() / 255 * 2 - 1)
     assert error(visual.view(2, 256, -1)[:, ::32], golden['features']) <= TOLERANCE
 
@@ -67,7 +59,7 @@ def test_vision_features(policy, golden):
 @torch.inference_mode()
 def test_flow(policy, golden):
     model = policy.model
-    pixels = torch.stack([letterbox(torch.from_numpy(p), 224) for p in pictures()])
+    pixels = torch.stack([letterbox(p, 224) for p in pictures()])
     cache, _ = model.prefix(model.encode_images(pixels.float() / 255 * 2 - 1),
                             torch.tensor([tiny.PROMPT_IDS]))
     state = torch.from_numpy(policy.statistics.normalise_state(tiny.state(), tiny.COLUMNS))[None]

@@ -1,41 +1,28 @@
 """Imported OpenVLA and CogACT checkpoints compute what the official classes compute."""
 from pathlib import Path
-import sys
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+import tiny_released as tiny
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'tools'))
-import tiny_released as tiny  # noqa: E402, I100
-
-from sqap_vla_ros.models.importing import import_policy  # noqa: E402
-from sqap_vla_ros.models.loading import load_policy  # noqa: E402
-from sqap_vla_ros.models.policy import Observation  # noqa: E402
-from sqap_vla_ros.models.preprocessing import squash  # noqa: E402
-from sqap_vla_ros.models.released import ImportOptions  # noqa: E402
+from sqap_vla_ros.models.loading import load_policy
+from sqap_vla_ros.models.policy import Observation
+from sqap_vla_ros.models.preprocessing import squash
 
 FIXTURES = Path(__file__).parents[1] / 'fixtures'
 TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope='module')
-def openvla(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('openvla')
-    tiny.write_openvla(folder / 'released')
-    import_policy(folder / 'released', folder / 'policy', ImportOptions(step_s=1.0))
-    return load_policy(folder / 'policy')
+def openvla(imported):
+    return load_policy(imported['openvla'])
 
 
 @pytest.fixture(scope='module')
-def cogact(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('cogact')
-    tiny.write_cogact(folder / 'released')
-    tiny.write_llama_tokenizer(folder / 'tokenizer')
-    import_policy(folder / 'released', folder / 'policy',
-                  ImportOptions(step_s=1.0, tokenizer=folder / 'tokenizer'))
-    return load_policy(folder / 'policy')
+def cogact(imported):
+    return load_policy(imported['cogact'])
 
 
 def golden(name):
@@ -59,8 +46,8 @@ def dataset_units(values):
 
 @pytest.mark.parametrize('family', ['openvla', 'cogact'])
 def test_image_is_squashed_as_officially(family):
-    pixels = squash(torch.from_numpy(tiny.image()), 224)
-    assert error(pixels, golden(family)['pixels']) <= 1
+    pixels = squash(tiny.image(), 224)
+    assert error(pixels, golden(family)['pixels']) == 0
 
 
 def test_openvla_prompt_ids(openvla):
@@ -105,7 +92,7 @@ def test_cogact_network(cogact):
 
 def test_cogact_dino_normalisation(cogact):
     encoder = cogact.model.vision[0].config
-    pixels = squash(torch.from_numpy(tiny.image()), 224)[:, :2, :2].float() / 255
+    pixels = squash(tiny.image(), 224)[:, :2, :2].float() / 255
     mean, std = (torch.tensor(x)[:, None, None] for x in (encoder.image_mean, encoder.image_std))
     one_level = 1 / 255 / 0.224
     assert error((pixels - mean) / std, golden('cogact')['dino_corner']) <= one_level
