@@ -15,6 +15,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('mujoco')
 
 from dds import domains, wait_until  # noqa: E402, I100
+
 from sqap_vla_ros.ros.demo_client import Attempt  # noqa: E402
 from sqap_vla_ros.ros.demo_report import (  # noqa: E402
     compose, enough, succeeded_tasks, table, write_gif, write_json)
