@@ -101,6 +101,10 @@ class DemoClient:
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
+    def listen(self, kind, topic: str, callback: Callable):
+        """Call back for every message of a topic, in the client's thread."""
+        self._node.create_subscription(kind, topic, callback, QoSProfile(depth=100))
+
     def wait_for_arm(self, timeout_s: float = CALL_TIMEOUT_S):
         """Wait until the simulated arm sends images."""
         self._wait(lambda: self._counts['image'] > 0, timeout_s, 'camera/image_raw: no image came')
