@@ -28,10 +28,12 @@ class CommandAudit:
     """
     Differentiates commands and compares with the limits; shares no code with the limiter.
 
-    Feed it every command that was sent. It knows nothing of positions.
+    Feed it every command that was sent. It knows nothing of positions. `jitter_s`: how far the
+    times between commands may be wrong, as they are when taken from a wire.
     """
 
-    def __init__(self, limits: MotionLimits):
+    def __init__(self, limits: MotionLimits, jitter_s: float = 0.0):
+        self._jitter_s = jitter_s
         self.commands = 0
         self.violations: Counter[Violation] = Counter()
         # speed, then acceleration and jerk in motion, then those of a stop
@@ -78,11 +80,15 @@ class CommandAudit:
             return found
         change = [(new - old) / period_s for new, old in zip(velocity, before)]
         slack = _STANDSTILL / period_s
-        if hypot(*change) > (deceleration if stopping else acceleration) * (1 + _SLACK) + slack:
+        wrong = self._jitter_s / period_s
+        bound = (deceleration if stopping else acceleration) * (1 + wrong)
+        if hypot(*change) > bound * (1 + _SLACK) + slack:
             found.add(Violation.ACCELERATION)
         last, self._acceleration[group] = self._acceleration[group], change
         if last is not None:
             size = hypot(*(new - old for new, old in zip(change, last)))
-            if size > (stop_jerk if stopping else jerk) * period_s * (1 + _SLACK) + 2 * slack:
+            bound = ((stop_jerk if stopping else jerk) * (period_s + self._jitter_s)
+                     + wrong * (hypot(*change) + hypot(*last)))
+            if size > bound * (1 + _SLACK) + 2 * slack:
                 found.add(Violation.JERK)
         return found

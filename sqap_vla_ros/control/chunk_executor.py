@@ -93,12 +93,12 @@ class ChunkExecutor:
         return outcome
 
     def _judge(self, chunk, now_ns):
+        if chunk.generation != self.generation:
+            return Offer.OLD_GENERATION
         if not chunk.finite:
             return Offer.NON_FINITE
         if self._spec is not None and chunk.spec != self._spec:
             return Offer.WRONG_SPEC
-        if chunk.generation != self.generation:
-            return Offer.OLD_GENERATION
         if self._chunks and chunk.stamp_ns <= self._chunks[-1].stamp_ns:
             return Offer.OUT_OF_ORDER
         age_s = (now_ns - chunk.stamp_ns) * 1e-9
@@ -110,7 +110,7 @@ class ChunkExecutor:
 
     def row(self, now_ns: int) -> np.ndarray | None:
         """
-        Action [actions] due now, in the spec's units; None when there is none.
+        Give the action [actions] due now, in the spec's units; None when there is none.
 
         Ratios (unit '1', a gripper) are neither interpolated nor blended: they switch.
         """

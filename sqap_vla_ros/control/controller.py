@@ -10,7 +10,8 @@ from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig, Offer
 from sqap_vla_ros.control.command import Command, CommandMapping
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits, require_positive
-from sqap_vla_ros.control.state_machine import Event, State, StateMachine, Transition
+from sqap_vla_ros.control.state_machine import (Event, State, StateMachine, Transition,
+                                                TRANSITIONS)
 from sqap_vla_ros.control.velocity_limiter import Limit
 from sqap_vla_ros.control.watchdog import ClockJumpDetector, FrozenCameraDetector, InputWatchdog
 
@@ -119,7 +120,7 @@ class Controller:
     # Inputs
 
     def image(self, name: str, data, stamp_ns: int):
-        """Note a valid image: its bytes (any contiguous buffer) and its stamp."""
+        """Note a valid image, an array or its bytes, and its stamp."""
         with self._lock:
             detector = self._cameras.setdefault(
                 name, FrozenCameraDetector(self.config.frozen_images))
@@ -203,7 +204,7 @@ class Controller:
             self._machine.listen(listener)
 
     def set_limits(self, limits: MotionLimits):
-        """Change the limits, at standstill only: raises ValueError, changing nothing, otherwise."""
+        """Change the limits, at standstill only; otherwise raises ValueError and changes none."""
         with self._lock:
             _check(limits, self.config)
             if self._machine.state is State.RUNNING or not self._limiter.still:
@@ -262,9 +263,9 @@ class Controller:
 
     def _consent(self, event, reason):
         with self._lock:
+            state = self._machine.state
             stale = self._watchdog.stale(self._clock())
-            if stale:
-                state = self._machine.state
+            if stale and (state, event) in TRANSITIONS:
                 return Transition(state, event, state, '; '.join(map(str, stale)), False)
             return self._handle(event, reason)
 
@@ -297,7 +298,8 @@ class Controller:
         jump = self._clock_jumps.feed(now_ns, steady_ns)
         if self._machine.state is not State.RUNNING:
             return
-        stale = self._watchdog.stale(steady_ns)
+        # What is overdue before the next command is overdue now: stops begin within the timeout.
+        stale = self._watchdog.stale(steady_ns, self.config.command_period_s)
         if jump:
             self._handle(Event.CLOCK_JUMP, jump)
         elif stale:

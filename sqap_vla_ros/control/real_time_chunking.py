@@ -2,8 +2,8 @@
 The control side of real-time chunking (RTC, arXiv 2506.07339): what a new chunk must agree with.
 
 While a chunk is inferred the robot goes on with the one before. RTC lets a flow or diffusion head
-inpaint: rows that will have been executed by then are frozen, later rows that both chunks cover are
-pulled towards the earlier chunk, less and less.
+inpaint: rows that will have been executed by then are frozen, later rows that both chunks cover
+are pulled towards the earlier chunk, less and less.
 """
 from math import ceil
 

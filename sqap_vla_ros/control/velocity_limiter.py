@@ -51,7 +51,7 @@ class GroupLimits:
     """Lowest position of each axis; -inf where nothing bounds it."""
     high: tuple[float, ...]
     margin: float = 0.0
-    """How far inside the bounds motion is planned to end; the rest is left to measurement noise."""
+    """How far inside the bounds motion is planned to end; the rest is left to noise."""
     bound: Limit = Limit.WORKSPACE
     """What the bounds are called."""
 
@@ -72,6 +72,8 @@ class VelocityLimiter:
         self.stopping = False
         """Whether the last step was under the stop's limits rather than the motion's."""
         self._bounded = limits.bounded
+        self._approach_s = (limits.acceleration / limits.stop_jerk
+                            + self._stop_time_s(limits.speed) / 2)
 
     def reset(self, velocity: Sequence[float]):
         """Go on from a velocity; what exceeds the speed limit is scaled down."""
@@ -143,14 +145,15 @@ class VelocityLimiter:
         """
         Speed u towards a bound: u^2 / acceleration + u tau = distance.
 
-        Far away that brakes with half of the acceleration limit, near it decays with the time
-        constant tau, which the jerk limit and the command period set. Zero outside of the bound.
+        Far away that brakes with half of the acceleration limit. Near it decays with the time
+        constant tau, in which a stop from the highest speed covers its way: so that going along
+        the bound at that speed can be stopped before it. Zero outside of the bound.
         """
         if distance == inf:
             return inf
         limits = self.limits
         distance = max(distance - limits.margin, 0.0)
-        tau = limits.acceleration / limits.jerk + 2 * period_s
+        tau = self._approach_s + 2 * period_s
         return 2 * distance / (tau + sqrt(tau ** 2 + 4 * distance / limits.acceleration))
 
     def _track_step(self, target, jerk, period_s):
@@ -180,7 +183,7 @@ class VelocityLimiter:
                     -braking / max(speed, _TINY))
 
     def _split(self, velocity, acceleration):
-        """Speed, the deceleration that a stop goes on with, and the acceleration that it undoes."""
+        """Speed, deceleration that a stop goes on with, acceleration that it undoes first."""
         speed = hypot(*velocity)
         along = (sum(map(_product, velocity, acceleration)) / speed) if speed > _TINY else 0.0
         across = hypot(*_add(acceleration, velocity, -along / max(speed, _TINY)))
@@ -207,32 +210,32 @@ class VelocityLimiter:
         return True
 
     def _stop_reach(self, velocity, acceleration, period_s):
-        """How far a stop after this step leads down and up each axis."""
-        jerk, deceleration = self.limits.stop_jerk, self.limits.stop_deceleration
-        _, braking, rest = self._split(velocity, acceleration)
+        """
+        How far a stop after this step leads down and up each axis, at most.
+
+        With short periods the ramp ends at velocity `after`, with long ones it changes less: both
+        ends of that range are taken. Commands are held for a period each, and the curve's end
+        takes one more.
+        """
+        jerk = self.limits.stop_jerk
+        speed, braking, rest = self._split(velocity, acceleration)
         ramp_s = hypot(*rest) / jerk
         after = _add(velocity, rest, ramp_s / 2)
-        after_speed = hypot(*after)
+        speed = max(speed, hypot(*after))
         # An S-curve that already brakes is one that began earlier, from a higher speed.
         begun_s = braking / jerk
-        before = after_speed + braking * begun_s / 2
-        if before < deceleration ** 2 / jerk:
-            whole_s = 2 * sqrt(before / jerk)
-        else:
-            whole_s = before / deceleration + deceleration / jerk
-        curve_s = ((before * (whole_s / 2 - begun_s) + braking * begun_s ** 2 / 6)
-                   / max(after_speed, _TINY))
-        reach = []
-        for first, then, push in zip(velocity, after, rest):
-            ramp = first * ramp_s + push * ramp_s ** 2 / 3
-            # Within the ramp an axis may turn round; it then got less far than at its first speed.
-            turn = first * ramp_s if first * then < 0 else ramp
-            end = ramp + then * curve_s
-            # Commands are held for a period each, and the curve's end takes one more.
-            held_s = 2 * period_s
-            reach.append((max(-turn, -end, 0.0) + held_s * max(-first, -then, 0.0),
-                          max(turn, end, 0.0) + held_s * max(first, then, 0.0)))
-        return reach
+        before = speed + braking * begun_s / 2
+        way = (before * (self._stop_time_s(before) / 2 - begun_s) + braking * begun_s ** 2 / 6)
+        stop_s = ramp_s + way / max(speed, _TINY) + 2 * period_s
+        return [(-stop_s * min(first, then, 0.0), stop_s * max(first, then, 0.0))
+                for first, then in zip(velocity, after)]
+
+    def _stop_time_s(self, speed):
+        """Duration of an S-curve from a speed to standstill; it covers speed * duration / 2."""
+        jerk, deceleration = self.limits.stop_jerk, self.limits.stop_deceleration
+        if speed < deceleration ** 2 / jerk:
+            return 2 * sqrt(speed / jerk)
+        return speed / deceleration + deceleration / jerk
 
 
 def _soft_landing(change, jerk, period_s):

@@ -2,6 +2,8 @@
 from dataclasses import dataclass
 import zlib
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class StaleInput:
@@ -43,12 +45,12 @@ class InputWatchdog:
         arrived_ns = self._arrived_ns.get(name)
         return None if arrived_ns is None else (steady_ns - arrived_ns) * 1e-9
 
-    def stale(self, steady_ns: int) -> list[StaleInput]:
-        """Inputs that are overdue now, those that never came included."""
+    def stale(self, steady_ns: int, ahead_s: float = 0.0) -> list[StaleInput]:
+        """List the inputs that will be overdue in `ahead_s`, those that never came included."""
         found = []
         for name, timeout_s in self.timeouts_s.items():
             age_s = self.age_s(name, steady_ns)
-            if age_s is None or age_s > timeout_s:
+            if age_s is None or age_s + ahead_s > timeout_s:
                 found.append(StaleInput(name, age_s, timeout_s))
         return found
 
@@ -63,15 +65,14 @@ class FrozenCameraDetector:
 
     def __init__(self, images: int = 10):
         self._images = images
-        self._last: tuple[int, int] | None = None
+        self._last: int | None = None
         self._stamp_ns = 0
         self.repeated = 0
         """Images in a row that equalled the one before."""
 
     def feed(self, data, stamp_ns: int) -> bool:
-        """Take in an image's bytes (any contiguous buffer); returns `frozen`."""
-        view = memoryview(data).cast('B')
-        mark = len(view), zlib.crc32(view)
+        """Take in an image (an array or its bytes); returns `frozen`."""
+        mark = zlib.crc32(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data)
         if mark == self._last and stamp_ns != self._stamp_ns:
             self.repeated += 1
         elif mark != self._last:
@@ -89,20 +90,20 @@ class ClockJumpDetector:
     """
     Compares a clock that may jump (wall clock, simulation time) with the steady clock.
 
-    From one call to the next the clock may neither go back nor advance by more than `jump_s`
-    beyond the steady clock, and it may not stand still for longer than `pause_s`. A simulation
-    that merely runs slower than real time is fine.
+    The clock may neither go back nor advance by more than `jump_s` beyond what the steady clock
+    did since the clock last moved, and it may not stand still for longer than `pause_s`. A
+    simulation that merely runs slower than real time is fine, and so are ticks that come late.
     """
 
     def __init__(self, jump_s: float = 0.2, pause_s: float = 0.5):
         self._jump_s, self._pause_s = jump_s, pause_s
         self._clock_ns: int | None = None
-        self._steady_ns = self._moved_ns = 0
+        self._moved_ns = 0
 
     def feed(self, clock_ns: int, steady_ns: int) -> str | None:
         """Read both clocks; returns what is wrong, in words, or None."""
         before_ns, self._clock_ns = self._clock_ns, clock_ns
-        steady_before_ns, self._steady_ns = self._steady_ns, steady_ns
+        stood_s = (steady_ns - self._moved_ns) * 1e-9
         if before_ns is None or clock_ns != before_ns:
             self._moved_ns = steady_ns
         if before_ns is None:
@@ -110,10 +111,8 @@ class ClockJumpDetector:
         advance_s = (clock_ns - before_ns) * 1e-9
         if advance_s < 0:
             return f'clock jumped back by {-advance_s:.3f} s'
-        ahead_s = advance_s - (steady_ns - steady_before_ns) * 1e-9
-        if ahead_s > self._jump_s:
-            return f'clock jumped ahead by {ahead_s:.3f} s'
-        stood_s = (steady_ns - self._moved_ns) * 1e-9
-        if stood_s > self._pause_s:
+        if advance_s - stood_s > self._jump_s:
+            return f'clock jumped ahead by {advance_s - stood_s:.3f} s'
+        if advance_s == 0 and stood_s > self._pause_s:
             return f'clock stands still for {stood_s:.3f} s'
         return None

@@ -128,7 +128,7 @@ class Inputs:
         age_s = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e9
         limit_s = self._settings['max_stamp_age_s']
         if age_s > limit_s or age_s < -FUTURE_STAMP_S:
-            raise _invalid('stamp', f'stamp is {age_s:.2f} s old by this node\'s clock, expected '
+            raise _invalid('stamp', f'stamp is {age_s:.2f} s old by this clock, expected '
                            f'{-FUTURE_STAMP_S:g} .. {limit_s:g} s; synchronise the clocks or set '
                            'use_sim_time as the publisher does')
         return stamp_ns
@@ -155,8 +155,8 @@ class Inputs:
         wanted = [name for name in map(self._joint, self._spec.state_names) if name]
         missing = [name for name in wanted if name not in joints]
         if missing:
-            raise _invalid('missing_joint', f'joint {missing[0]!r} is missing; the policy\'s state '
-                           'needs it (parameter gripper_joint for the gripper)')
+            raise _invalid('missing_joint', f'joint {missing[0]!r} is missing; the policy needs '
+                           'it (parameter gripper_joint for the gripper)')
         if not all(np.isfinite(joints[name]) for name in wanted):
             raise _invalid('not_finite', 'positions have NaN or infinite values')
         return joints

@@ -48,7 +48,7 @@ def pinhole_camera(info: CameraInfo, position_m: np.ndarray,
 
 
 def chunk_message(chunk: ActionChunk, frame_id: str) -> ActionChunkMsg:
-    """ActionChunk message; the frame is that of the velocities."""
+    """Make an ActionChunk message; the frame is that of the velocities."""
     spec = chunk.spec
     return ActionChunkMsg(
         header=header(chunk.stamp_ns, frame_id), action_names=list(spec.names),
@@ -59,7 +59,7 @@ def chunk_message(chunk: ActionChunk, frame_id: str) -> ActionChunkMsg:
 
 def stats_message(answer: Answer, frame_id: str, description: dict, inferences: int,
                   overruns: int) -> InferenceStats:
-    """InferenceStats message of one inference."""
+    """Make the InferenceStats message of one inference."""
     inference = answer.inference
     stages = {k: v for k, v in inference.latencies_ms.items() if k != 'total'}
     selection = inference.selection
@@ -75,7 +75,7 @@ def stats_message(answer: Answer, frame_id: str, description: dict, inferences: 
 
 
 def selection_message(selection: Selection, stamp_ns: int, frame_id: str) -> TokenSelection:
-    """TokenSelection message of one inference."""
+    """Make the TokenSelection message of one inference."""
     return TokenSelection(
         header=header(stamp_ns, frame_id), grid_rows=selection.grid[0],
         grid_columns=selection.grid[1], kept=selection.kept.tolist(),

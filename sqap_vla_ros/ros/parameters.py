@@ -36,7 +36,7 @@ SETTINGS = (
     Setting('observation_timeout_s', 0.5, 'hold when the image, pose or joint states are older '
             'than this on the steady clock, s; read when the node is configured', 0.02, 60.0),
     Setting('max_stamp_age_s', 1.0, 'reject messages whose stamp is older than this, or newer '
-            'than 0.1 s, on the node\'s clock, s', 0.02, 600.0),
+            'than 0.1 s, on the clock of the node, s', 0.02, 600.0),
     Setting('max_linear_speed_m_s', 0.25, 'end effector, m/s', 0.001, 5.0),
     Setting('max_angular_speed_rad_s', 0.8, 'end effector, rad/s', 0.001, 20.0),
     Setting('max_linear_acceleration_m_s2', 1.5, 'end effector, m/s^2', 0.01, 100.0),

@@ -45,7 +45,7 @@ class SimArmNode(Node):
         self.rejected = Counter()
         """Commands that were not executed, by topic and reason."""
         self.add_on_set_parameters_callback(self._set_parameters)
-        for setting in _settings(self._tasks):
+        for setting in settings_for(self._tasks):
             self._values[setting.name] = self.declare_parameter(
                 setting.name, setting.default, setting.descriptor()).value
         self._publisher = SimArmPublisher(self, arm.JOINTS, self._values['publish_clock'])
@@ -141,7 +141,7 @@ def _pace(values):
     return Pace(values['real_time_factor'], values['camera_rate_hz'], values['state_rate_hz'])
 
 
-def _settings(tasks):
+def settings_for(tasks):
     return (
         Setting('task', next(iter(tasks)), 'what is to be done and in which scene, from the next '
                 f'~/reset on: {", ".join(tasks)}'),

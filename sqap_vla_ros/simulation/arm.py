@@ -1,8 +1,9 @@
 """
 A simulated Sawyer arm, driven by end-effector twists like a real one.
 
-It limits speed and acceleration itself and holds still when commands stop, so that data generation,
-evaluation and the ROS node all move it along the same path. Base frame, metres, seconds.
+It limits speed and acceleration itself and holds still when commands stop, so that data
+generation, evaluation and the ROS node all move it along the same path. Base frame, metres,
+seconds.
 """
 import os
 
@@ -156,7 +157,7 @@ class SimulatedArm:
 
     @property
     def state(self) -> np.ndarray:
-        """What the shipped policy calls its state: end effector x, y, z and gripper, float32 [4]."""
+        """State of the shipped policy: end effector x, y, z and gripper, float32 [4]."""
         return np.array([*self.end_effector_m, self.gripper], np.float32)
 
     @property

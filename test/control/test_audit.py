@@ -1,4 +1,5 @@
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from sqap_vla_ros.control import limits as limits_module
 from sqap_vla_ros.control.audit import CommandAudit, Violation
 from sqap_vla_ros.control.check import check, main
 from sqap_vla_ros.control.command import Command
-from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.velocity_limiter import VelocityLimiter
 
 LIMITS = MotionLimits()
@@ -36,6 +37,20 @@ def test_a_stop_has_its_own_limits():
     assert audit(0.2, 0.155, 0.11, stopping=True) == {Violation.ACCELERATION}
 
 
+def test_jitter_of_a_wire_is_allowed_for_as_configured():
+    limiter, rng = CommandLimiter(LIMITS), Random(0)
+    exact, lenient = CommandAudit(LIMITS), CommandAudit(LIMITS, jitter_s=0.004)
+    late_s = 0.0
+    for tick in range(300):
+        wanted = Command([0.2, 0, 0], [0, 0, 0]) if tick % 60 < 30 else None
+        command = limiter.limit(wanted, 0.02, (0, 0.6, 0.2))
+        before_s, late_s = late_s, rng.uniform(0, 0.004)
+        exact.check(command, 0.02 + late_s - before_s)
+        lenient.check(command, 0.02 + late_s - before_s)
+    assert exact.violations
+    assert not lenient.violations
+
+
 def test_a_reset_forgets_what_came_before():
     checker = CommandAudit(LIMITS)
     checker.check(Command([0.2, 0, 0], [0, 0, 0]), 0.02)
@@ -44,7 +59,7 @@ def test_a_reset_forgets_what_came_before():
 
 
 def test_random_hostile_input_breaks_no_limit():
-    violations, commands, stops = check(2000)
+    violations, commands, stops = check(range(2000))
     assert violations == {}
     assert commands > 50_000
     assert stops > 5_000
@@ -62,7 +77,7 @@ def test_a_limiter_with_a_wrong_limit_is_caught(monkeypatch, field, kind):
         return VelocityLimiter(replace(limits, **{field: value * 1.2}))
 
     monkeypatch.setattr(limits_module, 'VelocityLimiter', wrong)
-    violations, _, _ = check(60)
+    violations, _, _ = check(range(60))
     assert violations[kind] > 0
 
 

@@ -132,7 +132,8 @@ def test_a_start_is_refused_while_an_input_is_missing(name):
 def test_a_stalled_input_holds_in_time_and_does_not_resume_by_itself(name):
     robot = moving()
     setattr(robot, name, False)
-    assert first_slower(robot, 1.0) <= 0.5 + 0.02 + 1e-9
+    # The last image came with the last command.
+    assert 0.45 < first_slower(robot, 1.0) <= 0.5
     assert robot.controller.state is State.HOLDING
     assert f'stale input: {name}' in robot.controller.status(robot.now_ns).reason
     robot.run(0.5)
@@ -350,6 +351,7 @@ def test_limits_change_at_standstill_only():
     robot.controller.hold()
     robot.run(0.5)
     robot.controller.set_limits(slow)
+    assert robot.run(PERIOD_S)[0].gripper == 1
     robot.controller.resume()
     robot.run(1.0)
     assert robot.speed() == pytest.approx(0.05)

@@ -1,3 +1,6 @@
+from pathlib import Path
+import re
+
 import pytest
 
 from sqap_vla_ros.control.state_machine import (Event, FAULTS, State, StateMachine, Transition,
@@ -64,3 +67,10 @@ def test_a_refusal_leaves_the_reason_alone():
     before = machine.reason
     assert 'not possible in state ESTOPPED' in machine.handle(Event.RESUME).reason
     assert machine.reason == before
+
+
+def test_the_documented_table_is_the_table():
+    text = (Path(__file__).parents[2] / 'doc' / 'control.md').read_text()
+    rows = re.findall(r'^\| ([A-Z]+) \| ([a-z ]+) \| ([A-Z]+) \|$', text, re.MULTILINE)
+    documented = {(State(before), Event(event)): State(after) for before, event, after in rows}
+    assert documented == TRANSITIONS

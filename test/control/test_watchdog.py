@@ -46,6 +46,14 @@ def test_a_camera_is_frozen_after_equal_images_with_new_stamps():
     assert not detector.feed(image, 9)
 
 
+def test_images_with_padded_or_reversed_rows_can_be_compared():
+    detector = FrozenCameraDetector(images=1)
+    image = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
+    assert not detector.feed(image[:, 2:8, ::-1], 1)
+    assert detector.feed(image[:, 2:8, ::-1], 2)
+    assert not detector.feed(image[:, 2:8], 3)
+
+
 def test_the_same_message_twice_is_not_a_frozen_camera():
     detector = FrozenCameraDetector(images=1)
     detector.feed(b'image', 1)
@@ -75,6 +83,11 @@ def test_a_clock_that_leaps_ahead_is_noticed_once():
 
 def test_a_late_call_is_not_a_jump():
     assert feed(ClockJumpDetector(), (0, 0), (3000, 3000)) == [None, None]
+
+
+def test_a_clock_that_comes_in_bursts_is_not_a_jump():
+    times = [(steady // 400 * 400, steady) for steady in range(0, 4000, 20)]
+    assert feed(ClockJumpDetector(jump_s=0.2, pause_s=0.5), *times) == [None] * 200
 
 
 def test_a_paused_clock_is_noticed_until_it_goes_on():

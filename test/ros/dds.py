@@ -26,6 +26,16 @@ def domain():
     return int(os.environ.get('ROS_DOMAIN_ID') or pick_domain_id())
 
 
+def domains(count):
+    """Pick domains for tests that run demonstrations side by side."""
+    if os.environ.get('ROS_DOMAIN_ID'):
+        return [domain() + 1 + index for index in range(count)]
+    picked = set()
+    while len(picked) < count:
+        picked.add(pick_domain_id())
+    return sorted(picked)
+
+
 class Client(Node):
     """A node whose callbacks run in a thread; keeps the messages of every topic it listens to."""
 

@@ -137,7 +137,7 @@ def rig(compressed, tmp_path_factory):
 
 @pytest.fixture
 def at_rest(rig):
-    """The module's node, not moving, whatever the test before left."""
+    """Bring the module's node to rest, whatever the test before left."""
     rig.robot.silent.clear()
     rig.service('reset_estop')
     rig.service('hold')
