@@ -24,8 +24,8 @@ HERE = Path(__file__).parent
 RUN_DEMO = """
 import sys
 from sqap_vla_ros import cli
-from sqap_vla_ros.commands import demo
-demo.POLICY_MODULE = 'expert_policy_node'
+from sqap_vla_ros.ros import session
+session.POLICY_MODULE = 'expert_policy_node'
 sys.exit(cli.main(['demo', *sys.argv[1:]]))
 """
 DESCRIPTION = {'parameter_bytes': '2000000', 'float_parameter_bytes': '7000000', 'recipe': 'r'}
