@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig
 
+from sqap_vla_ros.compression.denoising import DenoisingStep
 from sqap_vla_ros.models.action_head import DiffusionActionHead
 from sqap_vla_ros.models.config import CogActConfig
 from sqap_vla_ros.models.decoder import PrunableDecoder, PruningPoint
@@ -83,13 +84,50 @@ class CogActModel(nn.Module):
         """Channels of one attention head of the decoder."""
         return self.decoder.llama.layers[0].self_attn.head_dim
 
-    def quantization_targets(self) -> dict[str, list[str]]:
-        """Names of the linear layers that compression may replace, by target."""
+    @property
+    def width(self) -> int:
+        """Channels of the decoder's residual stream."""
+        return self.decoder.config.hidden_size
+
+    def quantization_targets(self, also: type = nn.Linear) -> dict[str, list[str]]:
+        """
+        Names of the linear layers that compression may replace, by target.
+
+        also: the class that replaced them, to find them again.
+        """
         roots = {'decoder': 'decoder.llama.layers', 'vision': 'vision',
                  'action_head': 'action_head.net.blocks'}
         return {target: [name for name, module in self.named_modules()
-                         if isinstance(module, nn.Linear) and name.startswith(root + '.')]
+                         if isinstance(module, (nn.Linear, also)) and name.startswith(root + '.')]
                 for target, root in roots.items()}
+
+    def residual_readers(self) -> list[str]:
+        """Names of the linear layers whose input is the decoder's normed residual stream."""
+        readers = ('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'mlp.gate_proj',
+                   'mlp.up_proj')
+        return [f'decoder.llama.layers.{i}.{name}'
+                for i in range(len(self.decoder.llama.layers)) for name in readers]
+
+    def rotate_residual(self, signs: torch.Tensor):
+        """Rotate the decoder's residual stream, float weights only; outputs stay the same."""
+        writers = [self.projector[-1]]
+        if self.state_encoder is not None:
+            writers.append(self.state_encoder[-1])
+        self.decoder.rotate_residual(signs, writers)
+
+    def expect_rotated_residual(self):
+        """Make room for what `rotate_residual` adds, before a checkpoint fills it."""
+        self.decoder.residual_signs = torch.empty(self.width, dtype=torch.int8, device='meta')
+
+    def denoising_step(self) -> DenoisingStep:
+        """Which denoising step the action head is in; the same object at every call."""
+        if self._denoising is None:
+            head = self.action_head.config
+            step = DenoisingStep(head.ddim_steps, head.diffusion_steps // head.ddim_steps)
+            self.action_head.net.register_forward_pre_hook(
+                lambda _, inputs: step.enter(inputs[1]))
+            self._denoising = step
+        return self._denoising
 
     def set_query_key_quantizer(self, quantizer):
         """Quantize rotated queries and keys; None: leave them alone."""
@@ -100,3 +138,4 @@ class CogActModel(nn.Module):
         self.pruning = recipe
 
     pruning = None
+    _denoising = None

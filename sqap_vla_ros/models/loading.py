@@ -9,8 +9,10 @@ from sqap_vla_ros.compression.checkpoint import (file_sha256, float_parameter_by
                                                  load_compressed_into, parameter_bytes,
                                                  WEIGHTS_FILE)
 from sqap_vla_ros.compression.compress import compress, prepare
-from sqap_vla_ros.compression.recipe import load_recipe, Recipe, RECIPE_FILE
+from sqap_vla_ros.compression.recipe import (load_recipe, needs_calibration, Recipe,
+                                             RECIPE_FILE)
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.calibration import CALIBRATION_FILE, calibrator, load_samples
 from sqap_vla_ros.models.cogact import CogActModel
 from sqap_vla_ros.models.cogact_policy import CogActPolicy
 from sqap_vla_ros.models.config import load_config
@@ -53,7 +55,7 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         float_bytes = parameter_bytes(model)
         if recipe is not None:
             applied = load_recipe(recipe)
-            compress(model, applied)
+            compress(model, applied, calibration_of(directory, applied))
     model.to(device)
     stored_bytes = parameter_bytes(model)
     backends = prepare(model, backend)
@@ -66,6 +68,21 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         'activation_bits': quantization.activation_bits if quantization else 32,
         'device': str(device)}
     return CogActPolicy(model, tokenizer, statistics, description)
+
+
+def calibration_of(directory: Path, recipe: Recipe, samples: Path | None = None):
+    """
+    Calibration for `compress`; None where the recipe needs none.
+
+    samples: a file as `models.calibration` reads it; None: `calibration.npz` of the directory.
+    """
+    if not needs_calibration(recipe):
+        return None
+    config = load_config(directory)
+    path = samples or directory / CALIBRATION_FILE
+    return calibrator(load_samples(path, config.cameras[0]),
+                      WordTokenizer.load(directory, config.text_length),
+                      load_statistics(directory, config.dataset, len(config.state_names)))
 
 
 def is_compressed(directory: Path) -> bool:

@@ -86,9 +86,9 @@ def test_no_float_weight_is_stored_beside_a_packed_one(compressed):
 
 def test_loading_makes_no_float_weight_on_the_way(compressed, model, monkeypatch):
     made = []
-    original = QuantLinear.set_weight
-    monkeypatch.setattr(QuantLinear, 'set_weight',
-                        lambda self, w: (made.append(w), original(self, w)))
+    original = QuantLinear.set_codes
+    monkeypatch.setattr(QuantLinear, 'set_codes',
+                        lambda self, *codes: (made.append(codes), original(self, *codes)))
     with torch.device('meta'):
         empty = CogActModel(model.config)
     load_compressed_into(empty, compressed)

@@ -43,7 +43,9 @@ def integer_reference(layer, x):
 def test_forward_is_the_integer_product(rotation, granularity, weight_bits, activation_bits,
                                         group):
     linear, x = make(2048 if weight_bits == 8 else 96)
-    recipe = QuantizationRecipe(weight_bits, group, activation_bits, granularity, rotation)
+    recipe = QuantizationRecipe(weight_bits=weight_bits, weight_group=group, rotation=rotation,
+                                activation_bits=activation_bits,
+                                activation_granularity=granularity)
     layer = QuantLinear.from_linear(linear, recipe)
     expected = integer_reference(layer, x)
     assert torch.allclose(layer(x).double(), expected, rtol=1e-5, atol=1e-5)

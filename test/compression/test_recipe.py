@@ -60,7 +60,7 @@ def test_compress_replaces_the_layers_of_its_targets_and_no_others(targets):
     recipe = Recipe('test', QuantizationRecipe(targets=targets))
     names = layer_names(model, recipe)
     seen = []
-    compress(model, recipe, progress=lambda layers: seen.extend(layers) or layers)
+    compress(model, recipe, progress=lambda layers: seen.extend(layers) or iter(layers))
     replaced = [name for name, m in model.named_modules() if isinstance(m, QuantLinear)]
     assert sorted(replaced) == sorted(names) == sorted(seen) and names
     assert {name.split('.')[0] for name in names} == set(targets)
