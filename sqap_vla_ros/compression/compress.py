@@ -22,19 +22,17 @@ def compress(model: nn.Module, recipe: Recipe,
     """
     Compress a model in place, layer by layer; returns it.
 
-    The model tells what compression must know of it (see `models.cogact.CogActModel`:
-    `quantization_targets`, `residual_readers`, `rotate_residual`, `denoising_step`, `head_width`,
-    `set_query_key_quantizer`, `set_pruning`). Each float weight is let go as soon as its layer is
-    quantized. calibration: runs the model on samples, for recipes that need it; progress: wraps
-    the layers, as `tqdm` does. Raises UserError that names the layer that does not suit the
-    recipe, or says that the recipe needs calibration.
+    The model tells what compression must know of it, see `models.vla_model.VlaModel`. Each float
+    weight is let go as soon as its layer is quantized. calibration: runs the model on samples,
+    for recipes that need it; progress: wraps the layers, as `tqdm` does. Raises UserError that
+    names the layer that does not suit the recipe, or says that the recipe needs calibration.
     """
     if needs_calibration(recipe) and calibration is None:
         raise UserError(f'recipe {recipe.name}: weight_method gptq and static activation_scales '
                         'need calibration samples')
     quantization, names = recipe.quantization, layer_names(model, recipe)
     if quantization is not None and quantization.rotate_residual:
-        model.rotate_residual(random_signs(model.width, quantization.rotation_seed))
+        model.rotate_residual(quantization.rotation_seed)
     specs = _specs(model, recipe, names)
     remaining = iter(progress(names))
     for group in _groups(specs, needs_calibration(recipe)):
@@ -119,7 +117,7 @@ def _in_denoising(model, recipe):
     """Names of the layers that take an activation scale of each denoising step."""
     quantization = recipe.quantization
     if quantization is None or quantization.activation_scales != 'static' \
-            or 'action_head' not in quantization.targets:
+            or 'action_head' not in quantization.targets or model.denoising_step() is None:
         return []
     return model.quantization_targets(QuantLinear)['action_head']
 

@@ -10,10 +10,10 @@ class DenoisingStep:
     """
 
     def __init__(self, steps: int, stride: int):
-        """steps: of the sampler; stride: diffusion steps from one to the next."""
+        """Count `steps` of the sampler, `stride` diffusion steps from one to the next."""
         self.steps, self._stride = steps, stride
         self.index = torch.zeros(1, dtype=torch.int64)
 
     def enter(self, diffusion_step: torch.Tensor):
-        """diffusion_step: int64 [B], the same for all."""
+        """Begin a step; diffusion_step: int64 [B], the same for all."""
         self.index = (diffusion_step[:1] // self._stride).clamp_(max=self.steps - 1)

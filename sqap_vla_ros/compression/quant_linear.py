@@ -47,7 +47,8 @@ class LinearFormat:
         Format that a recipe gives to a float layer.
 
         rotated: False where the layer's inputs arrive rotated; steps: of the denoising loop that
-        the layer is in. Raises ValueError where the layer's inputs do not divide into groups or bytes.
+        the layer is in. A group that does not divide the inputs gives one scale per channel.
+        Raises ValueError where the inputs do not pack into whole bytes.
         """
         group = recipe.weight_group
         if group is not None and (linear.in_features % group or group >= linear.in_features):

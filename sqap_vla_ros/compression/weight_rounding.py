@@ -3,8 +3,8 @@ From a float weight to codes: scales, with or without a search for better clippi
 
 'rtn' takes each weight's nearest code. 'gptq' (arXiv 2210.17323) rounds one input channel after
 the other and corrects the channels still to come, so that the layer's outputs on the calibration
-inputs change least: with H = X^T X and U the upper Cholesky factor of H^-1, the error e = (w - q) /
-U[i, i] of channel i is taken off the later channels j as e U[i, j].
+inputs change least: with H = X^T X and U the upper Cholesky factor of H^-1, the error
+e = (w - q) / U[i, i] of channel i is taken off the later channels j as e U[i, j].
 """
 import torch
 

@@ -1,59 +1,51 @@
-"""Calibration samples of a policy directory: observations that compression may run the model on."""
+"""Calibration samples of a policy: observations that compression may run the model on."""
 from pathlib import Path
-from typing import Callable
 import zipfile
 
 import numpy as np
-from torch import nn
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.cogact_policy import CogActPolicy
 from sqap_vla_ros.models.policy import Observation
-from sqap_vla_ros.models.preprocessing import Statistics
-from sqap_vla_ros.models.text import WordTokenizer
 
 CALIBRATION_FILE = 'calibration.npz'
+_IMAGE = 'image.'
 
 
 def save_samples(path: Path, observations: list[Observation]):
-    """Write observations of one size: images of one camera, instructions and states."""
+    """Write observations whose images are of one size, for `load_samples`."""
     states = [o.state for o in observations]
+    images = {_IMAGE + name: np.stack([o.images[name] for o in observations])
+              for name in observations[0].images}
     np.savez_compressed(
-        path, image=np.stack([next(iter(o.images.values())) for o in observations]),
-        instruction=np.array([o.instruction for o in observations]),
-        state=np.stack(states) if states[0] is not None else np.empty((len(states), 0)))
+        path, instruction=np.array([o.instruction for o in observations]),
+        state=np.empty((len(states), 0)) if states[0] is None else np.stack(states), **images)
 
 
-def load_samples(path: Path, camera: str) -> list[Observation]:
+def load_samples(path: Path) -> list[Observation]:
     """
     Read observations from an .npz file.
 
-    It holds `image` uint8 [n, H, W, 3], `instruction` text [n] and `state` float [n, states] in
-    the policy's units. Raises UserError that names the file and the field.
+    It holds `image.NAME` uint8 [n, H, W, 3] for each camera, `instruction` text [n] and `state`
+    float [n, states] in the policy's units. Raises UserError that names the file and the field.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
-            image, instruction, state = (data[key] for key in ('image', 'instruction', 'state'))
+            instruction, state = data['instruction'], data['state']
+            images = {key[len(_IMAGE):]: data[key] for key in data.files if
+                      key.startswith(_IMAGE)}
     except FileNotFoundError:
         raise UserError(f'{path}: no such file; expected calibration samples') from None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f'{path}: not calibration samples: {error}') from None
-    if image.dtype != np.uint8 or image.ndim != 4 or image.shape[-1] != 3 or not len(image):
-        raise UserError(f'{path}: image is {image.dtype} {image.shape}, '
-                        'expected uint8 [n, height, width, 3]')
-    if len(instruction) != len(image) or len(state) != len(image) or state.ndim != 2:
-        raise UserError(f'{path}: {len(image)} images, but {len(instruction)} instructions and '
-                        f'states {state.shape}')
-    return [Observation({camera: i}, str(text), s.astype(np.float32) if len(s) else None)
-            for i, text, s in zip(image, instruction, state)]
-
-
-def calibrator(samples: list[Observation], tokenizer: WordTokenizer,
-               statistics: Statistics) -> Callable[[nn.Module], None]:
-    """Run a model on samples, as `compress` wants it: the whole policy, no token pruned."""
-    def run(model):
-        policy = CogActPolicy(model, tokenizer, statistics)
-        for sample in samples:
-            policy.predict(sample)
-
-    return run
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{path}: not calibration samples: {reason}') from None
+    if not images or not len(instruction) or state.ndim != 2 or len(state) != len(instruction):
+        raise UserError(f'{path}: {len(images)} cameras, {len(instruction)} instructions, states '
+                        f'{state.shape}; expected at least one camera and sample, and [n, states]')
+    for name, image in images.items():
+        if image.dtype != np.uint8 or image.ndim != 4 or image.shape[-1] != 3 \
+                or len(image) != len(instruction):
+            raise UserError(f'{path}: {_IMAGE}{name} is {image.dtype} {image.shape}, expected '
+                            f'uint8 [{len(instruction)}, height, width, 3]')
+    return [Observation({name: image[i] for name, image in images.items()}, str(instruction[i]),
+                        state[i].astype(np.float32) if state.shape[1] else None)
+            for i in range(len(instruction))]

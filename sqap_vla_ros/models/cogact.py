@@ -10,18 +10,24 @@ from torch import nn
 from transformers import LlamaConfig
 
 from sqap_vla_ros.compression.denoising import DenoisingStep
+from sqap_vla_ros.compression.hadamard import random_signs
 from sqap_vla_ros.models.action_head import DiffusionActionHead
 from sqap_vla_ros.models.config import CogActConfig
 from sqap_vla_ros.models.decoder import PrunableDecoder, PruningPoint
 from sqap_vla_ros.models.text import BOS, COGNITION
 from sqap_vla_ros.models.vision import make_projector, VisionEncoder
+from sqap_vla_ros.models.vla_model import VlaModel
 
 
-class CogActModel(nn.Module):
+class CogActModel(VlaModel):
     """The module tree, and its forward pass in two halves: condition, then actions."""
+
+    target_roots = {'decoder': ('decoder.llama.layers',), 'vision': ('vision',),
+                    'action_head': ('action_head.net.blocks',)}
 
     def __init__(self, config: CogActConfig):
         super().__init__()
+        self._denoising = None
         self.config = config
         llama = LlamaConfig(**config.llama)
         width = llama.hidden_size
@@ -72,55 +78,33 @@ class CogActModel(nn.Module):
         hidden, kept = self.decoder(self.embed(visual, text, state), self.visual, pruning)
         return hidden[:, None], kept
 
-    def restore_buffers(self):
-        """Make what no checkpoint holds, after loading into a model built without storage."""
-        for module in self.modules():
-            if getattr(module, 'position_ids', None) is not None and module.position_ids.is_meta:
-                count = module.position_ids.shape[-1]
-                module.position_ids = torch.arange(count).expand(1, -1)
-
     @property
     def head_width(self) -> int:
         """Channels of one attention head of the decoder."""
         return self.decoder.llama.layers[0].self_attn.head_dim
 
-    @property
-    def width(self) -> int:
-        """Channels of the decoder's residual stream."""
-        return self.decoder.config.hidden_size
-
-    def quantization_targets(self, also: type = nn.Linear) -> dict[str, list[str]]:
-        """
-        Names of the linear layers that compression may replace, by target.
-
-        also: the class that replaced them, to find them again.
-        """
-        roots = {'decoder': 'decoder.llama.layers', 'vision': 'vision',
-                 'action_head': 'action_head.net.blocks'}
-        return {target: [name for name, module in self.named_modules()
-                         if isinstance(module, (nn.Linear, also)) and name.startswith(root + '.')]
-                for target, root in roots.items()}
-
     def residual_readers(self) -> list[str]:
-        """Names of the linear layers whose input is the decoder's normed residual stream."""
+        """See `VlaModel`."""
         readers = ('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'mlp.gate_proj',
                    'mlp.up_proj')
         return [f'decoder.llama.layers.{i}.{name}'
                 for i in range(len(self.decoder.llama.layers)) for name in readers]
 
-    def rotate_residual(self, signs: torch.Tensor):
-        """Rotate the decoder's residual stream, float weights only; outputs stay the same."""
+    def rotate_residual(self, seed: int):
+        """See `VlaModel`."""
         writers = [self.projector[-1]]
         if self.state_encoder is not None:
             writers.append(self.state_encoder[-1])
+        signs = random_signs(self.decoder.config.hidden_size, seed)
         self.decoder.rotate_residual(signs, writers)
 
     def expect_rotated_residual(self):
-        """Make room for what `rotate_residual` adds, before a checkpoint fills it."""
-        self.decoder.residual_signs = torch.empty(self.width, dtype=torch.int8, device='meta')
+        """See `VlaModel`."""
+        self.decoder.residual_signs = torch.empty(self.decoder.config.hidden_size,
+                                                  dtype=torch.int8, device='meta')
 
     def denoising_step(self) -> DenoisingStep:
-        """Which denoising step the action head is in; the same object at every call."""
+        """See `VlaModel`."""
         if self._denoising is None:
             head = self.action_head.config
             step = DenoisingStep(head.ddim_steps, head.diffusion_steps // head.ddim_steps)
@@ -132,10 +116,3 @@ class CogActModel(nn.Module):
     def set_query_key_quantizer(self, quantizer):
         """Quantize rotated queries and keys; None: leave them alone."""
         self.decoder.query_key_quantizer = quantizer
-
-    def set_pruning(self, recipe):
-        """Prune visual tokens as the recipe says; None: keep all. Read by the policy."""
-        self.pruning = recipe
-
-    pruning = None
-    _denoising = None

@@ -53,11 +53,13 @@ class PrunableDecoder(nn.Module):
         self._rotary = None
 
     def forward(self, embeddings: torch.Tensor, visual: slice,
-                pruning: PruningPoint | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+                pruning: PruningPoint | None = None,
+                cache=None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Run the decoder, causally.
 
-        embeddings: [B, N, width]; visual: where the visual tokens are; pruning needs B = 1.
+        embeddings: [B, N, width]; visual: where the visual tokens are; pruning needs B = 1;
+        cache: a KeyValueCache that takes every layer's keys and values, or None.
         Returns the last token's final hidden state [B, width], and the kept visual tokens
         [budget] or None.
         """
@@ -80,6 +82,8 @@ class PrunableDecoder(nn.Module):
                     hidden = hidden[:, stay]
                     query, key, value = (x[:, :, stay] for x in (query, key, value))
                     cos, sin = cos[:, stay], sin[:, stay]
+            if cache is not None:
+                cache.append(index, key, value)
             if pruning is not None and pruning.observe is not None and index >= pruning.layer:
                 count = visual.stop - visual.start if kept is None else len(kept)
                 left = slice(visual.start, visual.start + count)
@@ -140,14 +144,15 @@ class PrunableDecoder(nn.Module):
             query, key = self.query_key_quantizer(query, key)
         return query, key, split(block.v_proj(hidden))
 
-    def _rotary_tables(self, embeddings):
-        """Cosine and sine [1, N, d] of positions 0..N-1; made here as they are not weights."""
+    def _rotary_tables(self, embeddings, first=0):
+        """Cosine and sine [1, N, d] of N positions from `first` on; they are not weights."""
         if self._rotary is None or self._rotary.inv_freq.device != embeddings.device:
             # Not as a submodule: a model that is built without storage, to load compressed
             # weights, would have none to fill it from.
             rotary = LlamaRotaryEmbedding(self.config).to(embeddings.device)
             object.__setattr__(self, '_rotary', rotary)
-        positions = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+        positions = torch.arange(first, first + embeddings.shape[1],
+                                 device=embeddings.device)[None]
         return self._rotary(embeddings, positions)
 
     @staticmethod

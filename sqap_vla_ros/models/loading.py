@@ -12,13 +12,10 @@ from sqap_vla_ros.compression.compress import compress, prepare
 from sqap_vla_ros.compression.recipe import (load_recipe, needs_calibration, Recipe,
                                              RECIPE_FILE)
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.calibration import CALIBRATION_FILE, calibrator, load_samples
-from sqap_vla_ros.models.cogact import CogActModel
-from sqap_vla_ros.models.cogact_policy import CogActPolicy
+from sqap_vla_ros.models.calibration import CALIBRATION_FILE, load_samples
 from sqap_vla_ros.models.config import load_config
+from sqap_vla_ros.models.families import build_model, make_policy
 from sqap_vla_ros.models.policy import Policy
-from sqap_vla_ros.models.preprocessing import load_statistics
-from sqap_vla_ros.models.text import WordTokenizer
 
 
 def load_policy(directory: str | Path, device: str = 'cpu',
@@ -35,18 +32,13 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         raise UserError(f'checkpoint {directory}: no such directory; expected a policy directory '
                         'with config.json and model.safetensors')
     config = load_config(directory)
-    tokenizer = WordTokenizer.load(directory, config.text_length)
-    if len(tokenizer) > config.llama['vocab_size']:
-        raise UserError(f'{directory}: vocabulary has {len(tokenizer)} entries, the model only '
-                        f'{config.llama["vocab_size"]}')
-    statistics = load_statistics(directory, config.dataset, len(config.state_names))
     applied = Recipe()
     if is_compressed(directory):
         if recipe is not None:
             raise UserError(f'checkpoint {directory} is compressed already; apply {recipe} to the '
                             'float policy that it came from')
         with torch.device('meta'):
-            model = CogActModel(config)
+            model = build_model(config)
         applied = load_compressed_into(model, directory).recipe
         model.restore_buffers()
         float_bytes = float_parameter_bytes(model)
@@ -67,7 +59,7 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         'weight_bits': quantization.weight_bits if quantization else 32,
         'activation_bits': quantization.activation_bits if quantization else 32,
         'device': str(device)}
-    return CogActPolicy(model, tokenizer, statistics, description)
+    return make_policy(model, directory, description)
 
 
 def calibration_of(directory: Path, recipe: Recipe, samples: Path | None = None):
@@ -75,14 +67,18 @@ def calibration_of(directory: Path, recipe: Recipe, samples: Path | None = None)
     Calibration for `compress`; None where the recipe needs none.
 
     samples: a file as `models.calibration` reads it; None: `calibration.npz` of the directory.
+    The whole policy runs on each sample, and no token is pruned.
     """
     if not needs_calibration(recipe):
         return None
-    config = load_config(directory)
-    path = samples or directory / CALIBRATION_FILE
-    return calibrator(load_samples(path, config.cameras[0]),
-                      WordTokenizer.load(directory, config.text_length),
-                      load_statistics(directory, config.dataset, len(config.state_names)))
+    observations = load_samples(samples or Path(directory) / CALIBRATION_FILE)
+
+    def run(model):
+        policy = make_policy(model, directory, {})
+        for observation in observations:
+            policy.predict(observation)
+
+    return run
 
 
 def is_compressed(directory: Path) -> bool:
@@ -97,10 +93,11 @@ def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
     Raises UserError that names the file, and the tensor where one is missing, has another shape
     or is too many.
     """
-    model = CogActModel(load_config(directory))
     path = Path(directory) / WEIGHTS_FILE
     if is_compressed(directory):
         raise UserError(f'checkpoint {directory} is compressed; expected a float policy')
+    with torch.device('meta'):
+        model = build_model(load_config(directory))
     expected = model.state_dict()
     try:
         with safe_open(path, 'pt') as file:
@@ -111,11 +108,14 @@ def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
                 if tensor.shape != expected[name].shape:
                     raise UserError(f'{path}: tensor {name} has shape {tuple(tensor.shape)}, the '
                                     f'configuration expects {tuple(expected[name].shape)}')
-                expected[name].copy_(tensor)
+                owner, _, leaf = name.rpartition('.')
+                setattr(model.get_submodule(owner), leaf,
+                        nn.Parameter(tensor.clone()))
     except FileNotFoundError:
         raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
     except (SafetensorError, OSError) as error:
         raise UserError(f'{path}: truncated or not a safetensors file ({error})') from None
+    model.restore_buffers()
     return model.to(device)
 
 

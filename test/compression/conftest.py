@@ -4,13 +4,14 @@ import json
 import numpy as np
 import pytest
 from safetensors.torch import save_file
+import torch
+
 from sqap_vla_ros.compression.camera import PinholeCamera
 from sqap_vla_ros.models.cogact import CogActModel
 from sqap_vla_ros.models.config import ActionHeadConfig, CogActConfig, save_config, VisionConfig
 from sqap_vla_ros.models.policy import Observation
 from sqap_vla_ros.models.preprocessing import STATISTICS_FILE
 from sqap_vla_ros.models.text import WordTokenizer
-import torch
 
 WORDS = ['press', 'open', 'the', 'red', 'drawer']
 STATES = ('x', 'y', 'z', 'gripper')
@@ -46,13 +47,13 @@ def tiny_model(**changes) -> CogActModel:
 
 @pytest.fixture
 def model():
-    """A fresh model for each test."""
+    """Make a fresh model for each test."""
     return tiny_model()
 
 
 @pytest.fixture
 def policy_directory(tmp_path):
-    """A float policy directory."""
+    """Write a float policy directory."""
     directory = tmp_path / 'float'
     directory.mkdir()
     save_config(tiny_config(), directory)
@@ -67,7 +68,7 @@ def policy_directory(tmp_path):
 
 @pytest.fixture
 def observation():
-    """An image of noise; the end effector is in the middle of it."""
+    """Make an image of noise; the end effector is in the middle of it."""
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     pose = np.eye(4)
     pose[2, 3] = 1.0
@@ -78,7 +79,7 @@ def observation():
 
 @pytest.fixture
 def sequence(model):
-    """Inputs of the model's decoder: visual tokens, text and state."""
+    """Make inputs of the model's decoder: visual tokens, text and state."""
     generator = torch.Generator().manual_seed(1)
     visual = torch.randn(1, 64, 32, generator=generator)
     text = torch.tensor([[5, 6, 7, 8, 0, 0]])

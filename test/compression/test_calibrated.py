@@ -2,6 +2,9 @@
 from conftest import tiny_model
 import numpy as np
 import pytest
+import torch
+from torch import nn
+
 from sqap_vla_ros.compression.calibration import collecting
 from sqap_vla_ros.compression.compress import compress
 from sqap_vla_ros.compression.quant_linear import QuantLinear
@@ -13,8 +16,6 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.calibration import save_samples
 from sqap_vla_ros.models.compressing import compress_directory
 from sqap_vla_ros.models.loading import load_policy
-import torch
-from torch import nn
 
 ALL = ('decoder', 'vision', 'action_head')
 STATIC = {'activation_granularity': 'per_tensor', 'activation_scales': 'static',
@@ -22,7 +23,7 @@ STATIC = {'activation_granularity': 'per_tensor', 'activation_scales': 'static',
 
 
 def correlated(rows=200, columns=32, seed=0):
-    """Inputs whose channels depend on each other, as GPTQ needs to gain anything."""
+    """Draw inputs whose channels depend on each other, as GPTQ needs to gain anything."""
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(columns, columns, generator=generator)
     return torch.randn(rows, 8, generator=generator) @ mix[:8] + 0.1 * torch.randn(
@@ -141,7 +142,7 @@ def test_a_rotated_residual_changes_nothing_in_float(model, sequence):
     expected, _ = model.cognition(*(sequence[0], *sequence[1:]))
     image = torch.rand(1, 3, 32, 32)
     before = model.cognition(model.encode_image(image), *sequence[1:])[0]
-    model.rotate_residual(torch.tensor([1, -1] * 16, dtype=torch.int8))
+    model.rotate_residual(3)
     after = model.cognition(model.encode_image(image), *sequence[1:])[0]
     assert torch.allclose(before, after, atol=1e-4)
     assert not torch.allclose(expected, before, atol=1e-2)

@@ -2,14 +2,15 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
+
 from sqap_vla_ros.compression.backends import choose_backend
 from sqap_vla_ros.compression.hadamard import rotate
 from sqap_vla_ros.compression.quant_linear import LinearFormat, QuantLinear
 from sqap_vla_ros.compression.quantization import activation_scale, to_codes
 from sqap_vla_ros.compression.recipe import QuantizationRecipe
 from sqap_vla_ros.errors import UserError
-import torch
-from torch import nn
 
 
 def make(inputs=96, outputs=10, bias=True, seed=0):

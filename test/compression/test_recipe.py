@@ -4,6 +4,7 @@ from pathlib import Path
 
 from conftest import tiny_model
 import pytest
+
 from sqap_vla_ros.compression.compress import compress, layer_names
 from sqap_vla_ros.compression.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import (load_recipe, PruningRecipe, QuantizationRecipe,

@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+
 from sqap_vla_ros.compression.features import difference_from_mean, feature_separation
 from sqap_vla_ros.compression.phase import PhaseGate
 from sqap_vla_ros.compression.recipe import PruningRecipe, Recipe, save_recipe
@@ -10,7 +12,6 @@ from sqap_vla_ros.compression.temporal import SceneWatch, ScoreHistory
 from sqap_vla_ros.compression.token_selection import Criterion, farthest_points
 from sqap_vla_ros.compression.token_selector import TokenSelector
 from sqap_vla_ros.models.loading import load_policy
-import torch
 
 GREY = np.full((40, 60, 3), 100, np.uint8)
 

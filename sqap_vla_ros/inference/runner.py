@@ -1,0 +1,118 @@
+"""The thread that keeps a policy busy with the newest observation and hands on what it answers."""
+from dataclasses import dataclass
+from threading import Condition, Thread
+import time
+from typing import Callable
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.inference.client import InferenceClient, InferenceFailed
+from sqap_vla_ros.models.policy import Inference, Observation
+
+RESTART_PAUSE_S = (0.0, 0.5, 1.0, 2.0, 5.0)
+"""Before the n-th restart in a row; the last one again and again."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """An observation, and the generation of commands that its answer may belong to."""
+
+    observation: Observation
+    generation: int
+    received_s: float
+    """Steady clock when the observation was complete."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a request."""
+
+    request: Request
+    inference: Inference
+    age_s: float
+    """Steady time from the request's `received_s` to the answer."""
+
+
+class InferenceRunner:
+    """
+    Asks `next_request` for work, at most once a period, and calls back.
+
+    All callbacks come from the runner's own thread and must not block. A worker that hangs or
+    dies is reported and started again, with growing pauses.
+    """
+
+    def __init__(self, client: InferenceClient, next_request: Callable[[], Request | None],
+                 on_answer: Callable[[Answer], None], on_failure: Callable[[str, str], None],
+                 period_s: float):
+        """`on_failure` gets a reason ('deadline', 'died', 'error', 'restart') and a text."""
+        self._client, self._next_request = client, next_request
+        self._on_answer, self._on_failure = on_answer, on_failure
+        self.period_s = period_s
+        self._condition = Condition()
+        self._stopping = self._woken = False
+        self._generation = None
+        self._failures = 0
+        self._thread = Thread(target=self._run, name='inference', daemon=True)
+
+    def start(self):
+        """Begin; the client must have been started."""
+        self._thread.start()
+
+    def wake(self):
+        """Say that there may be a new request."""
+        with self._condition:
+            self._woken = True
+            self._condition.notify()
+
+    def stop(self):
+        """End the thread and then the client."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._client.close()
+
+    def _run(self):
+        due_s = time.monotonic()
+        while not self._stopping:
+            self._pause(due_s - time.monotonic())
+            self._woken = False
+            request = self._next_request()
+            if request is None:
+                with self._condition:
+                    self._condition.wait_for(lambda: self._woken or self._stopping)
+                continue
+            due_s = max(due_s + self.period_s, time.monotonic())
+            self._infer(request)
+
+    def _pause(self, seconds):
+        if seconds > 0:
+            with self._condition:
+                self._condition.wait_for(lambda: self._stopping, seconds)
+
+    def _infer(self, request):
+        reset = request.generation != self._generation
+        try:
+            inference = self._client.infer(request.observation, reset)
+        except InferenceFailed as error:
+            self._generation = None
+            self._failures += 1
+            self._on_failure(error.reason, str(error))
+            if error.reason in ('deadline', 'died'):
+                self._restart()
+            return
+        self._generation = request.generation
+        self._failures = 0
+        self._on_answer(Answer(request, inference, time.monotonic() - request.received_s))
+
+    def _restart(self):
+        while not self._stopping:
+            pause = RESTART_PAUSE_S[min(self._failures, len(RESTART_PAUSE_S)) - 1]
+            self._pause(pause)
+            if self._stopping:
+                return
+            try:
+                return self._client.start()
+            except UserError as error:
+                self._failures += 1
+                self._on_failure('restart', str(error))

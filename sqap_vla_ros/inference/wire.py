@@ -1,0 +1,156 @@
+"""
+What passes between a node and its inference worker: JSON over a socket, images in shared memory.
+
+Nothing is pickled. One request is in flight at a time, so the shared memory needs no lock: it
+belongs to the node until a request is sent, and to the worker until the answer comes.
+"""
+from dataclasses import asdict, dataclass
+import json
+import mmap
+from multiprocessing.connection import Connection
+import os
+
+import numpy as np
+
+from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
+from sqap_vla_ros.compression.camera import PinholeCamera
+from sqap_vla_ros.models.policy import Inference, Observation, PolicySpec, TokenSelection
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """What a worker tells once its policy is loaded and warm."""
+
+    spec: PolicySpec
+    description: dict
+    """`Policy.describe`."""
+    warm_up_ms: float
+    """The last warm-up inference."""
+
+
+class SharedImages:
+    """Memory that both sides map; it grows with the images."""
+
+    def __init__(self, descriptor: int):
+        self.descriptor = descriptor
+        self._map = None
+
+    @classmethod
+    def create(cls) -> 'SharedImages':
+        """Anonymous memory, gone when both processes are."""
+        return cls(os.memfd_create('sqap_vla_images'))
+
+    def write(self, images: dict[str, np.ndarray]) -> dict[str, list[int]]:
+        """Store uint8 arrays; returns `{name: [offset, *shape]}` for `read`."""
+        total = sum(image.nbytes for image in images.values())
+        if self._map is None or len(self._map) < total:
+            self.close_map()
+            os.ftruncate(self.descriptor, max(total, mmap.PAGESIZE))
+        memory = self._mapped()
+        layout, offset = {}, 0
+        for name, image in images.items():
+            flat = np.ascontiguousarray(image, np.uint8).reshape(-1)
+            np.frombuffer(memory, np.uint8, flat.size, offset)[:] = flat
+            layout[name] = [offset, *image.shape]
+            offset += flat.size
+        return layout
+
+    def read(self, layout: dict[str, list[int]]) -> dict[str, np.ndarray]:
+        """Copy out the images that `write` stored."""
+        needed = max((offset + int(np.prod(shape)) for offset, *shape in layout.values()),
+                     default=0)
+        if self._map is not None and len(self._map) < needed:
+            self.close_map()
+        memory = self._mapped() if needed else None
+        return {name: np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset)
+                .reshape(shape).copy() for name, (offset, *shape) in layout.items()}
+
+    def _mapped(self):
+        if self._map is None:
+            self._map = mmap.mmap(self.descriptor, 0)
+        return self._map
+
+    def close_map(self):
+        """Unmap; the memory itself stays."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+
+    def close(self):
+        """Unmap and close the descriptor."""
+        self.close_map()
+        os.close(self.descriptor)
+
+
+def send(connection: Connection, message: dict):
+    """Send one message. Raises OSError when the other side is gone."""
+    connection.send_bytes(json.dumps(message).encode('utf-8'))
+
+
+def receive(connection: Connection) -> dict:
+    """Receive one message. Raises EOFError or OSError when the other side is gone."""
+    return json.loads(connection.recv_bytes())
+
+
+def observation_to_wire(observation: Observation, images: SharedImages) -> dict:
+    """Message for an observation, whose images are put into the shared memory."""
+    end_effector = observation.end_effector_m
+    return {
+        'images': images.write(observation.images), 'instruction': observation.instruction,
+        'state': None if observation.state is None else [float(x) for x in observation.state],
+        'cameras': {name: {'intrinsics': camera.intrinsics.tolist(),
+                           'optical_from_base': camera.optical_from_base.tolist(),
+                           'width': camera.width, 'height': camera.height}
+                    for name, camera in observation.cameras.items()},
+        'end_effector_m': None if end_effector is None else [float(x) for x in end_effector],
+        'stamp_ns': observation.stamp_ns}
+
+
+def observation_from_wire(message: dict, images: SharedImages) -> Observation:
+    """Inverse of `observation_to_wire`."""
+    cameras = {name: PinholeCamera(np.array(camera['intrinsics']),
+                                   np.array(camera['optical_from_base']),
+                                   camera['width'], camera['height'])
+               for name, camera in message['cameras'].items()}
+    state, end_effector = message['state'], message['end_effector_m']
+    return Observation(
+        images.read(message['images']), message['instruction'],
+        None if state is None else np.array(state, np.float32), cameras,
+        None if end_effector is None else np.array(end_effector), message['stamp_ns'])
+
+
+def inference_to_wire(inference: Inference) -> dict:
+    """Message for an answer."""
+    selection = inference.selection
+    return {
+        'values': inference.chunk.values.tolist(), 'stamp_ns': inference.chunk.stamp_ns,
+        'latencies_ms': inference.latencies_ms, 'tokens': inference.tokens,
+        'selection': None if selection is None else {
+            'grid': list(selection.grid), 'kept': selection.kept.tolist(),
+            'criterion': selection.criterion.tolist()}}
+
+
+def inference_from_wire(message: dict, spec: ActionSpec) -> Inference:
+    """Inverse of `inference_to_wire`."""
+    selection = message['selection']
+    return Inference(
+        ActionChunk(np.array(message['values'], np.float32), spec, message['stamp_ns']),
+        message['latencies_ms'], message['tokens'],
+        None if selection is None else TokenSelection(
+            tuple(selection['grid']), np.array(selection['kept'], np.int64),
+            np.array(selection['criterion'], np.uint8)))
+
+
+def info_to_wire(info: WorkerInfo) -> dict:
+    """Message for what a worker is."""
+    return asdict(info)
+
+
+def info_from_wire(message: dict) -> WorkerInfo:
+    """Inverse of `info_to_wire`."""
+    spec = dict(message['spec'])
+    action = {key: tuple(value) if isinstance(value, list) else value
+              for key, value in spec.pop('action').items()}
+    spec = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+    return WorkerInfo(PolicySpec(action=ActionSpec(**action), **spec), message['description'],
+                      message['warm_up_ms'])

@@ -1,0 +1,49 @@
+"""A picture of what the policy looks at: kept visual tokens, coloured by criterion."""
+import cv2
+import numpy as np
+
+from sqap_vla_ros.compression.camera import PinholeCamera
+from sqap_vla_ros.models.policy import TokenSelection
+
+COLOURS = {0: (255, 140, 0), 1: (60, 220, 60), 2: (70, 150, 255), 3: (200, 90, 220)}
+"""RGB by `TokenSelection` criterion: attention, robot, spatial, random."""
+
+
+def draw_overlay(image: np.ndarray, selection: TokenSelection | None,
+                 camera: PinholeCamera | None = None,
+                 end_effector_m: np.ndarray | None = None) -> np.ndarray:
+    """
+    Darken the pruned patches, frame the kept ones, mark the projected end effector.
+
+    image: uint8 [H, W, 3], RGB; the selection's first camera is drawn. Returns a new image.
+    """
+    picture = image.copy()
+    if selection is not None:
+        picture = _draw_tokens(picture, selection)
+    pixel = None
+    if camera is not None and end_effector_m is not None:
+        pixel = camera.project(end_effector_m)
+    if pixel is not None:
+        centre = (round(pixel[0] * image.shape[1] / camera.width),
+                  round(pixel[1] * image.shape[0] / camera.height))
+        cv2.drawMarker(picture, centre, (255, 255, 255), cv2.MARKER_CROSS, 11, 1, cv2.LINE_AA)
+    return picture
+
+
+def _draw_tokens(image, selection):
+    rows, columns = selection.grid
+    first_camera = selection.kept < rows * columns
+    kept, criteria = selection.kept[first_camera], selection.criterion[first_camera]
+    mask = np.zeros(rows * columns, np.float32)
+    mask[kept] = 1
+    height, width = image.shape[:2]
+    bright = cv2.resize(mask.reshape(rows, columns), (width, height),
+                        interpolation=cv2.INTER_NEAREST)[..., None]
+    picture = (image * (0.25 + 0.75 * bright)).astype(np.uint8)
+    for token, criterion in zip(kept, criteria):
+        row, column = divmod(int(token), columns)
+        corner = (round(column * width / columns), round(row * height / rows))
+        opposite = (round((column + 1) * width / columns) - 2,
+                    round((row + 1) * height / rows) - 2)
+        cv2.rectangle(picture, corner, opposite, COLOURS.get(int(criterion), (255, 255, 255)), 1)
+    return picture

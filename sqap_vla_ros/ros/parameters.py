@@ -1,0 +1,102 @@
+"""The policy node's parameters: one table that declares, describes and checks them."""
+import math
+
+from rcl_interfaces.msg import SetParametersResult
+
+from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.ros.setting import Setting
+
+
+SETTINGS = (
+    Setting('policy', '', 'directory of the policy, as made by `sqap_vla compress`',
+            read_only=True),
+    Setting('device', 'cpu', "where inference runs: 'cpu', 'cuda' or 'cuda:N'", read_only=True),
+    Setting('threads', 1, 'CPU threads of inference', 1, 256, read_only=True),
+    Setting('inference_process', True, 'run inference in a process of its own (recommended) '
+            'instead of a thread', read_only=True),
+    Setting('autostart', False, 'configure and activate by itself when the node starts; the arm '
+            'does not move before a goal, ~/resume or an instruction', read_only=True),
+    Setting('base_frame', 'base', 'frame of the commands and of the end-effector pose',
+            read_only=True),
+    Setting('gripper_joint', 'r_close', 'name in joint_states that tells how far the gripper is '
+            'closed; empty: the policy is not told', read_only=True),
+    Setting('gripper_open_position', 0.0, 'its position when open, m or rad', read_only=True),
+    Setting('gripper_closed_position', 0.04, 'its position when closed, m or rad',
+            read_only=True),
+    Setting('max_image_pixels', 16_000_000, 'larger images are rejected unread', 1,
+            1_000_000_000, read_only=True),
+    Setting('start_on_instruction', False, 'let an instruction on the topic start motion'),
+    Setting('preempt_goals', True, 'a new goal ends the one that runs; false: it is rejected'),
+    Setting('max_instruction_length', 256, 'characters', 1, 10_000),
+    Setting('default_max_duration_s', 30.0, 'of goals that name no duration, s', 0.1, 86_400.0),
+    Setting('inference_rate_hz', 5.0, 'inferences a second, at most', 0.1, 200.0),
+    Setting('inference_deadline_s', 2.0, 'an inference without an answer for so long counts as '
+            'hung: hold, and start the worker again, s', 0.05, 600.0),
+    Setting('command_rate_hz', 50.0, 'commands a second', 1.0, 500.0),
+    Setting('observation_timeout_s', 0.5, 'hold when the image, pose or joint states are older '
+            'than this on the steady clock, s; read when the node is configured', 0.02, 60.0),
+    Setting('max_stamp_age_s', 1.0, 'reject messages whose stamp is older than this, or newer '
+            'than 0.1 s, on the clock of the node, s', 0.02, 600.0),
+    Setting('max_linear_speed_m_s', 0.25, 'end effector, m/s', 0.001, 5.0),
+    Setting('max_angular_speed_rad_s', 0.8, 'end effector, rad/s', 0.001, 20.0),
+    Setting('max_linear_acceleration_m_s2', 1.5, 'end effector, m/s^2', 0.01, 100.0),
+    Setting('max_linear_jerk_m_s3', 30.0, 'end effector, m/s^3', 0.1, 10_000.0),
+    Setting('stop_deceleration_m_s2', 2.0, 'end effector while stopping, m/s^2; at least '
+            'max_linear_acceleration_m_s2', 0.01, 100.0),
+    Setting('stop_jerk_m_s3', 60.0, 'end effector while stopping, m/s^3', 0.1, 10_000.0),
+    Setting('workspace_low_m', [-0.35, 0.38, 0.01], 'lowest x, y, z of the end effector in the '
+            'base frame, m'),
+    Setting('workspace_high_m', [0.35, 0.95, 0.40], 'highest x, y, z of the end effector in the '
+            'base frame, m'),
+)
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def motion_limits(values: dict[str, object]) -> MotionLimits:
+    """Limits that the parameters describe. Raises ValueError naming the field that is wrong."""
+    return MotionLimits(
+        workspace_low_m=tuple(values['workspace_low_m']),
+        workspace_high_m=tuple(values['workspace_high_m']),
+        linear_speed_m_s=values['max_linear_speed_m_s'],
+        angular_speed_rad_s=values['max_angular_speed_rad_s'],
+        linear_acceleration_m_s2=values['max_linear_acceleration_m_s2'],
+        linear_jerk_m_s3=values['max_linear_jerk_m_s3'],
+        stop_deceleration_m_s2=values['stop_deceleration_m_s2'],
+        stop_jerk_m_s3=values['stop_jerk_m_s3'])
+
+
+def declare(node) -> dict[str, object]:
+    """Declare every setting on a node; returns name to value."""
+    return {s.name: node.declare_parameter(s.name, s.default, s.descriptor()).value
+            for s in SETTINGS}
+
+
+def check_change(current: dict[str, object], changes: list) -> SetParametersResult:
+    """
+    Judge parameters that are about to be set together: all or none.
+
+    Ranges and types are the descriptors' business, except NaN, which passes every range.
+    """
+    values = dict(current)
+    for parameter in changes:
+        setting = BY_NAME.get(parameter.name)
+        if setting is None:
+            continue
+        problem = _problem(setting, parameter.value)
+        if problem:
+            return SetParametersResult(successful=False, reason=f'{parameter.name}: {problem}')
+        values[parameter.name] = parameter.value
+    try:
+        motion_limits(values)
+    except ValueError as error:
+        return SetParametersResult(successful=False, reason=str(error))
+    return SetParametersResult(successful=True)
+
+
+def _problem(setting, value):
+    if isinstance(setting.default, list):
+        if len(value) != len(setting.default) or not all(map(math.isfinite, value)):
+            return f'expected {len(setting.default)} finite numbers'
+    elif isinstance(setting.default, float) and not math.isfinite(value):
+        return f'{value} is not a finite number'
+    return None
