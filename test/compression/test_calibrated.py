@@ -1,7 +1,7 @@
 """What needs samples: GPTQ, clipping by importance, static scales; and the rotated residual."""
-from conftest import tiny_model
 import numpy as np
 import pytest
+from tiny_policy import tiny_model
 import torch
 from torch import nn
 

@@ -1,9 +1,9 @@
 """Tokens really leave the decoder, and nothing else changes."""
 from dataclasses import replace
 
-from conftest import tiny_model
 import numpy as np
 import pytest
+from tiny_policy import tiny_model
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb

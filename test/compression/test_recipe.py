@@ -2,8 +2,8 @@
 from dataclasses import fields
 from pathlib import Path
 
-from conftest import tiny_model
 import pytest
+from tiny_policy import tiny_model
 
 from sqap_vla_ros.compression.compress import compress, layer_names
 from sqap_vla_ros.compression.quant_linear import QuantLinear
