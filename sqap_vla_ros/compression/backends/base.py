@@ -9,7 +9,8 @@ class Backend(ABC):
     Arithmetic for QuantLinear layers. Stateless: what it keeps is in the layer's buffers.
 
     Every backend computes what the reference does: codes of activations by round-to-nearest, an
-    exact integer product, scales applied to it afterwards in float32.
+    exact integer product, scales applied to it afterwards in float32. Scales of activations are
+    dynamic, or fixed in `layer.ascale` (see `QuantLinear.activation_scale`).
     """
 
     name: str
