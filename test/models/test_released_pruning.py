@@ -1,6 +1,7 @@
 """Pruned tokens leave every later layer and step, as if they were masked out."""
 import numpy as np
 import pytest
+from released_families import FAMILIES
 import tiny_pi0
 import tiny_released
 import torch
@@ -12,7 +13,6 @@ from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.models.policy import Observation
 from sqap_vla_ros.models.self_test import self_test
 
-FAMILIES = 'openvla', 'cogact', 'pi0'
 LAYERS = 0, 1, 2
 
 
