@@ -41,7 +41,8 @@ def compress_directory(source: Path, output: Path, recipe: Recipe, progress: Cal
     """
     source, output = Path(source), Path(output)
     _check_output(source, output)
-    model = load_model(source)
+    # Mapped: of a large model, only the layer at hand and the packed ones are in memory.
+    model = load_model(source, mapped=True)
     layers = layer_names(model, recipe)
     compress(model, recipe, calibration_of(source, recipe, samples), progress)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -86,9 +86,12 @@ def is_compressed(directory: Path) -> bool:
     return (Path(directory) / RECIPE_FILE).exists()
 
 
-def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
+def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> nn.Module:
     """
     Load the bare float model of a policy directory.
+
+    mapped: leave the weights in the file, mapped into memory; the file must not change while the
+    model lives.
 
     Raises UserError that names the file, and the tensor where one is missing, has another shape
     or is too many.
@@ -110,7 +113,7 @@ def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
                                     f'configuration expects {tuple(expected[name].shape)}')
                 owner, _, leaf = name.rpartition('.')
                 setattr(model.get_submodule(owner), leaf,
-                        nn.Parameter(tensor.clone()))
+                        nn.Parameter(tensor if mapped else tensor.clone()))
     except FileNotFoundError:
         raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
     except (SafetensorError, OSError) as error:
