@@ -5,6 +5,7 @@ Defaults are this package's own where the SQAP-VLA paper (arXiv 2509.09090) give
 prune layer, the share of each criterion and the protection radius are not published.
 """
 from dataclasses import asdict, dataclass, field, fields
+import os
 from pathlib import Path
 
 import yaml
@@ -31,7 +32,9 @@ class QuantizationRecipe:
     rotation: str = 'hadamard'
     """'hadamard': rotate each linear's input (folded into its weight); 'none'."""
     rotate_query_key: bool = True
-    """Rotate queries and keys per head after RoPE and quantize them (SQAP-VLA, quantizer)."""
+    """Rotate queries and keys per head after RoPE, before they are quantized."""
+    query_key_bits: int | None = None
+    """2..8, or 16 to leave queries and keys alone; None: as activation_bits."""
     rotation_seed: int = 0
     """Seed of the rotation's random signs."""
     targets: tuple[str, ...] = ('decoder',)
@@ -42,6 +45,9 @@ class QuantizationRecipe:
             bits = getattr(self, name)
             if bits != FULL_PRECISION_BITS and not 2 <= bits <= 8:
                 raise ValueError(f'{name} is {bits}, expected 2..8, or 16 for full precision')
+        bits = self.query_key_bits
+        if bits not in (None, FULL_PRECISION_BITS) and not 2 <= bits <= 8:
+            raise ValueError(f'query_key_bits is {bits}, expected 2..8, 16 or null')
         _one_of('activation_granularity', self.activation_granularity, ('per_token', 'per_tensor'))
         _one_of('rotation', self.rotation, ('hadamard', 'none'))
         for target in self.targets:
@@ -67,7 +73,11 @@ class PruningRecipe:
     attention_share: float = 0.5
     """'sqap': share of the budget that top-k attention takes; sampling fills what is left."""
     protection_radius_m: float = 0.06
-    """'sqap': patches within this distance of the end effector, metres in its plane, are kept."""
+    """
+    'sqap': patches within this distance of the end effector, metres in its plane, are kept.
+
+    0: none.
+    """
     seed: int = 0
     """'random': seed of the selection."""
 
@@ -135,6 +145,27 @@ def load_recipe(path: str | Path) -> Recipe:
     return recipe_from_dict({} if data is None else data, f'recipe {path}')
 
 
+def find_recipe(name: str | Path) -> Path:
+    """
+    Path of a recipe: a file as it is, or the name of one that comes with the package.
+
+    Raises UserError that lists the names.
+    """
+    path = Path(name)
+    if path.suffix or path.exists():
+        return path
+    shares = [Path(prefix) / 'share' / 'sqap_vla_ros'
+              for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    for root in [Path(__file__).parents[2], *shares]:
+        folder = root / 'config' / 'recipes'
+        if (folder / f'{name}.yaml').exists():
+            return folder / f'{name}.yaml'
+        if folder.is_dir():
+            names = ', '.join(sorted(file.stem for file in folder.glob('*.yaml')))
+            raise UserError(f'recipe {name!r}: no such file; recipes of the package: {names}')
+    raise UserError(f'recipe {name!r}: no such file, and no recipes of the package either')
+
+
 def save_recipe(recipe: Recipe, path: str | Path):
     """Write a recipe as YAML."""
     Path(path).write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False), 'utf-8')
@@ -142,7 +173,8 @@ def save_recipe(recipe: Recipe, path: str | Path):
 
 def _mapping(data, source):
     if not isinstance(data, dict):
-        raise UserError(f'{source}: expected a mapping of keys to values, got {type(data).__name__}')
+        raise UserError(f'{source}: expected a mapping of keys to values, '
+                        f'got {type(data).__name__}')
     return data
 
 

@@ -71,6 +71,18 @@ class CogActModel(nn.Module):
         hidden, kept = self.decoder(self.embed(visual, text, state), self.visual, pruning)
         return hidden[:, None], kept
 
+    def restore_buffers(self):
+        """Make what no checkpoint holds, after loading into a model built without storage."""
+        for module in self.modules():
+            if getattr(module, 'position_ids', None) is not None and module.position_ids.is_meta:
+                count = module.position_ids.shape[-1]
+                module.position_ids = torch.arange(count).expand(1, -1)
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head of the decoder."""
+        return self.decoder.llama.layers[0].self_attn.head_dim
+
     def quantization_targets(self) -> dict[str, list[str]]:
         """Names of the linear layers that compression may replace, by target."""
         roots = {'decoder': 'decoder.llama.layers', 'vision': 'vision',

@@ -6,9 +6,13 @@ import numpy as np
 import torch
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
+from sqap_vla_ros.compression.protection import patch_distances_m
+from sqap_vla_ros.compression.token_selector import TokenSelector
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cogact import CogActModel
-from sqap_vla_ros.models.policy import Inference, Observation, Policy, PolicySpec
+from sqap_vla_ros.models.decoder import PruningPoint
+from sqap_vla_ros.models.policy import (Inference, Observation, Policy, PolicySpec,
+                                        TokenSelection)
 from sqap_vla_ros.models.preprocessing import resize_image, Statistics
 from sqap_vla_ros.models.text import WordTokenizer
 
@@ -29,11 +33,23 @@ class CogActPolicy(Policy):
         self._device = next(model.parameters()).device
         self._binary = [config.action_names.index(name) for name in config.binary_actions]
         self._description = description or {}
+        self._selector = self._make_selector()
         self.reset()
+
+    def _make_selector(self):
+        recipe = self.model.pruning
+        if recipe is None or recipe.kept(self.spec.visual_tokens) == self.spec.visual_tokens:
+            return None
+        if recipe.layer > len(self.model.decoder.llama.layers):
+            raise UserError(f'recipe: pruning layer is {recipe.layer}, but the decoder has only '
+                            f'{len(self.model.decoder.llama.layers)} layers')
+        return TokenSelector(recipe, self.spec.token_grid, len(self.spec.cameras), self._device)
 
     def reset(self):
         """Start the noise of the diffusion head anew: a run is repeatable from here."""
         self._noise = torch.Generator().manual_seed(0)
+        if self._selector is not None:
+            self._selector.reset()
 
     def describe(self) -> dict:
         """See `Policy`."""
@@ -48,14 +64,31 @@ class CogActPolicy(Policy):
         with _timed(latencies, 'vision'):
             visual = self.model.encode_image(image)
         with _timed(latencies, 'decoder'):
-            condition, _ = self.model.cognition(visual, text, state)
+            pruning = self._pruning(observation)
+            condition, _ = self.model.cognition(visual, text, state, pruning)
         with _timed(latencies, 'action_head'):
             noise = torch.randn(1, *self.model.action_head.shape, generator=self._noise)
             actions = self.model.action_head.sample(condition, noise.to(self._device))
             values = self._units(actions[0].float().cpu().numpy())
         latencies['total'] = (perf_counter() - started) * 1e3
         return Inference(ActionChunk(values, self.spec.action, observation.stamp_ns), latencies,
-                         self.spec.visual_tokens, None)
+                         self.spec.visual_tokens, self._selection())
+
+    def _pruning(self, observation):
+        selector = self._selector
+        if selector is None:
+            return None
+        selector.begin(np.concatenate([
+            patch_distances_m(observation.cameras.get(name), observation.end_effector_m,
+                              self.spec.token_grid) for name in self.spec.cameras]))
+        return PruningPoint(selector.recipe.layer, selector.select, selector.needs_attention)
+
+    def _selection(self):
+        if self._selector is None:
+            return None
+        kept = self._selector.kept
+        return TokenSelection(self.spec.token_grid, kept.indices.cpu().numpy(),
+                              kept.criterion.cpu().numpy())
 
     def _inputs(self, observation):
         camera = self.spec.cameras[0]

@@ -7,10 +7,15 @@ from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, LlamaRotaryEmbedding
 
+from sqap_vla_ros.compression.token_selection import attention_row
 from sqap_vla_ros.models.attention import attention
 
-Selector = Callable[[torch.Tensor], torch.Tensor]
-"""Attention [visual] of the task query to each visual token -> kept indices [budget], ascending."""
+Selector = Callable[[torch.Tensor | None, torch.Tensor], torch.Tensor]
+"""
+(attention [visual] of the task query or None, features [visual, width]) -> kept [budget].
+
+Features are the hidden states of the visual tokens as they enter the layer that scores them.
+"""
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,8 @@ class PruningPoint:
     layer: int
     """Before this layer; scored by the layer before it, or by layer 0 itself when 0."""
     select: Selector
-    score: Callable[..., torch.Tensor]
-    """(query [heads, d], key [kv_heads, N, d], visual slice) -> scores [visual]."""
+    needs_attention: bool = True
+    """False: the selector gets None for the attention, which is not computed then."""
 
 
 class PrunableDecoder(nn.Module):
@@ -35,6 +40,8 @@ class PrunableDecoder(nn.Module):
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.llama = LlamaModel(config)
+        # Replaced by the tables below; without weights, but with buffers that no checkpoint fills.
+        del self.llama.rotary_emb
         self.config = config
         self.query_key_quantizer = None
         self._rotary = None
@@ -50,11 +57,17 @@ class PrunableDecoder(nn.Module):
         """
         hidden, kept = embeddings, None
         cos, sin = self._rotary_tables(embeddings)
+        if pruning is not None and pruning.layer == 0 and not pruning.needs_attention:
+            kept = pruning.select(None, hidden[0, visual])
+            stay = self._sequence_indices(kept, visual, hidden.shape[1])
+            hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
         for index, layer in enumerate(self.llama.layers):
             normed = layer.input_layernorm(hidden)
             query, key, value = self._project(layer.self_attn, normed, cos, sin)
-            if pruning is not None and index == max(pruning.layer - 1, 0):
-                kept = pruning.select(pruning.score(query[0, :, -1], key[0], visual))
+            if pruning is not None and kept is None and index == max(pruning.layer - 1, 0):
+                row = (attention_row(query[0, :, -1], key[0], visual)
+                       if pruning.needs_attention else None)
+                kept = pruning.select(row, hidden[0, visual])
                 stay = self._sequence_indices(kept, visual, hidden.shape[1])
                 if pruning.layer == 0:
                     hidden = hidden[:, stay]
@@ -80,7 +93,7 @@ class PrunableDecoder(nn.Module):
         return query, key, split(block.v_proj(hidden))
 
     def _rotary_tables(self, embeddings):
-        """Cosine and sine [1, N, d] of positions 0..N-1; made here because they are not weights."""
+        """Cosine and sine [1, N, d] of positions 0..N-1; made here as they are not weights."""
         if self._rotary is None or self._rotary.inv_freq.device != embeddings.device:
             # Not as a submodule: a model that is built without storage, to load compressed
             # weights, would have none to fill it from.

@@ -5,9 +5,10 @@ from safetensors import safe_open, SafetensorError
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.checkpoint import (file_sha256, load_compressed_into,
-                                                 parameter_bytes, WEIGHTS_FILE)
-from sqap_vla_ros.compression.compress import compress
+from sqap_vla_ros.compression.checkpoint import (file_sha256, float_parameter_bytes,
+                                                 load_compressed_into, parameter_bytes,
+                                                 WEIGHTS_FILE)
+from sqap_vla_ros.compression.compress import compress, prepare
 from sqap_vla_ros.compression.recipe import load_recipe, Recipe, RECIPE_FILE
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cogact import CogActModel
@@ -19,12 +20,13 @@ from sqap_vla_ros.models.text import WordTokenizer
 
 
 def load_policy(directory: str | Path, device: str = 'cpu',
-                recipe: str | Path | None = None) -> Policy:
+                recipe: str | Path | None = None, backend: str = 'auto') -> Policy:
     """
     Load a policy directory onto a device.
 
     recipe: compress a float policy with this recipe file on the way; not for directories that
-    are compressed already. Raises UserError that names the file or field that is wrong.
+    are compressed already. backend: of the quantized layers, see `compression.backends`. Raises
+    UserError that names the file or field that is wrong.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -44,16 +46,22 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         with torch.device('meta'):
             model = CogActModel(config)
         applied = load_compressed_into(model, directory).recipe
+        model.restore_buffers()
+        float_bytes = float_parameter_bytes(model)
     else:
         model = load_model(directory)
+        float_bytes = parameter_bytes(model)
         if recipe is not None:
             applied = load_recipe(recipe)
             compress(model, applied)
     model.to(device)
+    stored_bytes = parameter_bytes(model)
+    backends = prepare(model, backend)
     quantization = applied.quantization
     description = {
         'checkpoint': str(directory), 'sha256': file_sha256(directory / WEIGHTS_FILE),
         'recipe': applied.name, 'parameter_bytes': parameter_bytes(model),
+        'stored_bytes': stored_bytes, 'float_parameter_bytes': float_bytes, 'backend': backends,
         'weight_bits': quantization.weight_bits if quantization else 32,
         'activation_bits': quantization.activation_bits if quantization else 32,
         'device': str(device)}

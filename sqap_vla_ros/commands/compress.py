@@ -1,0 +1,29 @@
+"""`sqap_vla compress`: a float policy directory and a recipe to a compressed policy directory."""
+from pathlib import Path
+
+
+def add_arguments(parser):
+    """Declare the arguments."""
+    parser.add_argument('policy', type=Path, help='float policy directory')
+    parser.add_argument('output', type=Path,
+                        help='directory to write; an earlier compressed policy there is replaced')
+    parser.add_argument('--recipe', default='sqap_w4a4_prune40',
+                        help='recipe file, or name of one of config/recipes (default %(default)s)')
+
+
+def run(arguments) -> int:
+    """Compress, write, and print what was saved."""
+    from tqdm import tqdm
+
+    from sqap_vla_ros.compression.recipe import find_recipe, load_recipe
+    from sqap_vla_ros.models.compressing import compress_directory
+
+    recipe = load_recipe(find_recipe(arguments.recipe))
+
+    def progress(layers):
+        return tqdm(layers, desc=f'layers ({recipe.name})', unit='layer', disable=None)
+
+    report = compress_directory(arguments.policy, arguments.output, recipe, progress)
+    print(f'{arguments.output}: {report.layers} layers quantized, weights '
+          f'{report.float_bytes / 1e6:.2f} MB in float32 -> {report.packed_bytes / 1e6:.2f} MB')
+    return 0

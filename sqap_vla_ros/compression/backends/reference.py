@@ -1,0 +1,59 @@
+"""Stock torch operations, on every device: what the other backends are compared with."""
+import torch
+from torch.nn.functional import linear
+
+from sqap_vla_ros.compression.backends.base import Backend
+from sqap_vla_ros.compression.quantization import (activation_scale, dequantize_weight, levels,
+                                                   to_codes)
+from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
+
+# float32 holds every integer up to here.
+_EXACT_FLOAT = 2 ** 24
+
+
+class ReferenceBackend(Backend):
+    """
+    Unpacks the weight at each call and multiplies whole numbers in floating point, exactly.
+
+    float32 where no sum can pass 2^24 (W4A4: up to 340 000 inputs), float64 otherwise.
+    """
+
+    name = 'reference'
+
+    def supports(self, layer) -> bool:
+        """See `Backend`."""
+        return True
+
+    def linear(self, layer, x: torch.Tensor) -> torch.Tensor:
+        """See `Backend`."""
+        bits = layer.format.activation_bits
+        if bits == FULL_PRECISION_BITS:
+            return linear(x, _float_weight(layer), layer.bias)
+        xscale = activation_scale(x, bits, layer.format.activation_granularity)
+        if layer.weight is not None:
+            codes = to_codes(x, xscale, bits, torch.float32)
+            return linear(codes * xscale, layer.weight.float(), layer.bias)
+        y = _integer_product(layer, x, xscale) * xscale
+        return y if layer.bias is None else y.add_(layer.bias)
+
+
+def _float_weight(layer):
+    if layer.weight is not None:
+        return layer.weight.float()
+    return dequantize_weight(layer.codes(), layer.wscale)
+
+
+def _integer_product(layer, x, xscale):
+    """Codes of x times codes of the weight, each exact sum times its weight scale: [M, N]."""
+    spec = layer.format
+    length = spec.weight_group or spec.inputs
+    bound = levels(spec.weight_bits) * levels(spec.activation_bits) * length
+    dtype = torch.float32 if bound < _EXACT_FLOAT else torch.float64
+    codes = to_codes(x, xscale, spec.activation_bits, dtype)
+    weight = layer.codes().to(dtype)
+    if spec.weight_group is None:
+        return linear(codes, weight).float() * layer.wscale
+    # [groups, M, G] @ [groups, G, N]
+    sums = codes.unflatten(1, (-1, length)).transpose(0, 1) @ weight.unflatten(
+        1, (-1, length)).permute(1, 2, 0)
+    return torch.einsum('gmn,ng->mn', sums.float(), layer.wscale)

@@ -1,0 +1,267 @@
+"""
+The compressed checkpoint: safetensors files with portable integer weights and a signed-off header.
+
+Format in doc/architecture.md. One file `model.safetensors`; above a size, shards of it and the
+index `model.safetensors.index.json` as transformers writes it. Each is written beside its place
+and renamed, so that no half-written file is ever found under its name.
+"""
+from dataclasses import dataclass
+import hashlib
+import json
+import os
+from pathlib import Path
+import tempfile
+
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save_file
+import torch
+from torch import nn
+
+from sqap_vla_ros.compression.compress import configure, make_room
+from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.compression.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from sqap_vla_ros.errors import UserError
+
+WEIGHTS_FILE = 'model.safetensors'
+INDEX_FILE = 'model.safetensors.index.json'
+FORMAT = 'sqap_vla_ros'
+FORMAT_VERSION = 1
+SHARD_BYTES = 2 * 10 ** 9
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a compressed checkpoint says about itself."""
+
+    recipe: Recipe
+    layers: tuple[str, ...]
+    """Compressed linear layers."""
+    base_sha256: str
+    """Hash of the float weights that it was made from."""
+    tensors_sha256: str
+    """Hash over names and bytes of all tensors, in name order."""
+
+
+def parameter_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters and buffers as they are in memory now."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def float_parameter_bytes(model: nn.Module) -> int:
+    """Bytes that `parameter_bytes` would give before compression, in float32."""
+    size = parameter_bytes(model)
+    for module in model.modules():
+        if isinstance(module, QuantLinear):
+            size -= parameter_bytes(module)
+            size += 4 * module.out_features * (module.in_features + (module.bias is not None))
+    return size
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a weights file; of the index where `path` is the name of a sharded one."""
+    path = Path(path)
+    if not path.exists() and path.with_name(INDEX_FILE).exists():
+        path = path.with_name(INDEX_FILE)
+    try:
+        with open(path, 'rb') as file:
+            digest = hashlib.sha256()
+            while block := file.read(2 ** 20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror}') from None
+
+
+def save_compressed(model: nn.Module, recipe: Recipe, layers: list[str], directory: Path,
+                    base_sha256: str, shard_bytes: int = SHARD_BYTES) -> Header:
+    """Write a compressed model's weights into a directory; the model has no backend layout yet."""
+    tensors = {name: t.detach().contiguous() for name, t in sorted(model.state_dict().items())}
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        _add(digest, name, tensor)
+    header = Header(recipe, tuple(layers), base_sha256, digest.hexdigest())
+    metadata = {
+        'format': FORMAT, 'format_version': str(FORMAT_VERSION),
+        'recipe': json.dumps(recipe_to_dict(recipe)), 'layers': json.dumps(layers),
+        'base_sha256': base_sha256, 'tensors_sha256': header.tensors_sha256}
+    shards = _split(tensors, shard_bytes)
+    if len(shards) == 1:
+        _write(directory / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata))
+        return header
+    names = {}
+    for i, shard in enumerate(shards):
+        file = f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors'
+        names.update(dict.fromkeys(shard, file))
+        _write(directory / file, lambda path: save_file(shard, path, metadata))
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    index = json.dumps({'metadata': {**metadata, 'total_size': total}, 'weight_map': names},
+                       indent=1)
+    _write(directory / INDEX_FILE, lambda path: path.write_text(index + '\n', 'utf-8'))
+    return header
+
+
+def read_header(directory: Path) -> Header:
+    """
+    Read what a compressed checkpoint says about itself, without its tensors.
+
+    Raises UserError that names the file and what is wrong with it.
+    """
+    return _Files(Path(directory)).header
+
+
+def load_compressed_into(model: nn.Module, directory: Path) -> Header:
+    """
+    Fill a model that was built on the device 'meta'.
+
+    Tensors are read one at a time; no float weight of a compressed layer ever exists. Raises
+    UserError that names the file, and the tensor where one is missing, surplus or misshapen; the
+    model is of no use then.
+    """
+    files = _Files(Path(directory))
+    header = files.header
+    for name in header.layers:
+        if not isinstance(_submodule(model, name), nn.Linear):
+            raise UserError(f'{files.main}: layer {name} is not a linear layer of this model; '
+                            'config.json and weights do not belong together')
+    make_room(model, header.recipe, list(header.layers))
+    expected = model.state_dict()
+    files.compare_names(set(expected))
+    digest = hashlib.sha256()
+    for name, tensor in files.tensors():
+        if tensor.shape != expected[name].shape or \
+                tensor.is_floating_point() != expected[name].is_floating_point():
+            raise UserError(
+                f'{files.where(name)}: tensor {name} is {tensor.dtype} {tuple(tensor.shape)}, '
+                f'expected {expected[name].dtype} {tuple(expected[name].shape)}')
+        _add(digest, name, tensor)
+        _assign(model, name, tensor)
+    if digest.hexdigest() != header.tensors_sha256:
+        raise UserError(f'{files.main}: the tensors do not match their hash: the file is damaged; '
+                        'compress the float policy again')
+    configure(model, header.recipe)
+    return header
+
+
+class _Files:
+    """The one weights file of a directory, or its shards."""
+
+    def __init__(self, directory):
+        index = directory / INDEX_FILE
+        if index.exists():
+            self.main, self._paths = index, self._read_index(index)
+        else:
+            self.main = directory / WEIGHTS_FILE
+            self._paths = None
+        first = next(iter(self._paths.values())) if self._paths else self.main
+        with _opened(first) as file:
+            if self._paths is None:
+                self._paths = dict.fromkeys(file.keys(), self.main)
+            self.header = _parse(self.main, file.metadata() or {})
+
+    @staticmethod
+    def _read_index(index):
+        try:
+            names = json.loads(index.read_text('utf-8'))['weight_map']
+            paths = {name: index.with_name(Path(file).name) for name, file in names.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f'{index}: not an index of safetensors shards') from None
+        if not paths:
+            raise UserError(f'{index}: names no tensors')
+        return paths
+
+    def where(self, name):
+        return self._paths[name]
+
+    def compare_names(self, expected):
+        missing, surplus = sorted(expected - set(self._paths)), sorted(set(self._paths) - expected)
+        if missing or surplus:
+            what = f'tensor {missing[0]} is missing' if missing else f'unexpected {surplus[0]}'
+            raise UserError(f'{self.main}: {what} ({len(missing)} missing, {len(surplus)} '
+                            'unexpected); config.json and weights do not belong together')
+
+    def tensors(self):
+        """Yield every name and tensor, in name order, each a copy that outlives the file."""
+        opened, path = None, None
+        for name in sorted(self._paths):
+            if self._paths[name] != path:
+                path = self._paths[name]
+                opened = _opened(path)
+            try:
+                yield name, opened.get_tensor(name).clone()
+            except SafetensorError as error:
+                raise UserError(f'{path}: tensor {name}: {error}') from None
+
+
+def _opened(path):
+    try:
+        return safe_open(path, 'pt')
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'{path}: truncated or not a safetensors file ({error})') from None
+
+
+def _parse(path, metadata):
+    if metadata.get('format') != FORMAT:
+        raise UserError(f'{path}: not a compressed checkpoint of this package (format '
+                        f'{metadata.get("format")!r}, expected {FORMAT!r})')
+    version = metadata.get('format_version', '')
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+        raise UserError(f'{path}: format version {version!r} is newer than this package reads '
+                        f'({FORMAT_VERSION}); update sqap_vla_ros')
+    try:
+        layers = tuple(json.loads(metadata['layers']))
+        recipe = json.loads(metadata['recipe'])
+        hashes = metadata['base_sha256'], metadata['tensors_sha256']
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f'{path}: metadata is missing or damaged: {error}') from None
+    return Header(recipe_from_dict(recipe, f'{path}: recipe'), layers, *hashes)
+
+
+def _submodule(model, name):
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def _assign(model, name, tensor):
+    path, _, leaf = name.rpartition('.')
+    owner = model.get_submodule(path)
+    if leaf in owner._parameters:
+        owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        owner._buffers[leaf] = tensor
+
+
+def _add(digest, name, tensor):
+    digest.update(name.encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy())
+
+
+def _split(tensors, shard_bytes):
+    shards, used = [{}], 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if shards[-1] and used + size > shard_bytes:
+            shards.append({})
+            used = 0
+        shards[-1][name] = tensor
+        used += size
+    return shards
+
+
+def _write(path, write):
+    """Write through a temporary file in the same directory, and rename it once it is on disk."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    os.close(handle)
+    try:
+        write(Path(name))
+        with open(name, 'rb+') as file:
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,132 @@
+"""
+Which visual tokens stay: a fixed budget, filled by three criteria (SQAP-VLA, arXiv 2509.09090).
+
+1. Robot: patches near the projected end effector are kept, whatever attention says.
+2. Attention: the tokens that the task query attends to most. Low-bit noise moves the middle of
+   that ranking; its top is stable.
+3. Coverage: farthest point sampling fills what is left, starting from what is kept so far.
+
+Robot goes before attention goes before coverage where the budget is short. Shapes depend on the
+budget only, never on the data, so that the whole selection can be part of a CUDA graph.
+"""
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+
+
+class Criterion(IntEnum):
+    """Why a token was kept; the CRITERION_* values of TokenSelection.msg."""
+
+    ATTENTION = 0
+    ROBOT = 1
+    SPATIAL = 2
+    RANDOM = 3
+
+
+class Kept(NamedTuple):
+    """The outcome of a selection."""
+
+    indices: torch.Tensor
+    """int64 [budget], ascending."""
+    criterion: torch.Tensor
+    """uint8 [budget], a Criterion each."""
+
+
+def attention_row(query: torch.Tensor, key: torch.Tensor, visual: slice) -> torch.Tensor:
+    """
+    Attention of one query to each visual token, mean over heads.
+
+    query: [heads, d], the task query's; key: [kv_heads, N, d], heads / kv_heads queries share a
+    key (grouped-query attention); visual: where the visual tokens are among the N. The softmax is
+    over all N: the task query is last and sees everything. Returns float32 [visual].
+    """
+    grouped = query.unflatten(0, (key.shape[0], -1)).float()
+    logits = grouped @ key.float().transpose(1, 2) / query.shape[-1] ** 0.5
+    return logits.softmax(-1)[:, :, visual].mean((0, 1))
+
+
+def select_top(scores: torch.Tensor, budget: int) -> Kept:
+    """Keep the `budget` highest of scores [V]."""
+    indices = scores.topk(budget).indices.sort().values
+    return Kept(indices, torch.full_like(indices, Criterion.ATTENTION, dtype=torch.uint8))
+
+
+def select_random(tokens: int, budget: int, generator: torch.Generator,
+                  device: torch.device) -> Kept:
+    """Keep `budget` of `tokens` tokens, drawn without replacement."""
+    indices = torch.randperm(tokens, generator=generator)[:budget].sort().values.to(device)
+    return Kept(indices, torch.full_like(indices, Criterion.RANDOM, dtype=torch.uint8))
+
+
+def select_by_criteria(scores: torch.Tensor, protection: torch.Tensor, separation: torch.Tensor,
+                       budget: int, attention_count: int,
+                       coverage: Criterion = Criterion.SPATIAL) -> Kept:
+    """
+    Keep `budget` tokens by the three criteria.
+
+    scores: [V], the higher the more relevant; protection: float [V], rank among protected tokens
+    (the lower the earlier), infinite for tokens without protection; separation: [V, V], see
+    `farthest_points`; attention_count: tokens that the scores may take, at most the budget.
+    """
+    protected = protection.isfinite()
+    attended = torch.zeros_like(protected)
+    attended[scores.topk(attention_count).indices] = True
+    # A key whose order is the order of admission: 3..2 protected, 1..0 attended, below 0 neither.
+    key = torch.where(protected, 2 + 1 / (1 + protection),
+                      torch.where(attended, _rank(scores), -1.0))
+    admitted = torch.zeros_like(protected)
+    admitted[key.topk(budget).indices] = True
+    admitted &= key >= 0
+    count = budget - attention_count
+    if count:
+        points = farthest_points(separation, admitted, count)
+        order = -torch.arange(2, count + 2, dtype=key.dtype, device=key.device)
+        rest = torch.full_like(key, -torch.inf).scatter_reduce(0, points, order, 'amax')
+        key = torch.where(admitted, key, rest)
+    indices = key.topk(budget).indices.sort().values
+    reason = torch.where(protected, Criterion.ROBOT,
+                         torch.where(attended, Criterion.ATTENTION, coverage))
+    return Kept(indices, reason[indices].to(torch.uint8))
+
+
+def farthest_points(separation: torch.Tensor, chosen: torch.Tensor, count: int) -> torch.Tensor:
+    """
+    Farthest point sampling: each time the point that is farthest from all that are chosen.
+
+    separation: float [V, V], distances with -1 on the diagonal; chosen: bool [V], what it starts
+    from (nothing: it starts from point 0). Ties go to the lower index. Returns int64 [count], in
+    the order of choice; indices repeat only where more are asked for than there are.
+    """
+    nearest = separation.masked_fill(~chosen[:, None], torch.inf).amin(0)
+    points = []
+    for _ in range(count):
+        point = nearest.argmax(0, keepdim=True)
+        points.append(point)
+        nearest = torch.minimum(nearest, separation.index_select(0, point)[0])
+    return torch.cat(points)
+
+
+def grid_separation(grid: tuple[int, int], cameras: int = 1) -> torch.Tensor:
+    """
+    Distances between patches, float32 [V, V], in patches; -1 on the diagonal.
+
+    Patches of different cameras are farther from each other than any two of one camera.
+    """
+    rows, columns = grid
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing='ij')
+    place = torch.stack((row.flatten(), column.flatten()), -1).float()
+    separation = torch.cdist(place, place, compute_mode='donot_use_mm_for_euclid_dist')
+    if cameras > 1:
+        apart = torch.full_like(separation, float(rows + columns))
+        separation = torch.cat([torch.cat([separation if i == j else apart
+                                           for j in range(cameras)], 1) for i in range(cameras)])
+    return separation.fill_diagonal_(-1)
+
+
+def _rank(scores):
+    """Scores [V] to ranks in [0, 1], 1 for the highest; free of the scores' range and of NaN."""
+    order = scores.argsort(stable=True)
+    ranks = torch.empty_like(scores)
+    ranks[order] = torch.linspace(0, 1, len(scores), dtype=scores.dtype, device=scores.device)
+    return ranks
