@@ -174,10 +174,13 @@ def gated_mlp(gate: PackedLinear, up: PackedLinear, down: PackedLinear,
 
 def round_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None) -> torch.Tensor:
     """Rotate rows of x [..., d] (signs int8 [d], or None) and round each to code * scale."""
-    x = x.contiguous()
     width = x.shape[-1]
-    odd, matrix = (1, None) if signs is None else hartley(width)
+    # Heads are views of [N, heads, d]: in memory still rows of d, one after another.
     out = torch.empty_like(x)
+    if out.stride() != x.stride() or x.stride(-1) != 1 or x.stride(-2) % width:
+        x = x.contiguous()
+        out = torch.empty_like(x)
+    odd, matrix = (1, None) if signs is None else hartley(width)
     load().sqap_round_rows(
         x.data_ptr(), out.data_ptr(), x.numel() // width, width, TYPES[x.dtype],
         None if signs is None else signs.data_ptr(), odd,

@@ -20,33 +20,33 @@ PACKED_INPUTS = 128
 
 
 @triton.jit
-def _load_codes(codes, rows, inputs, rows_total, inputs_total, transposed: tl.constexpr):
-    """Tile of int8 codes [rows, inputs] (or its transpose) of a row-major matrix, 0 outside."""
-    if transposed:
-        at = rows[None, :].to(tl.int64) * inputs_total + inputs[:, None]
-        inside = (rows[None, :] < rows_total) & (inputs[:, None] < inputs_total)
+def _load_tile(matrix, rows, columns, stride, rows_total, TRANSPOSED: tl.constexpr):
+    """Tile [rows, columns] (or its transpose) of a row-major matrix, 0 where rows end."""
+    if TRANSPOSED:
+        at = rows[None, :].to(tl.int64) * stride + columns[:, None]
+        return tl.load(matrix + at, mask=rows[None, :] < rows_total, other=0)
     else:
-        at = rows[:, None].to(tl.int64) * inputs_total + inputs[None, :]
-        inside = (rows[:, None] < rows_total) & (inputs[None, :] < inputs_total)
-    return tl.load(codes + at, mask=inside, other=0)
+        at = rows[:, None].to(tl.int64) * stride + columns[None, :]
+        return tl.load(matrix + at, mask=rows[:, None] < rows_total, other=0)
 
 
 @triton.jit
-def _add_product(total, x, w, weights_first: tl.constexpr):
-    if weights_first:
+def _add_product(total, x, w, WEIGHTS_FIRST: tl.constexpr):
+    if WEIGHTS_FIRST:
         return tl.dot(w, x, total, out_dtype=tl.int32)
-    return tl.dot(x, w, total, out_dtype=tl.int32)
+    else:
+        return tl.dot(x, w, total, out_dtype=tl.int32)
 
 
 @triton.jit
 def matmul_kernel(codes, weights, row_scales, scales, bias, out, rows, outputs, inputs,
-                  GROUP: tl.constexpr, BITS: tl.constexpr, HAS_BIAS: tl.constexpr,
+                  weight_stride, GROUP: tl.constexpr, BITS: tl.constexpr, HAS_BIAS: tl.constexpr,
                   EXACT: tl.constexpr, WEIGHTS_FIRST: tl.constexpr, BLOCK_M: tl.constexpr,
                   BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     """
     One tile of out [rows, outputs].
 
-    codes: int8 [rows, inputs]; weights: uint8 [outputs, inputs / 2] or int8 [outputs, inputs];
+    BLOCK_K divides inputs, and GROUP. codes: int8 [rows, inputs]; weights: uint8 [outputs, inputs / 2] or int8 [outputs, inputs];
     row_scales: [rows]; scales: [outputs, inputs / GROUP], GROUP 0: [outputs]. EXACT stores the
     int32 sums themselves (one scale an output).
     """
@@ -60,21 +60,21 @@ def matmul_kernel(codes, weights, row_scales, scales, bias, out, rows, outputs, 
         scaled = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for start in range(0, inputs, BLOCK_K):
         if BITS == 4:
-            byte = start // 2 + tl.arange(0, BLOCK_K // 2)
-            packed = _load_codes(weights, output, byte, outputs, inputs // 2, not WEIGHTS_FIRST)
-            low = (packed << 4).to(tl.int8, bitcast=True)
-            high = (packed & 0xF0).to(tl.int8, bitcast=True)
-            # Byte 64 b + j of an output: inputs 128 b + j and 128 b + 64 + j.
-            first = byte // 64 * 128 + byte % 64
-            total = _add_product(total, _load_codes(codes, row, first, rows, inputs,
-                                                    WEIGHTS_FIRST), low, WEIGHTS_FIRST)
-            total = _add_product(total, _load_codes(codes, row, first + 64, rows, inputs,
-                                                    WEIGHTS_FIRST), high, WEIGHTS_FIRST)
+            for block in tl.static_range(BLOCK_K // 128):
+                k = start + block * 128 + tl.arange(0, 64)
+                byte = start // 2 + block * 64 + tl.arange(0, 64)
+                w = _load_tile(weights, output, byte, weight_stride, outputs, not WEIGHTS_FIRST)
+                x = _load_tile(codes, row, k, inputs, rows, WEIGHTS_FIRST)
+                low = (w << 4).to(tl.int8, bitcast=True)
+                total = _add_product(total, x, low, WEIGHTS_FIRST)
+                x = _load_tile(codes, row, k + 64, inputs, rows, WEIGHTS_FIRST)
+                high = (w & 0xF0).to(tl.int8, bitcast=True)
+                total = _add_product(total, x, high, WEIGHTS_FIRST)
         else:
             k = start + tl.arange(0, BLOCK_K)
-            w = _load_codes(weights, output, k, outputs, inputs, not WEIGHTS_FIRST)
-            total = _add_product(total, _load_codes(codes, row, k, rows, inputs, WEIGHTS_FIRST),
-                                 w, WEIGHTS_FIRST)
+            w = _load_tile(weights, output, k, weight_stride, outputs, not WEIGHTS_FIRST)
+            x = _load_tile(codes, row, k, inputs, rows, WEIGHTS_FIRST)
+            total = _add_product(total, x, w, WEIGHTS_FIRST)
         if GROUP > 0:
             # BLOCK_K divides GROUP: at the end of each group its sums are scaled and start anew.
             if (start + BLOCK_K) % GROUP == 0:
@@ -121,10 +121,10 @@ def pack(codes: torch.Tensor) -> torch.Tensor:
     return (halves[:, :, 0] | halves[:, :, 1] << 4).flatten(1).contiguous()
 
 
-def block_k(config: MatmulConfig, group: int | None) -> int:
-    """Inputs a step: the configuration's, or a divisor of it that divides a group too."""
+def block_k(config: MatmulConfig, inputs: int, group: int | None = None) -> int:
+    """Inputs a step: the configuration's, halved until they divide a row and a group."""
     step = config.block_k
-    while group is not None and group % step:
+    while inputs % step or (group or step) % step:
         step //= 2
     return step
 
@@ -147,8 +147,8 @@ def matmul(codes: torch.Tensor, row_scales: torch.Tensor, weights: torch.Tensor,
     grid = (triton.cdiv(rows, config.block_m), triton.cdiv(outputs, config.block_n))
     matmul_kernel[grid](
         codes, weights, row_scales, scales, scales if bias is None else bias, out, rows, outputs,
-        inputs, GROUP=group or 0, BITS=bits, HAS_BIAS=bias is not None,
+        inputs, weights.shape[1], GROUP=group or 0, BITS=bits, HAS_BIAS=bias is not None,
         EXACT=dtype == torch.int32, WEIGHTS_FIRST=config.weights_first, BLOCK_M=config.block_m,
-        BLOCK_N=config.block_n, BLOCK_K=block_k(config, group), num_warps=config.warps,
-        num_stages=config.stages)
+        BLOCK_N=config.block_n, BLOCK_K=block_k(config, inputs, group),
+        num_warps=config.warps, num_stages=config.stages)
     return out
