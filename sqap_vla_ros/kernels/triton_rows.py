@@ -4,21 +4,25 @@ Triton kernel: what comes before a quantized linear layer, in one pass over each
 A norm or an activation function, the rotation (see `compression.hadamard`) and the quantization.
 The rotation of K = r a b inputs multiplies the row, seen as an r x a x b block, by one small
 symmetric matrix along each axis: Hadamard matrices, or along the first axis the Hartley matrix of
-an odd factor. Tensor cores do that ('tf32x3' keeps float32's precision). Axes are padded to powers
-of two, 16 at least, with zeros.
+an odd factor and a power of two. Tensor cores do that ('tf32x3' keeps float32's precision). Axes
+are padded to powers of two with zeros. Rows that do not fold so, or not into a device's shared
+memory, are rotated by torch first.
 """
 from dataclasses import dataclass
 from functools import lru_cache
 import math
 
 import torch
+from torch.nn import functional
 import triton
 import triton.language as tl
 
-from sqap_vla_ros.compression.hadamard import hadamard
+from sqap_vla_ros.compression.hadamard import hadamard, rotate
 
 NONE, RMS_NORM, SILU_MULTIPLY, GELU_TANH_MULTIPLY, GELU = range(5)
 """What is done to a row before its rotation."""
+
+_WIDEST = 64
 
 
 @triton.jit
@@ -72,9 +76,11 @@ def rows_kernel(x, other, norm_weight, signs, left, middle, right, codes, scales
         matrix = tl.load(right + p[:, None] * PB + p[None, :])
         values = tl.dot(tl.reshape(values, (PR * PA, PB)), matrix, input_precision='tf32x3')
         values = tl.permute(tl.reshape(values, (PR, PA, PB)), (0, 2, 1))
-        p = tl.arange(0, PA)
-        matrix = tl.load(middle + p[:, None] * PA + p[None, :])
-        values = tl.dot(tl.reshape(values, (PR * PB, PA)), matrix, input_precision='tf32x3')
+        if PA > 1:
+            p = tl.arange(0, PA)
+            matrix = tl.load(middle + p[:, None] * PA + p[None, :])
+            values = tl.reshape(values, (PR * PB, PA))
+            values = tl.dot(values, matrix, input_precision='tf32x3')
         values = tl.permute(tl.reshape(values, (PR, PB, PA)), (1, 2, 0))
         p = tl.arange(0, PR)
         matrix = tl.load(left + p[:, None] * PR + p[None, :])
@@ -100,28 +106,32 @@ class RowShape:
     padded: tuple[int, int, int]
     factor: float
 
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory that a program needs: the row, float32, before and after a transposition."""
+        return 8 * math.prod(self.padded)
+
 
 @lru_cache(maxsize=None)
-def row_shape(width: int) -> RowShape:
-    """
-    Fold a row.
-
-    Raises ValueError where a row's odd factor is above 64: its matrix would not fit.
-    """
+def row_shape(width: int) -> RowShape | None:
+    """Fold a row into axes of 16 to 64; None where it does not fold."""
     odd = width
     while odd % 2 == 0:
         odd //= 2
-    power = width // odd
-    if odd > 64 or power > 2 ** 15:
-        raise ValueError(f'{width} inputs cannot be folded into three axes of at most 64')
-    bits = power.bit_length() - 1
-    if odd > 1:
-        axes = (odd, 2 ** (bits // 2), 2 ** (bits - bits // 2))
+    bits = (width // odd).bit_length() - 1
+    if odd > _WIDEST or bits < (4 if odd >= 16 else 8):
+        return None
+    if odd == 1:
+        first = bits // 3 if bits > 12 else bits // 2
     else:
-        third = bits // 3
-        axes = (2 ** third, 2 ** ((bits - third) // 2), 2 ** (bits - third - (bits - third) // 2))
-    padded = tuple(max(16, 1 << (axis - 1).bit_length()) for axis in axes)
-    return RowShape(axes, padded, 1 / math.sqrt(power))
+        first = min((_WIDEST // odd).bit_length() - 1, bits - 4)
+    left = bits - first
+    middle = left // 2 if left > 6 else 0
+    axes = (odd << first, 1 << middle, 1 << (left - middle))
+    if max(axes) > _WIDEST:
+        return None
+    padded = tuple(1 << (axis - 1).bit_length() for axis in axes)
+    return RowShape(axes, padded, 1 / math.sqrt(2 ** bits))
 
 
 @lru_cache(maxsize=None)
@@ -130,13 +140,41 @@ def _matrices(width, device):
     shape = row_shape(width)
     result = []
     for axis, padded in zip(shape.axes, shape.padded):
-        matrix = hadamard(torch.eye(axis, dtype=torch.float64))
-        if axis & (axis - 1) == 0:
-            matrix = (matrix * math.sqrt(axis)).round()  # +1 and -1: exact in any precision
+        power = axis & -axis
+        # Not normalised: entries of Hadamard matrices are +1 and -1, exact in any precision.
+        matrix = hadamard(torch.eye(axis, dtype=torch.float64)) * math.sqrt(power)
         whole = torch.zeros(padded, padded)
-        whole[:axis, :axis] = matrix
+        whole[:axis, :axis] = matrix.round() if axis == power else matrix
         result.append(whole.to(device))
     return result
+
+
+@lru_cache(maxsize=None)
+def _shared_memory(device):
+    """Bytes of shared memory that one program can have."""
+    if device.type != 'cuda':
+        return math.inf
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+
+
+def _in_torch(x, signs, before, other, norm_weight, epsilon):
+    """Do what comes before the quantization by torch: float32 [M, K]."""
+    values = x.float()
+    if before == RMS_NORM:
+        normed = values * torch.rsqrt(values.square().mean(-1, keepdim=True) + epsilon)
+        values = (norm_weight * normed.to(x.dtype)).to(x.dtype).float()
+    elif before == SILU_MULTIPLY:
+        values = values * functional.silu(other.float())
+    elif before == GELU_TANH_MULTIPLY:
+        values = values * functional.gelu(other.float(), approximate='tanh')
+    elif before == GELU:
+        values = functional.gelu(values)
+    return rotate(values, signs)
+
+
+def warps(width: int) -> int:
+    """Warps that share one row."""
+    return 4 if width <= 4096 else 8
 
 
 def quantize_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None = None,
@@ -153,17 +191,19 @@ def quantize_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None = Non
     rows, width = x.shape
     codes = torch.empty(rows, width, dtype=torch.int8, device=x.device)
     scales = torch.empty(rows, dtype=torch.float32, device=x.device)
-    shape = row_shape(width)
+    shape = None if signs is None else row_shape(width)
+    if signs is not None and (shape is None or shape.shared_bytes > _shared_memory(x.device)):
+        x = _in_torch(x, signs, before, other, norm_weight, epsilon)
+        signs, before = None, NONE
     if signs is None:
         left = middle = right = x
-        factor = 1.0
+        shape = RowShape((1, 1, width), (1, 1, triton.next_power_of_2(width)), 1.0)
     else:
         left, middle, right = _matrices(width, x.device)
-        factor = shape.factor
     (r, a, b), (pr, pa, pb) = shape.axes, shape.padded
     rows_kernel[(rows,)](
         x, x if other is None else other, x if norm_weight is None else norm_weight,
-        x if signs is None else signs, left, middle, right, codes, scales, width, epsilon, factor,
-        float(levels), BEFORE=before, ROTATE=signs is not None, R=r, A=a, B=b, PR=pr, PA=pa,
-        PB=pb, num_warps=4 if width <= 4096 else 8)
+        x if signs is None else signs, left, middle, right, codes, scales, width, epsilon,
+        shape.factor, float(levels), BEFORE=before, ROTATE=signs is not None, R=r, A=a, B=b, PR=pr, PA=pa,
+        PB=pb, num_warps=warps(width))
     return codes, scales

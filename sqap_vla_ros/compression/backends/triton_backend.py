@@ -39,7 +39,7 @@ class TritonBackend(Backend):
         for what, size in (('inputs', spec.inputs), ('inputs a weight group', spec.weight_group)):
             if size is not None and size % unit:
                 return f'{size} {what} are no multiple of {unit}'
-        return _row_objection(spec.inputs)
+        return None
 
     def prepare(self, layer):
         """See `Backend`."""
@@ -80,16 +80,6 @@ def capability_of(device: torch.device) -> int:
 
 def _interpreted():
     return os.environ.get('TRITON_INTERPRET') == '1'
-
-
-def _row_objection(inputs):
-    from sqap_vla_ros.kernels.triton_rows import row_shape
-
-    try:
-        row_shape(inputs)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def _seconds(layer, codes, scales, config):
