@@ -38,7 +38,7 @@ class ActionChunk:
     stamp_ns: int
     """Stamp of the observation that the chunk answers, nanoseconds, on the observation's clock."""
     generation: int = 0
-    """Counts resets, holds and new instructions; a chunk of an older generation is never executed."""
+    """Counts resets, holds and new instructions; chunks of an older one are never executed."""
 
     def __post_init__(self):
         values = np.array(self.values, dtype=np.float32)

@@ -1,6 +1,7 @@
 """The `sqap_vla` command line."""
 import argparse
 from importlib import import_module
+from keyword import iskeyword
 import sys
 
 from sqap_vla_ros.errors import UserError
@@ -8,6 +9,8 @@ from sqap_vla_ros.errors import UserError
 # Modules of sqap_vla_ros.commands, in the order of --help. Only the chosen one is imported, so
 # that `sqap_vla inspect` does not pay for a simulator or ROS.
 SUMMARIES = {
+    'import': 'make a policy from a released OpenVLA, CogACT or pi0 checkpoint',
+    'check': 'test whether a policy reacts to image and instruction',
     'compress': 'compress a policy with a recipe',
     'inspect': 'print what a compressed policy consists of',
     'train': 'reproduce the policy that ships with the package',
@@ -27,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     for verb, summary in SUMMARIES.items():
         subparser = verbs.add_parser(verb, help=summary, description=summary)
         if verb == chosen:
-            commands[verb] = import_module(f'sqap_vla_ros.commands.{verb}')
+            name = f'{verb}_' if iskeyword(verb) else verb
+            commands[verb] = import_module(f'sqap_vla_ros.commands.{name}')
             commands[verb].add_arguments(subparser)
     arguments = parser.parse_args(argv)
     try:

@@ -1,83 +1,61 @@
-"""`sqap_vla evaluate`: success of policies in the simulation, on common seeds."""
-from concurrent.futures import ProcessPoolExecutor
+"""`sqap_vla evaluate`: success of variants of a policy in the simulation, on common seeds."""
 from dataclasses import asdict
 import json
-from multiprocessing import get_context
+import os
 from pathlib import Path
-
-BASELINES = ('none', 'shuffled_image', 'blank_instruction')
 
 
 def add_arguments(parser):
     """Declare the arguments."""
-    parser.add_argument('policy', type=Path, nargs='+', help='policy directories')
-    parser.add_argument('--recipe', type=Path, action='append', default=[],
-                        help='compress the first policy with this recipe too; repeatable')
-    parser.add_argument('--episodes', type=int, default=50, help='of each task (default 50)')
-    parser.add_argument('--tasks', nargs='+', help='(default: all)')
-    parser.add_argument('--first-seed', type=int, default=1000, help='(default 1000)')
-    parser.add_argument('--baseline', choices=BASELINES, default='none',
-                        help='take away the image or the instruction')
-    parser.add_argument('--workers', type=int, default=2, help='processes (default 2)')
-    parser.add_argument('--json', type=Path, help='write every episode to this file')
+    parser.add_argument('--policy', type=Path,
+                        help='float policy directory (default: the one that comes with the '
+                             'package)')
+    parser.add_argument('--variants', default='full,sqap_w4a4_prune40',
+                        help='recipe names or files, separated by commas; full: no compression '
+                             '(default %(default)s)')
+    parser.add_argument('--tasks', help='separated by commas (default: all)')
+    parser.add_argument('--episodes', type=int, default=50,
+                        help='of each task and variant (default %(default)s)')
+    parser.add_argument('--seeds', type=int, default=1000, metavar='FIRST',
+                        help='seed of the first episode; the others follow (default %(default)s)')
+    parser.add_argument('--baseline', default='none',
+                        choices=('none', 'shuffled_image', 'blank_instruction',
+                                 'swapped_instruction'),
+                        help='what is taken away from the policy (default %(default)s)')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(),
+                        help='processes (default: one a core)')
+    parser.add_argument('--json', type=Path, metavar='OUT',
+                        help='write results and episodes; an interrupted run goes on from '
+                             'OUT.episodes')
 
 
 def run(arguments) -> int:
-    """Print a table, a row a policy and a column a task."""
-    from tqdm import tqdm
-
-    from sqap_vla_ros.evaluation.statistics import percent
-    from sqap_vla_ros.models.loading import load_policy
+    """Print a table, a row a variant and a column a task."""
+    from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.evaluation.runner import Experiment, load_variant, run_experiment
+    from sqap_vla_ros.evaluation.summary import summarise, table
+    from sqap_vla_ros.resources import find_resource
     from sqap_vla_ros.simulation.tasks import TASKS
 
-    tasks = arguments.tasks or list(TASKS)
-    variants = [(str(path), None) for path in arguments.policy]
-    variants += [(str(arguments.policy[0]), str(recipe)) for recipe in arguments.recipe]
-    for path, recipe in variants:
-        load_policy(Path(path), recipe=recipe)  # a mistake is better told once than by each worker
-    jobs = [(variant, task, arguments.baseline, arguments.first_seed, arguments.episodes)
-            for variant in variants for task in tasks]
-    with ProcessPoolExecutor(arguments.workers, get_context('spawn')) as pool:
-        done = list(tqdm(pool.map(_run_job, jobs), total=len(jobs), desc='tasks'))
-    episodes = {(job[0], job[1]): result for job, result in zip(jobs, done)}
-    names = {variant: Path(variant[1] or variant[0]).stem for variant in variants}
-    width = max(map(len, names.values()))
-    print(f'{"":{width}}  ' + '  '.join(f'{task:>16}' for task in [*tasks, 'all']))
-    for variant in variants:
-        cells = [[e.succeeded for e in episodes[variant, task]] for task in tasks]
-        cells.append([s for cell in cells for s in cell])
-        print(f'{names[variant]:{width}}  '
-              + '  '.join(f'{percent(sum(cell), len(cell)):>16}' for cell in cells))
+    tasks = arguments.tasks.split(',') if arguments.tasks else list(TASKS)
+    for task in tasks:
+        if task not in TASKS:
+            raise UserError(f'--tasks: {task!r} is unknown; known tasks: {", ".join(TASKS)}')
+    if arguments.episodes < 1 or arguments.workers < 1:
+        raise UserError('--episodes and --workers must be 1 or more')
+    experiment = Experiment(
+        str(arguments.policy or find_resource('policies/small')),
+        tuple(arguments.variants.split(',')), tuple(tasks), arguments.episodes, arguments.seeds,
+        arguments.baseline)
+    for variant in experiment.variants:  # a mistake is better told once than by each worker
+        load_variant(experiment.policy, variant)
+    log = Path(f'{arguments.json}.episodes') if arguments.json else None
+    episodes = run_experiment(experiment, arguments.workers, log)
+    summaries = summarise(episodes)
+    summaries.sort(key=lambda s: experiment.variants.index(s['variant']))
+    print(table(summaries))
     if arguments.json:
-        report = [{'policy': path, 'recipe': recipe, 'baseline': arguments.baseline,
-                   'episodes': [asdict(e) for task in tasks for e in episodes[(path, recipe), task]]}
-                  for path, recipe in variants]
+        report = {'experiment': asdict(experiment), 'variants': summaries, 'episodes': episodes}
         arguments.json.write_text(json.dumps(report, indent=1) + '\n', 'utf-8')
+        log.unlink(missing_ok=True)
     return 0
-
-
-def _run_job(job):
-    (path, recipe), task, baseline, first_seed, count = job
-    import numpy as np
-    import torch
-
-    from sqap_vla_ros.evaluation.rollout import expert_frames, run_episode
-    from sqap_vla_ros.models.loading import load_policy
-    from sqap_vla_ros.simulation.arm import SimulatedArm
-
-    torch.set_num_threads(1)
-    policy, arm = load_policy(Path(path), recipe=recipe), SimulatedArm(task)
-    images = None
-    if baseline == 'shuffled_image':
-        frames = expert_frames(arm, range(100, 130))
-        rng = np.random.default_rng(first_seed)
-
-        def images(_):
-            return frames[rng.integers(len(frames))]
-    episodes = []
-    for seed in range(first_seed, first_seed + count):
-        said = arm.task.instructions[seed % len(arm.task.instructions)]
-        episodes.append(run_episode(arm, policy, '' if baseline == 'blank_instruction' else said,
-                                    seed, images=images))
-    arm.close()
-    return episodes

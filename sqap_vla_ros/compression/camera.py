@@ -11,7 +11,7 @@ class PinholeCamera:
     intrinsics: np.ndarray
     """float64 [3, 3], pixels, as `CameraInfo.k`."""
     optical_from_base: np.ndarray
-    """float64 [4, 4], metres: base frame to optical frame (REP 103: x right, y down, z forward)."""
+    """float64 [4, 4], metres: base frame to optical (REP 103: x right, y down, z forward)."""
     width: int
     height: int
 

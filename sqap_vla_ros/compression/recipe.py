@@ -7,6 +7,7 @@ prune layer, the share of each criterion and the protection radius are not publi
 from dataclasses import asdict, dataclass, field, fields
 import os
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
@@ -69,15 +70,31 @@ class PruningRecipe:
     0: before the decoder, scored by the first layer's queries and keys.
     """
     method: str = 'sqap'
-    """'sqap' (three criteria), 'attention' (top-k only) or 'random'."""
-    attention_share: float = 0.5
-    """'sqap': share of the budget that top-k attention takes; sampling fills what is left."""
+    """'sqap' (relevance, protection, coverage), 'top' (relevance only) or 'random'."""
+    relevance: str = 'attention'
+    """
+    What makes a token relevant.
+
+    'attention': of the task query, in the layer that scores; 'temporal': of the task query, in the
+    layers behind the pruning layer at the previous control steps (the first step after a reset
+    keeps all tokens); 'difference': from the mean feature of the image.
+    """
+    relevance_share: float = 0.5
+    """'sqap': share of the budget that the most relevant tokens take; coverage fills the rest."""
+    coverage: str = 'position'
+    """'sqap': farthest point sampling by 'position' in the image or by cosine of the 'feature'."""
+    smoothing: float = 0.0
+    """Share of earlier control steps in a token's attention, 0 <= smoothing < 1."""
     protection_radius_m: float = 0.06
     """
     'sqap': patches within this distance of the end effector, metres in its plane, are kept.
 
     0: none.
     """
+    fine_ratio: float | None = None
+    """Ratio while the arm does fine work (slow, or the gripper moves); null: always `ratio`."""
+    fine_speed_m_s: float = 0.05
+    """End-effector speed below which work is fine, metres a second."""
     seed: int = 0
     """'random': seed of the selection."""
 
@@ -86,15 +103,24 @@ class PruningRecipe:
             raise ValueError(f'ratio is {self.ratio}, expected 0 <= ratio < 1')
         if self.layer < 0:
             raise ValueError(f'layer is {self.layer}, expected 0 or more')
-        _one_of('method', self.method, ('sqap', 'attention', 'random'))
-        if not 0 <= self.attention_share <= 1:
-            raise ValueError(f'attention_share is {self.attention_share}, expected 0..1')
+        if self.fine_ratio is not None and not 0 <= self.fine_ratio < 1:
+            raise ValueError(f'fine_ratio is {self.fine_ratio}, expected 0 <= fine_ratio < 1')
+        _one_of('method', self.method, ('sqap', 'top', 'random'))
+        _one_of('relevance', self.relevance, ('attention', 'temporal', 'difference'))
+        _one_of('coverage', self.coverage, ('position', 'feature'))
+        if not 0 <= self.relevance_share <= 1:
+            raise ValueError(f'relevance_share is {self.relevance_share}, expected 0..1')
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f'smoothing is {self.smoothing}, expected 0 <= smoothing < 1')
+        if not self.fine_speed_m_s > 0:
+            raise ValueError(f'fine_speed_m_s is {self.fine_speed_m_s}, expected more than 0')
         if not self.protection_radius_m >= 0:
             raise ValueError(f'protection_radius_m is {self.protection_radius_m}, expected >= 0')
 
-    def kept(self, visual_tokens: int) -> int:
+    def kept(self, visual_tokens: int, fine: bool = False) -> int:
         """Token budget for `visual_tokens` visual tokens; at least one."""
-        return max(1, round(visual_tokens * (1 - self.ratio)))
+        ratio = self.fine_ratio if fine and self.fine_ratio is not None else self.ratio
+        return max(1, round(visual_tokens * (1 - ratio)))
 
 
 @dataclass(frozen=True)
@@ -193,18 +219,18 @@ def _build(kind, data, source):
 def _coerce(spec: field, value, source):
     """Check the plain types here, so that dataclasses compare numbers with numbers only."""
     kind = spec.type
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if kind == tuple[str, ...]:
         if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
             return tuple(value)
         raise UserError(f'{source}: {spec.name} is {value!r}, expected a list of names')
     if kind in (QuantizationRecipe | None, PruningRecipe | None):
         return value
-    expected = kind if isinstance(kind, type) else (int, type(None))
-    if isinstance(value, expected) and (kind is bool or not isinstance(value, bool)):
+    allowed = get_args(kind) or (kind,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, allowed) and (kind is bool or not isinstance(value, bool)):
         return value
-    name = kind.__name__ if isinstance(kind, type) else 'int or null'
+    name = ' or '.join('null' if t is type(None) else t.__name__ for t in allowed)
     raise UserError(f'{source}: {spec.name} is {value!r}, expected {name}')
 
 

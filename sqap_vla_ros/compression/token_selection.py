@@ -22,6 +22,8 @@ class Criterion(IntEnum):
     ROBOT = 1
     SPATIAL = 2
     RANDOM = 3
+    FEATURE = 4
+    DIFFERENCE = 5
 
 
 class Kept(NamedTuple):
@@ -46,10 +48,11 @@ def attention_row(query: torch.Tensor, key: torch.Tensor, visual: slice) -> torc
     return logits.softmax(-1)[:, :, visual].mean((0, 1))
 
 
-def select_top(scores: torch.Tensor, budget: int) -> Kept:
-    """Keep the `budget` highest of scores [V]."""
+def select_top(scores: torch.Tensor, budget: int,
+               relevance: Criterion = Criterion.ATTENTION) -> Kept:
+    """Keep the `budget` highest of scores [V]; relevance: what the scores are."""
     indices = scores.topk(budget).indices.sort().values
-    return Kept(indices, torch.full_like(indices, Criterion.ATTENTION, dtype=torch.uint8))
+    return Kept(indices, torch.full_like(indices, relevance, dtype=torch.uint8))
 
 
 def select_random(tokens: int, budget: int, generator: torch.Generator,
@@ -60,25 +63,27 @@ def select_random(tokens: int, budget: int, generator: torch.Generator,
 
 
 def select_by_criteria(scores: torch.Tensor, protection: torch.Tensor, separation: torch.Tensor,
-                       budget: int, attention_count: int,
+                       budget: int, relevant_count: int,
+                       relevance: Criterion = Criterion.ATTENTION,
                        coverage: Criterion = Criterion.SPATIAL) -> Kept:
     """
     Keep `budget` tokens by the three criteria.
 
     scores: [V], the higher the more relevant; protection: float [V], rank among protected tokens
     (the lower the earlier), infinite for tokens without protection; separation: [V, V], see
-    `farthest_points`; attention_count: tokens that the scores may take, at most the budget.
+    `farthest_points`; relevant_count: tokens that the scores may take, at most the budget;
+    relevance, coverage: what scores and separation are, for the record.
     """
     protected = protection.isfinite()
-    attended = torch.zeros_like(protected)
-    attended[scores.topk(attention_count).indices] = True
-    # A key whose order is the order of admission: 3..2 protected, 1..0 attended, below 0 neither.
+    relevant = torch.zeros_like(protected)
+    relevant[scores.topk(relevant_count).indices] = True
+    # A key whose order is the order of admission: 3..2 protected, 1..0 relevant, below 0 neither.
     key = torch.where(protected, 2 + 1 / (1 + protection),
-                      torch.where(attended, _rank(scores), -1.0))
+                      torch.where(relevant, _rank(scores), -1.0))
     admitted = torch.zeros_like(protected)
     admitted[key.topk(budget).indices] = True
     admitted &= key >= 0
-    count = budget - attention_count
+    count = budget - relevant_count
     if count:
         points = farthest_points(separation, admitted, count)
         order = -torch.arange(2, count + 2, dtype=key.dtype, device=key.device)
@@ -86,7 +91,7 @@ def select_by_criteria(scores: torch.Tensor, protection: torch.Tensor, separatio
         key = torch.where(admitted, key, rest)
     indices = key.topk(budget).indices.sort().values
     reason = torch.where(protected, Criterion.ROBOT,
-                         torch.where(attended, Criterion.ATTENTION, coverage))
+                         torch.where(relevant, relevance, coverage))
     return Kept(indices, reason[indices].to(torch.uint8))
 
 

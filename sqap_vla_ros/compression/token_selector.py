@@ -2,47 +2,77 @@
 import numpy as np
 import torch
 
+from sqap_vla_ros.compression.features import difference_from_mean, feature_separation
+from sqap_vla_ros.compression.phase import PhaseGate
 from sqap_vla_ros.compression.recipe import PruningRecipe
-from sqap_vla_ros.compression.token_selection import (grid_separation, Kept, select_by_criteria,
-                                                      select_random, select_top)
+from sqap_vla_ros.compression.temporal import SceneWatch, ScoreHistory
+from sqap_vla_ros.compression.token_selection import (Criterion, grid_separation, Kept,
+                                                      select_by_criteria, select_random,
+                                                      select_top)
 
 
 class TokenSelector:
     """
     Chooses the visual tokens of each inference.
 
-    Call `begin` before an inference and `select` in it, once; `kept` is the outcome. Belongs to
-    the thread that runs the model.
+    For each: `begin`, then, while the model runs, `select` where `selects` is true, and `observe`
+    in every layer behind where `observes` is true; then `end`. `kept` is the outcome, None where
+    all tokens stayed. Belongs to the thread that runs the model.
     """
 
     def __init__(self, recipe: PruningRecipe, grid: tuple[int, int], cameras: int = 1,
                  device: torch.device | str = 'cpu'):
         self.recipe = recipe
         self.tokens = grid[0] * grid[1] * cameras
-        self.budget = recipe.kept(self.tokens)
-        self.needs_attention = recipe.method != 'random'
-        self.kept: Kept | None = None
+        scored = recipe.method != 'random'
+        self.needs_attention = scored and recipe.relevance == 'attention'
+        self.observes = scored and recipe.relevance == 'temporal'
         self._device = torch.device(device)
         self._separation = grid_separation(grid, cameras).to(device)
+        self._history = ScoreHistory(recipe.smoothing)
+        self._scene = SceneWatch()
+        self._phase = PhaseGate(recipe.fine_speed_m_s) if recipe.fine_ratio is not None else None
         self.reset()
 
     def reset(self):
         """Forget earlier inferences."""
         self._generator = torch.Generator().manual_seed(self.recipe.seed)
-        self.begin(None)
+        self._history.reset()
+        self._scene.reset()
+        if self._phase is not None:
+            self._phase.reset()
+        self.kept: Kept | None = None
 
-    def begin(self, distances_m: np.ndarray | None):
+    @property
+    def remembers(self) -> bool:
+        """Whether earlier inferences matter, so that `begin` must be told of scene changes."""
+        return self.observes or (self.needs_attention and self.recipe.smoothing > 0)
+
+    def begin(self, distances_m: np.ndarray | None = None, image: np.ndarray | None = None,
+              instruction: str = '', stamp_ns: int = 0, end_effector_m: np.ndarray | None = None,
+              gripper: float | None = None):
         """
         Say what is known of this inference before the model runs.
 
-        distances_m: [tokens], of each patch to the projected end effector; None: not known.
+        distances_m: [tokens], of each patch to the projected end effector; image: uint8
+        [H, W, 3]; None: not known. The rest as in `PhaseGate.fine`.
         """
-        self.kept = None
+        self.kept, self._observed = None, []
+        if self.remembers and image is not None and self._scene.changed(image, instruction):
+            self._history.reset()
+        fine = self._phase is not None and self._phase.fine(stamp_ns, end_effector_m, gripper)
+        self.budget = self.recipe.kept(self.tokens, fine)
         if distances_m is None:
             distances_m = np.full(self.tokens, np.inf)
         radius = self.recipe.protection_radius_m
         protection = np.where((distances_m <= radius) & (radius > 0), distances_m, np.inf)
         self._protection = torch.from_numpy(protection).float().to(self._device)
+
+    @property
+    def selects(self) -> bool:
+        """Whether this inference is to be pruned; for after `begin`."""
+        known = not self.observes or self._history.scores is not None
+        return known and self.budget < self.tokens
 
     def select(self, attention: torch.Tensor | None, features: torch.Tensor) -> torch.Tensor:
         """
@@ -55,10 +85,32 @@ class TokenSelector:
         recipe = self.recipe
         if recipe.method == 'random':
             self.kept = select_random(self.tokens, self.budget, self._generator, features.device)
-        elif recipe.method == 'attention':
-            self.kept = select_top(attention, self.budget)
-        else:
-            self.kept = select_by_criteria(attention, self._protection, self._separation,
-                                           self.budget,
-                                           round(recipe.attention_share * self.budget))
+            return self.kept.indices
+        scores, relevance = self._scores(attention, features)
+        if recipe.method == 'top':
+            self.kept = select_top(scores, self.budget, relevance)
+            return self.kept.indices
+        by_feature = recipe.coverage == 'feature'
+        self.kept = select_by_criteria(
+            scores, self._protection,
+            feature_separation(features) if by_feature else self._separation,
+            self.budget, round(recipe.relevance_share * self.budget), relevance,
+            Criterion.FEATURE if by_feature else Criterion.SPATIAL)
         return self.kept.indices
+
+    def observe(self, attention: torch.Tensor):
+        """attention: of the task query in one layer, to the tokens that are left."""
+        self._observed.append(attention)
+
+    def end(self):
+        """Take in what was observed."""
+        if self._observed:
+            self._history.add(torch.stack(self._observed).mean(0),
+                              None if self.kept is None else self.kept.indices)
+
+    def _scores(self, attention, features):
+        if self.recipe.relevance == 'difference':
+            return difference_from_mean(features), Criterion.DIFFERENCE
+        if self.recipe.relevance == 'temporal':
+            return self._history.scores, Criterion.ATTENTION
+        return self._history.add(attention) if self.remembers else attention, Criterion.ATTENTION

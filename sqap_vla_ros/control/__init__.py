@@ -1,1 +1,1 @@
-"""Chunk execution, limits and the state machine of a running policy. Numpy, with an injected clock."""
+"""Chunk execution, limits and the states of a running policy. Numpy, with an injected clock."""

@@ -40,6 +40,8 @@ class Episode:
     """Mean over inferences."""
     jerk_m_s3: float
     """Root mean square of the commanded velocity's second difference."""
+    latency_ms: dict[str, float]
+    """Stage to its median over the episode's inferences."""
 
 
 def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
@@ -56,12 +58,13 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
     limiter = CommandLimiter(MotionLimits())
     mapping = CommandMapping(policy.spec.action)
     pending, due_s, next_inference_s = None, 0.0, 0.0
-    commands, kept = [], []
+    commands, kept, latencies = [], [], []
     while arm.time_s < protocol.limit_s - 1e-9 and not arm.succeeded and not arm.failed:
         now_ns = round(arm.time_s * 1e9)
         if pending is None and arm.time_s >= next_inference_s - 1e-9:
             inference = policy.predict(observe(arm, instruction, images))
             kept.append(_tokens(inference))
+            latencies.append(inference.latencies_ms)
             pending, due_s = inference.chunk, arm.time_s + protocol.delay_s
             next_inference_s = arm.time_s + protocol.inference_period_s
         if pending is not None and arm.time_s >= due_s - 1e-9:
@@ -75,7 +78,9 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
                     else command.gripper)
         arm.step(protocol.command_period_s)
     return Episode(arm.task.name, seed, arm.succeeded, arm.failed, arm.time_s, len(kept),
-                   float(np.mean(kept)), _jerk(commands, protocol.command_period_s))
+                   float(np.mean(kept)), _jerk(commands, protocol.command_period_s),
+                   {stage: round(float(np.median([latency[stage] for latency in latencies])), 3)
+                    for stage in latencies[0]})
 
 
 def observe(arm: SimulatedArm, instruction: str, images=None) -> Observation:

@@ -30,7 +30,7 @@ class InferenceClient(Protocol):
         """Load and warm up; blocks. Raises UserError."""
 
     def infer(self, observation: Observation, reset: bool) -> Inference:
-        """Blocks until the answer. Raises InferenceFailed; after 'deadline' and 'died' `start`."""
+        """Wait for the answer. Raises InferenceFailed; after 'deadline' and 'died' `start`."""
 
     def close(self):
         """End it; idempotent."""
@@ -116,7 +116,7 @@ class ProcessInference:
 
 
 def _end(process, patience_s=0.5):
-    """Closing the socket ends an idle worker; one that hangs is killed."""
+    """Wait for a worker whose socket was closed; kill one that hangs."""
     deadline = time.monotonic() + patience_s
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

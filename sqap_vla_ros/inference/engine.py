@@ -52,8 +52,8 @@ def load_engine(policy: str, device: str, threads: int, recipe: str | None = Non
 
     torch.set_num_threads(threads)
     if device.startswith('cuda') and not torch.cuda.is_available():
-        raise UserError(f'device {device!r}: this torch ({torch.__version__}) sees no CUDA device; '
-                        "set device to 'cpu' or install torch for your GPU")
+        raise UserError(f'device {device!r}: torch {torch.__version__} sees no CUDA device; set '
+                        "device to 'cpu' or install torch for your GPU")
     return Engine(load_policy(policy, device=device, recipe=recipe))
 
 

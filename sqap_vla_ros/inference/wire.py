@@ -56,7 +56,7 @@ class SharedImages:
         return layout
 
     def read(self, layout: dict[str, list[int]]) -> dict[str, np.ndarray]:
-        """Copies of the images that `write` stored."""
+        """Copy out the images that `write` stored."""
         needed = max((offset + int(np.prod(shape)) for offset, *shape in layout.values()),
                      default=0)
         if self._map is not None and len(self._map) < needed:

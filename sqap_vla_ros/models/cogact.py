@@ -14,10 +14,14 @@ from sqap_vla_ros.models.config import CogActConfig
 from sqap_vla_ros.models.decoder import PrunableDecoder, PruningPoint
 from sqap_vla_ros.models.text import BOS, COGNITION
 from sqap_vla_ros.models.vision import make_projector, VisionEncoder
+from sqap_vla_ros.models.vla_model import VlaModel
 
 
-class CogActModel(nn.Module):
+class CogActModel(VlaModel):
     """The module tree, and its forward pass in two halves: condition, then actions."""
+
+    target_roots = {'decoder': ('decoder.llama.layers',), 'vision': ('vision',),
+                    'action_head': ('action_head.net.blocks',)}
 
     def __init__(self, config: CogActConfig):
         super().__init__()
@@ -71,32 +75,11 @@ class CogActModel(nn.Module):
         hidden, kept = self.decoder(self.embed(visual, text, state), self.visual, pruning)
         return hidden[:, None], kept
 
-    def restore_buffers(self):
-        """Make what no checkpoint holds, after loading into a model built without storage."""
-        for module in self.modules():
-            if getattr(module, 'position_ids', None) is not None and module.position_ids.is_meta:
-                count = module.position_ids.shape[-1]
-                module.position_ids = torch.arange(count).expand(1, -1)
-
     @property
     def head_width(self) -> int:
         """Channels of one attention head of the decoder."""
         return self.decoder.llama.layers[0].self_attn.head_dim
 
-    def quantization_targets(self) -> dict[str, list[str]]:
-        """Names of the linear layers that compression may replace, by target."""
-        roots = {'decoder': 'decoder.llama.layers', 'vision': 'vision',
-                 'action_head': 'action_head.net.blocks'}
-        return {target: [name for name, module in self.named_modules()
-                         if isinstance(module, nn.Linear) and name.startswith(root + '.')]
-                for target, root in roots.items()}
-
     def set_query_key_quantizer(self, quantizer):
         """Quantize rotated queries and keys; None: leave them alone."""
         self.decoder.query_key_quantizer = quantizer
-
-    def set_pruning(self, recipe):
-        """Prune visual tokens as the recipe says; None: keep all. Read by the policy."""
-        self.pruning = recipe
-
-    pruning = None

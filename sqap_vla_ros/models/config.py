@@ -1,4 +1,4 @@
-"""Configuration of a CogACT-style model, as stored in a policy directory's `config.json`."""
+"""Configurations of the model families, as stored in a policy directory's `config.json`."""
 from dataclasses import asdict, dataclass, field, fields
 import json
 from pathlib import Path
@@ -13,7 +13,10 @@ class VisionConfig:
     """One vision encoder; its features and those of further encoders are concatenated."""
 
     kind: str = 'siglip'
-    """'siglip': transformers' SiglipVisionModel without its pooling head."""
+    """
+    'siglip': transformers' SiglipVisionModel without its pooling head; 'dinov2': its
+    Dinov2WithRegistersModel, of which the patch tokens are used.
+    """
     model: dict = field(default_factory=dict)
     """Keyword arguments of the encoder's transformers configuration."""
     attention_window: int | None = None
@@ -57,7 +60,10 @@ class CogActConfig:
     projector: str = 'gelu-mlp'
     """'gelu-mlp' (two layers) or 'fused-gelu-mlp' (three), as Prismatic VLMs name them."""
     text: str = 'words'
-    """'words': vocabulary.json, one id a word, padded to text_length."""
+    """
+    'words': vocabulary.json, one id a word, padded to text_length; 'prismatic': the released
+    models' prompt through tokenizer.json, as long as it is.
+    """
     text_length: int = 12
     state_names: tuple[str, ...] = ()
     """A token for the robot's state before the cognition token; empty: none (as released)."""
@@ -66,6 +72,10 @@ class CogActConfig:
     action_units: tuple[str, ...] = ()
     binary_actions: tuple[str, ...] = ()
     """Actions that are 0 or 1: thresholded at 0.5 and never unnormalised."""
+    action_scale: tuple[float, ...] = ()
+    """Factor a column from the dataset's unit to the action's unit; empty: 1."""
+    action_offset: tuple[float, ...] = ()
+    """Added after the factor; empty: 0."""
     step_s: float = 0.05
     horizon: int = 16
     cameras: tuple[str, ...] = ('camera',)
@@ -74,25 +84,87 @@ class CogActConfig:
     model_type: str = 'cogact'
 
 
-def save_config(config: CogActConfig, directory: Path):
+@dataclass(frozen=True)
+class OpenVlaConfig:
+    """OpenVLA (arXiv 2406.09246): the decoder writes one action token a column."""
+
+    vision: tuple[VisionConfig, ...]
+    llama: dict
+    """Keyword arguments of transformers' LlamaConfig."""
+    image_size: int
+    projector: str = 'fused-gelu-mlp'
+    crop_area: float = 1.0
+    """Share of the image's area, at its centre, that is used: 0.9 for LIBERO fine-tunes."""
+    action_bins: int = 256
+    token_end: int = 32000
+    """One more than the largest action token's id: the vocabulary before its padding."""
+    action_names: tuple[str, ...] = ()
+    action_units: tuple[str, ...] = ()
+    action_scale: tuple[float, ...] = ()
+    """Factor a column from the dataset's unit to the action's unit; empty: 1."""
+    action_offset: tuple[float, ...] = ()
+    """Added after the factor; empty: 0."""
+    step_s: float = 0.2
+    cameras: tuple[str, ...] = ('camera',)
+    dataset: str = ''
+    """Key of the dataset statistics in use."""
+    model_type: str = 'openvla'
+
+
+@dataclass(frozen=True)
+class Pi0Config:
+    """pi0 (arXiv 2410.24164): a bidirectional prefix and a flow-matching action expert."""
+
+    model: dict
+    """Keyword arguments of transformers' PI0Config."""
+    image_size: int = 224
+    text_length: int = 48
+    """Prompt tokens; a shorter prompt is padded and masked, a longer one is cut."""
+    flow_steps: int = 10
+    horizon: int = 50
+    state_names: tuple[str, ...] = ()
+    state_units: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
+    action_units: tuple[str, ...] = ()
+    action_scale: tuple[float, ...] = ()
+    """Factor a column from the dataset's unit to the action's unit; empty: 1."""
+    action_offset: tuple[float, ...] = ()
+    """Added after the factor; empty: 0."""
+    step_s: float = 0.02
+    cameras: tuple[str, ...] = ('camera',)
+    """In the order in which the checkpoint was trained."""
+    empty_cameras: int = 0
+    """Camera slots after those, which the checkpoint was trained with and which stay masked."""
+    dataset: str = ''
+    model_type: str = 'pi0'
+
+
+_FAMILIES = {'cogact': CogActConfig, 'openvla': OpenVlaConfig, 'pi0': Pi0Config}
+
+
+def save_config(config: CogActConfig | OpenVlaConfig | Pi0Config, directory: Path):
     """Write `config.json`."""
     text = json.dumps(asdict(config), indent=2)
     (Path(directory) / CONFIG_FILE).write_text(text + '\n', 'utf-8')
 
 
-def load_config(directory: Path) -> CogActConfig:
+def load_config(directory: Path) -> CogActConfig | OpenVlaConfig | Pi0Config:
     """Read `config.json`. Raises UserError that names the file and the field."""
-    data = read_json(Path(directory) / CONFIG_FILE)
-    if data.get('model_type') != 'cogact':
-        raise UserError(f'{Path(directory) / CONFIG_FILE}: model_type is '
-                        f'{data.get("model_type")!r}, expected \'cogact\'')
+    path = Path(directory) / CONFIG_FILE
+    data = read_json(path)
+    family = _FAMILIES.get(data.get('model_type'))
+    if family is None:
+        raise UserError(f'{path}: model_type is {data.get("model_type")!r}, expected one of '
+                        f'{", ".join(map(repr, _FAMILIES))}')
     try:
-        data['vision'] = tuple(_build(VisionConfig, v) for v in data['vision'])
-        data['action_head'] = _build(ActionHeadConfig, data['action_head'])
-        return _build(CogActConfig, data)
+        if 'vision' in data:
+            data['vision'] = tuple(build_config(VisionConfig, v) for v in data['vision'])
+        if 'action_head' in data:
+            data['action_head'] = build_config(ActionHeadConfig, data['action_head'])
+        return build_config(family, data)
     except (KeyError, TypeError) as error:
         reason = f'{error.args[0]} is missing' if isinstance(error, KeyError) else str(error)
-        raise UserError(f'{Path(directory) / CONFIG_FILE}: {reason}') from None
+        raise UserError(f'{path}: {reason}') from None
 
 
 def read_json(path: Path) -> dict:
@@ -108,7 +180,8 @@ def read_json(path: Path) -> dict:
     return data
 
 
-def _build(kind, data):
+def build_config(kind: type, data: dict):
+    """Build a dataclass from plain data. Raises TypeError for an unknown or missing field."""
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(data) - known)
     if unknown:

@@ -24,9 +24,12 @@ class PruningPoint:
 
     layer: int
     """Before this layer; scored by the layer before it, or by layer 0 itself when 0."""
-    select: Selector
+    select: Selector | None
+    """None: this time all stay."""
     needs_attention: bool = True
     """False: the selector gets None for the attention, which is not computed then."""
+    observe: Callable[[torch.Tensor], None] | None = None
+    """Called in each layer from `layer` on with the attention to the tokens that are left."""
 
 
 class PrunableDecoder(nn.Module):
@@ -47,24 +50,27 @@ class PrunableDecoder(nn.Module):
         self._rotary = None
 
     def forward(self, embeddings: torch.Tensor, visual: slice,
-                pruning: PruningPoint | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+                pruning: PruningPoint | None = None,
+                cache=None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Run the decoder, causally.
 
-        embeddings: [B, N, width]; visual: where the visual tokens are; pruning needs B = 1.
+        embeddings: [B, N, width]; visual: where the visual tokens are; pruning needs B = 1;
+        cache: a KeyValueCache that takes every layer's keys and values, or None.
         Returns the last token's final hidden state [B, width], and the kept visual tokens
         [budget] or None.
         """
         hidden, kept = embeddings, None
         cos, sin = self._rotary_tables(embeddings)
-        if pruning is not None and pruning.layer == 0 and not pruning.needs_attention:
+        prune = pruning is not None and pruning.select is not None
+        if prune and pruning.layer == 0 and not pruning.needs_attention:
             kept = pruning.select(None, hidden[0, visual])
             stay = self._sequence_indices(kept, visual, hidden.shape[1])
             hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
         for index, layer in enumerate(self.llama.layers):
             normed = layer.input_layernorm(hidden)
             query, key, value = self._project(layer.self_attn, normed, cos, sin)
-            if pruning is not None and kept is None and index == max(pruning.layer - 1, 0):
+            if prune and kept is None and index == max(pruning.layer - 1, 0):
                 row = (attention_row(query[0, :, -1], key[0], visual)
                        if pruning.needs_attention else None)
                 kept = pruning.select(row, hidden[0, visual])
@@ -73,9 +79,15 @@ class PrunableDecoder(nn.Module):
                     hidden = hidden[:, stay]
                     query, key, value = (x[:, :, stay] for x in (query, key, value))
                     cos, sin = cos[:, stay], sin[:, stay]
+            if cache is not None:
+                cache.append(index, key, value)
+            if pruning is not None and pruning.observe is not None and index >= pruning.layer:
+                count = visual.stop - visual.start if kept is None else len(kept)
+                left = slice(visual.start, visual.start + count)
+                pruning.observe(attention_row(query[0, :, -1], key[0], left))
             attended = attention(query, key, value, causal=True)
             hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-            if pruning is not None and 0 < pruning.layer == index + 1:
+            if prune and 0 < pruning.layer == index + 1:
                 # The feed-forward network acts on each token alone: those that leave now need it
                 # no more.
                 hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
@@ -92,14 +104,15 @@ class PrunableDecoder(nn.Module):
             query, key = self.query_key_quantizer(query, key)
         return query, key, split(block.v_proj(hidden))
 
-    def _rotary_tables(self, embeddings):
-        """Cosine and sine [1, N, d] of positions 0..N-1; made here as they are not weights."""
+    def _rotary_tables(self, embeddings, first=0):
+        """Cosine and sine [1, N, d] of N positions from `first` on; they are not weights."""
         if self._rotary is None or self._rotary.inv_freq.device != embeddings.device:
             # Not as a submodule: a model that is built without storage, to load compressed
             # weights, would have none to fill it from.
             rotary = LlamaRotaryEmbedding(self.config).to(embeddings.device)
             object.__setattr__(self, '_rotary', rotary)
-        positions = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+        positions = torch.arange(first, first + embeddings.shape[1],
+                                 device=embeddings.device)[None]
         return self._rotary(embeddings, positions)
 
     @staticmethod

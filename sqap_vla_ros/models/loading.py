@@ -11,12 +11,9 @@ from sqap_vla_ros.compression.checkpoint import (file_sha256, float_parameter_by
 from sqap_vla_ros.compression.compress import compress, prepare
 from sqap_vla_ros.compression.recipe import load_recipe, Recipe, RECIPE_FILE
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.cogact import CogActModel
-from sqap_vla_ros.models.cogact_policy import CogActPolicy
 from sqap_vla_ros.models.config import load_config
+from sqap_vla_ros.models.families import build_model, make_policy
 from sqap_vla_ros.models.policy import Policy
-from sqap_vla_ros.models.preprocessing import load_statistics
-from sqap_vla_ros.models.text import WordTokenizer
 
 
 def load_policy(directory: str | Path, device: str = 'cpu',
@@ -33,18 +30,13 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         raise UserError(f'checkpoint {directory}: no such directory; expected a policy directory '
                         'with config.json and model.safetensors')
     config = load_config(directory)
-    tokenizer = WordTokenizer.load(directory, config.text_length)
-    if len(tokenizer) > config.llama['vocab_size']:
-        raise UserError(f'{directory}: vocabulary has {len(tokenizer)} entries, the model only '
-                        f'{config.llama["vocab_size"]}')
-    statistics = load_statistics(directory, config.dataset, len(config.state_names))
     applied = Recipe()
     if is_compressed(directory):
         if recipe is not None:
             raise UserError(f'checkpoint {directory} is compressed already; apply {recipe} to the '
                             'float policy that it came from')
         with torch.device('meta'):
-            model = CogActModel(config)
+            model = build_model(config)
         applied = load_compressed_into(model, directory).recipe
         model.restore_buffers()
         float_bytes = float_parameter_bytes(model)
@@ -65,7 +57,7 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         'weight_bits': quantization.weight_bits if quantization else 32,
         'activation_bits': quantization.activation_bits if quantization else 32,
         'device': str(device)}
-    return CogActPolicy(model, tokenizer, statistics, description)
+    return make_policy(model, directory, description)
 
 
 def is_compressed(directory: Path) -> bool:
@@ -80,10 +72,11 @@ def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
     Raises UserError that names the file, and the tensor where one is missing, has another shape
     or is too many.
     """
-    model = CogActModel(load_config(directory))
     path = Path(directory) / WEIGHTS_FILE
     if is_compressed(directory):
         raise UserError(f'checkpoint {directory} is compressed; expected a float policy')
+    with torch.device('meta'):
+        model = build_model(load_config(directory))
     expected = model.state_dict()
     try:
         with safe_open(path, 'pt') as file:
@@ -94,11 +87,14 @@ def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
                 if tensor.shape != expected[name].shape:
                     raise UserError(f'{path}: tensor {name} has shape {tuple(tensor.shape)}, the '
                                     f'configuration expects {tuple(expected[name].shape)}')
-                expected[name].copy_(tensor)
+                owner, _, leaf = name.rpartition('.')
+                setattr(model.get_submodule(owner), leaf,
+                        nn.Parameter(tensor.clone()))
     except FileNotFoundError:
         raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
     except (SafetensorError, OSError) as error:
         raise UserError(f'{path}: truncated or not a safetensors file ({error})') from None
+    model.restore_buffers()
     return model.to(device)
 
 

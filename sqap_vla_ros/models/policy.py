@@ -92,3 +92,11 @@ class Policy(ABC):
     @abstractmethod
     def describe(self) -> dict:
         """Name, recipe, bits, backend, parameter bytes and checkpoint hash, for logs and stats."""
+
+    @abstractmethod
+    def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Range of the training data's actions, low and high: float32 [actions], spec's units."""
+
+    @abstractmethod
+    def typical_state(self) -> np.ndarray | None:
+        """Mean state of the training data, float32 [states]; None where none is needed."""

@@ -3,8 +3,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import grid_sample, interpolate
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import read_json
@@ -25,6 +26,33 @@ def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
     return planes[0].round().clamp(0, 255).to(torch.uint8)
 
 
+def squash(image: np.ndarray, size: int) -> torch.Tensor:
+    """
+    Squash to size x size by bicubic interpolation with Pillow, as the released models were trained.
+
+    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the CPU. Torch's interpolation
+    differs from Pillow's by one grey level here and there.
+    """
+    if image.shape[:2] != (size, size):
+        image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+
+def centre_crop(image: torch.Tensor, area: float) -> torch.Tensor:
+    """
+    Cut out the centre and enlarge it to the old size by bilinear interpolation.
+
+    image: uint8 [3, S, S]; area: share of the area that stays. Samples as TensorFlow's
+    crop_and_resize, which OpenVLA's LIBERO evaluation uses: corners of crop and result coincide.
+    """
+    reach = area ** 0.5
+    line = torch.linspace(-reach, reach, image.shape[-1])
+    row, column = torch.meshgrid(line, line, indexing='ij')
+    planes = grid_sample(image[None].float(), torch.stack([column, row], -1)[None],
+                         mode='bilinear', align_corners=True)
+    return (planes[0] + 0.5).clamp(0, 255).to(torch.uint8)
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Per-column statistics of one dataset."""
@@ -41,6 +69,7 @@ class Statistics:
     def normalise_action(self, action: np.ndarray) -> np.ndarray:
         """float32 [..., A], units to about [-1, 1]."""
         span = np.where(self.action_mask, self.action_high - self.action_low, 1)
+        span = np.where(span > 0, span, 1)  # a column that never moved in the data
         scaled = 2 * (action - self.action_low) / span - 1
         return np.where(self.action_mask, scaled, action).astype(np.float32)
 
@@ -49,6 +78,11 @@ class Statistics:
         clipped = np.clip(action, -1, 1)
         scaled = (clipped + 1) / 2 * (self.action_high - self.action_low) + self.action_low
         return np.where(self.action_mask, scaled, clipped).astype(np.float32)
+
+    def action_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high of the training data's actions, float32 [A], in the dataset's units."""
+        ends = np.full_like(self.action_low, -1), np.ones_like(self.action_high)
+        return tuple(self.unnormalise_action(end) for end in ends)
 
     def normalise_state(self, state: np.ndarray) -> np.ndarray:
         """float32 [..., S], units to zero mean and unit deviation."""
@@ -73,7 +107,7 @@ def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
         mean, std = (np.array(state[key], np.float32) for key in ('mean', 'std'))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f'{path}: {dataset}: field {error} is missing or not numeric') from None
-    if not low.shape == high.shape == mask.shape or (mask & ~(high > low)).any():
+    if not low.shape == high.shape == mask.shape or (mask & ~(high >= low)).any():
         raise UserError(f'{path}: {dataset}: action q01, q99 and mask disagree')
     if mean.shape != (states,) or std.shape != (states,) or not (std > 0).all():
         raise UserError(f'{path}: {dataset}: state mean and std must have {states} values, std > 0')

@@ -1,7 +1,8 @@
 """Vision encoders and the projector: image to visual tokens of the decoder's width."""
 import torch
 from torch import nn
-from transformers import SiglipVisionConfig, SiglipVisionModel
+from transformers import (Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig,
+                          SiglipVisionModel)
 
 from sqap_vla_ros.models.attention import NAME as ATTENTION
 from sqap_vla_ros.models.config import VisionConfig
@@ -13,11 +14,9 @@ class VisionEncoder(nn.Module):
     def __init__(self, config: VisionConfig):
         super().__init__()
         self.config = config
-        tower = SiglipVisionConfig(**config.model, vision_use_head=False,
-                                   attn_implementation=ATTENTION)
-        self.tower = SiglipVisionModel(tower)
+        self.tower = _TOWERS[config.kind](config.model)
         if config.drop_last_layers:
-            del self.tower.encoder.layers[-config.drop_last_layers:]
+            del self._layers[-config.drop_last_layers:]
         self.grid = config.model['image_size'] // config.model['patch_size']
         self.window_mask = None
 
@@ -29,10 +28,32 @@ class VisionEncoder(nn.Module):
         """
         mean = image.new_tensor(self.config.image_mean)[:, None, None]
         std = image.new_tensor(self.config.image_std)[:, None, None]
-        hidden = self.tower.embeddings((image - mean) / std)
-        hidden = self.tower.encoder(inputs_embeds=hidden,
-                                    attention_mask=self._mask(hidden)).last_hidden_state
-        return self.tower.post_layernorm(hidden) if self.config.final_norm else hidden
+        hidden = self._embed((image - mean) / std)
+        mask = self._mask(hidden)
+        for layer in self._layers:
+            hidden = layer(hidden, mask)
+        if self.config.final_norm:
+            hidden = self._norm(hidden)
+        return hidden[:, hidden.shape[1] - self.grid ** 2:]
+
+    @property
+    def _layers(self):
+        encoder = self.tower.encoder
+        return encoder.layer if self.config.kind == 'dinov2' else encoder.layers
+
+    @property
+    def _norm(self):
+        return self.tower.layernorm if self.config.kind == 'dinov2' else self.tower.post_layernorm
+
+    def _embed(self, pixels):
+        embeddings = self.tower.embeddings
+        if self.config.kind == 'dinov2':
+            return embeddings(pixels.to(embeddings.cls_token.dtype))
+        # Not SigLIP's own forward: it looks positions up through a buffer that a model without
+        # storage would not have.
+        pixels = pixels.to(embeddings.patch_embedding.weight.dtype)
+        patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        return patches + embeddings.position_embedding.weight
 
     def _mask(self, hidden):
         window = self.config.attention_window
@@ -47,6 +68,19 @@ class VisionEncoder(nn.Module):
                     for axis in (row, column)]
             self.window_mask = (near[0] & near[1])[None, None].to(hidden.device)
         return self.window_mask
+
+
+def _siglip(model):
+    return SiglipVisionModel(SiglipVisionConfig(**model, vision_use_head=False,
+                                                attn_implementation=ATTENTION))
+
+
+def _dinov2(model):
+    return Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**model,
+                                                              attn_implementation=ATTENTION))
+
+
+_TOWERS = {'siglip': _siglip, 'dinov2': _dinov2}
 
 
 def make_projector(kind: str, vision_width: int, width: int) -> nn.Module:

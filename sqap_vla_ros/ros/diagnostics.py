@@ -36,7 +36,7 @@ class LatencyWindow:
 
 
 def level_of(state: str, problems: list[str]) -> bytes:
-    """Severity: an emergency stop and an unready node are errors, a hold with a cause a warning."""
+    """Severity: emergency stop and unreadiness are errors, problems warnings."""
     if state in ('ESTOPPED', 'UNREADY'):
         return DiagnosticStatus.ERROR
     return DiagnosticStatus.WARN if problems else DiagnosticStatus.OK

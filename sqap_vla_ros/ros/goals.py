@@ -40,7 +40,8 @@ class _Goal:
     instruction: str
     max_duration_s: float
     max_steps: int
-    started_s: float = 0.0
+    started_s: float | None = None
+    """Steady clock; None while the executor has not come to it yet."""
     steps: int = 0
     seen_unsuccessful: bool = False
     done: Future = field(default_factory=Future)
@@ -56,7 +57,7 @@ class InstructionGoals:
     def __init__(self, node, settings: dict, motion: Motion):
         self._node, self._settings, self._motion = node, settings, motion
         self._goal: _Goal | None = None
-        self._next: _Goal | None = None
+        self._accepted: dict[bytes, _Goal] = {}
         self._server = ActionServer(
             node, ExecuteInstruction, 'execute_instruction', execute_callback=self._execute,
             goal_callback=self._judge, cancel_callback=self._judge_cancel,
@@ -104,7 +105,7 @@ class InstructionGoals:
     def tick(self):
         """Look at cancellation, time and state; call often."""
         goal = self._goal
-        if goal is None:
+        if goal is None or goal.started_s is None:
             return
         state, reason = self._motion.motion_state()
         if goal.handle.is_cancel_requested:
@@ -145,17 +146,18 @@ class InstructionGoals:
                      seconds or self._settings['default_max_duration_s'], request.max_steps)
         if self._goal is not None:
             self._finish(Result.CANCELED, 'preempted', 'a new goal took its place')
-        self._goal = self._next = goal
+        self._goal = self._accepted[bytes(handle.goal_id.uuid)] = goal
         handle.execute()
 
     async def _execute(self, handle):
-        goal, self._next = self._next, None
-        refusal = self._motion.start_instruction(goal.instruction, 'goal')
+        goal = self._accepted.pop(bytes(handle.goal_id.uuid))
         goal.started_s = time.monotonic()
-        if refusal is not None:
-            self._finish(Result.ERROR, 'refused', refusal)
-        else:
-            self._node.get_logger().info(f'goal: {quoted(goal.instruction)}')
+        if not goal.done.done():  # a newer goal or the node's end may have come first
+            refusal = self._motion.start_instruction(goal.instruction, 'goal')
+            if refusal is not None:
+                self._finish(Result.ERROR, 'refused', refusal)
+            else:
+                self._node.get_logger().info(f'goal: {quoted(goal.instruction)}')
         code, reason, message = await goal.done
         return self._result(goal, handle, code, reason, message)
 

@@ -7,7 +7,7 @@ from typing import Callable
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from sqap_vla_ros.errors import UserError
@@ -17,6 +17,7 @@ from sqap_vla_ros.ros.messages import pinhole_camera, stamp_to_ns
 from sqap_vla_ros.ros.rate import RateMeter
 
 FUTURE_STAMP_S = 0.1
+LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 IMAGE, POSE, JOINTS, INFO, EXTRINSICS = (
     'camera/image_raw', 'end_effector_pose', 'joint_states', 'camera/camera_info',
     'camera/extrinsics')
@@ -49,9 +50,7 @@ class Inputs:
         self._latest: dict[str, Sample] = {}
         self.rejected = Counter()
         """Topic and reason to number of messages."""
-        self.required = [IMAGE]
-        if any(name.startswith('end_effector.') for name in spec.state_names):
-            self.required.append(POSE)
+        self.required = [IMAGE, POSE]  # the pose for the workspace limits
         if any(not name.startswith('end_effector.') for name in spec.state_names):
             self.required.append(JOINTS)
         kinds = {IMAGE: (Image, self._read_image), POSE: (PoseStamped, self._read_pose),
@@ -60,7 +59,8 @@ class Inputs:
         self.rates = {topic: RateMeter() for topic in kinds}
         self._subscriptions = [
             node.create_subscription(kind, topic, self._receiver(topic, read),
-                                     qos_profile_sensor_data)
+                                     LATCHED_QOS if topic == EXTRINSICS
+                                     else qos_profile_sensor_data)
             for topic, (kind, read) in kinds.items()]
 
     def close(self):
@@ -128,7 +128,7 @@ class Inputs:
         age_s = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e9
         limit_s = self._settings['max_stamp_age_s']
         if age_s > limit_s or age_s < -FUTURE_STAMP_S:
-            raise _invalid('stamp', f'stamp is {age_s:.2f} s old by this node\'s clock, expected '
+            raise _invalid('stamp', f'stamp is {age_s:.2f} s old by this clock, expected '
                            f'{-FUTURE_STAMP_S:g} .. {limit_s:g} s; synchronise the clocks or set '
                            'use_sim_time as the publisher does')
         return stamp_ns
@@ -155,8 +155,8 @@ class Inputs:
         wanted = [name for name in map(self._joint, self._spec.state_names) if name]
         missing = [name for name in wanted if name not in joints]
         if missing:
-            raise _invalid('missing_joint', f'joint {missing[0]!r} is missing; the policy\'s state '
-                           'needs it (parameter gripper_joint for the gripper)')
+            raise _invalid('missing_joint', f'joint {missing[0]!r} is missing; the policy needs '
+                           'it (parameter gripper_joint for the gripper)')
         if not all(np.isfinite(joints[name]) for name in wanted):
             raise _invalid('not_finite', 'positions have NaN or infinite values')
         return joints

@@ -18,7 +18,7 @@ def clean_instruction(text: str, max_length: int) -> str:
                         for c in unicodedata.normalize('NFKC', text))
     cleaned = ' '.join(printable.split())
     if not cleaned:
-        raise UserError('instruction is empty; expected words, for example \'open the drawer\'')
+        raise UserError("instruction is empty; expected words, for example 'open the drawer'")
     return cleaned[:max_length]
 
 

@@ -3,7 +3,7 @@ from builtin_interfaces.msg import Time
 import numpy as np
 from rclpy.duration import Duration
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from sqap_vla_ros.action_chunk import ActionChunk
@@ -48,7 +48,7 @@ def pinhole_camera(info: CameraInfo, position_m: np.ndarray,
 
 
 def chunk_message(chunk: ActionChunk, frame_id: str) -> ActionChunkMsg:
-    """ActionChunk message; the frame is that of the velocities."""
+    """Make an ActionChunk message; the frame is that of the velocities."""
     spec = chunk.spec
     return ActionChunkMsg(
         header=header(chunk.stamp_ns, frame_id), action_names=list(spec.names),
@@ -59,7 +59,7 @@ def chunk_message(chunk: ActionChunk, frame_id: str) -> ActionChunkMsg:
 
 def stats_message(answer: Answer, frame_id: str, description: dict, inferences: int,
                   overruns: int) -> InferenceStats:
-    """InferenceStats message of one inference."""
+    """Make the InferenceStats message of one inference."""
     inference = answer.inference
     stages = {k: v for k, v in inference.latencies_ms.items() if k != 'total'}
     selection = inference.selection
@@ -75,15 +75,8 @@ def stats_message(answer: Answer, frame_id: str, description: dict, inferences: 
 
 
 def selection_message(selection: Selection, stamp_ns: int, frame_id: str) -> TokenSelection:
-    """TokenSelection message of one inference."""
+    """Make the TokenSelection message of one inference."""
     return TokenSelection(
         header=header(stamp_ns, frame_id), grid_rows=selection.grid[0],
         grid_columns=selection.grid[1], kept=selection.kept.tolist(),
         criterion=selection.criterion.tolist())
-
-
-def image_message(image: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
-    """Image message, rgb8, of uint8 [H, W, 3]."""
-    rows, columns = image.shape[:2]
-    return Image(header=header(stamp_ns, frame_id), height=rows, width=columns, encoding='rgb8',
-                 is_bigendian=0, step=3 * columns, data=image.tobytes())

@@ -1,33 +1,10 @@
 """The policy node's parameters: one table that declares, describes and checks them."""
-from dataclasses import dataclass
 import math
 
-from rcl_interfaces.msg import (FloatingPointRange, IntegerRange, ParameterDescriptor,
-                                SetParametersResult)
+from rcl_interfaces.msg import SetParametersResult
 
 from sqap_vla_ros.control.limits import MotionLimits
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One parameter."""
-
-    name: str
-    default: object
-    text: str
-    low: float | None = None
-    high: float | None = None
-    read_only: bool = False
-
-    def descriptor(self) -> ParameterDescriptor:
-        """Give ROS the type, range and text."""
-        descriptor = ParameterDescriptor(description=self.text, read_only=self.read_only)
-        if self.low is not None and isinstance(self.default, int):
-            descriptor.integer_range = [IntegerRange(from_value=self.low, to_value=self.high)]
-        elif self.low is not None and isinstance(self.default, float):
-            descriptor.floating_point_range = [
-                FloatingPointRange(from_value=float(self.low), to_value=float(self.high))]
-        return descriptor
+from sqap_vla_ros.ros.setting import Setting
 
 
 SETTINGS = (
@@ -57,21 +34,35 @@ SETTINGS = (
             'hung: hold, and start the worker again, s', 0.05, 600.0),
     Setting('command_rate_hz', 50.0, 'commands a second', 1.0, 500.0),
     Setting('observation_timeout_s', 0.5, 'hold when the image, pose or joint states are older '
-            'than this on the steady clock, s', 0.02, 60.0),
+            'than this on the steady clock, s; read when the node is configured', 0.02, 60.0),
     Setting('max_stamp_age_s', 1.0, 'reject messages whose stamp is older than this, or newer '
-            'than 0.1 s, on the node\'s clock, s', 0.02, 600.0),
+            'than 0.1 s, on the clock of the node, s', 0.02, 600.0),
     Setting('max_linear_speed_m_s', 0.25, 'end effector, m/s', 0.001, 5.0),
-    Setting('max_angular_speed_rad_s', 1.0, 'end effector, rad/s', 0.001, 20.0),
+    Setting('max_angular_speed_rad_s', 0.8, 'end effector, rad/s', 0.001, 20.0),
     Setting('max_linear_acceleration_m_s2', 1.5, 'end effector, m/s^2', 0.01, 100.0),
     Setting('max_linear_jerk_m_s3', 30.0, 'end effector, m/s^3', 0.1, 10_000.0),
-    Setting('stop_deceleration_m_s2', 3.0, 'end effector while stopping, m/s^2', 0.01, 100.0),
-    Setting('stop_jerk_m_s3', 100.0, 'end effector while stopping, m/s^3', 0.1, 10_000.0),
-    Setting('workspace_low_m', [-0.35, 0.38, 0.0], 'lowest x, y, z of the end effector in the '
+    Setting('stop_deceleration_m_s2', 2.0, 'end effector while stopping, m/s^2; at least '
+            'max_linear_acceleration_m_s2', 0.01, 100.0),
+    Setting('stop_jerk_m_s3', 60.0, 'end effector while stopping, m/s^3', 0.1, 10_000.0),
+    Setting('workspace_low_m', [-0.35, 0.38, 0.01], 'lowest x, y, z of the end effector in the '
             'base frame, m'),
-    Setting('workspace_high_m', [0.35, 0.95, 0.45], 'highest x, y, z of the end effector in the '
+    Setting('workspace_high_m', [0.35, 0.95, 0.40], 'highest x, y, z of the end effector in the '
             'base frame, m'),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def motion_limits(values: dict[str, object]) -> MotionLimits:
+    """Limits that the parameters describe. Raises ValueError naming the field that is wrong."""
+    return MotionLimits(
+        workspace_low_m=tuple(values['workspace_low_m']),
+        workspace_high_m=tuple(values['workspace_high_m']),
+        linear_speed_m_s=values['max_linear_speed_m_s'],
+        angular_speed_rad_s=values['max_angular_speed_rad_s'],
+        linear_acceleration_m_s2=values['max_linear_acceleration_m_s2'],
+        linear_jerk_m_s3=values['max_linear_jerk_m_s3'],
+        stop_deceleration_m_s2=values['stop_deceleration_m_s2'],
+        stop_jerk_m_s3=values['stop_jerk_m_s3'])
 
 
 def declare(node) -> dict[str, object]:

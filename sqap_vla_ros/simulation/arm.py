@@ -1,8 +1,9 @@
 """
 A simulated Sawyer arm, driven by end-effector twists like a real one.
 
-It limits speed and acceleration itself and holds still when commands stop, so that data generation,
-evaluation and the ROS node all move it along the same path. Base frame, metres, seconds.
+It limits speed and acceleration itself and holds still when commands stop, so that data
+generation, evaluation and the ROS node all move it along the same path. Base frame, metres,
+seconds.
 """
 import os
 
@@ -74,19 +75,27 @@ class SimulatedArm:
         self.succeeded = False
         self.failed = False
 
-    def command(self, linear_m_s: np.ndarray, gripper: float):
+    def command(self, linear_m_s: np.ndarray, gripper: float | None = None):
         """
-        Set the end-effector velocity [3], m/s in the base frame, and the gripper, 0 open .. 1 closed.
+        Set the end-effector velocity [3], m/s in the base frame, and gripper, 0 open .. 1 closed.
 
-        Holds for COMMAND_TIMEOUT_S. Faster than MAX_SPEED_M_S is slowed down, direction kept.
+        None leaves the gripper as it was commanded last. The velocity holds for COMMAND_TIMEOUT_S;
+        faster than MAX_SPEED_M_S is slowed down, direction kept.
         """
         linear = np.asarray(linear_m_s, np.float64)
-        if linear.shape != (3,) or not np.isfinite(linear).all() or not np.isfinite(gripper):
-            raise ValueError('command must be three finite velocities and a finite gripper value')
+        if linear.shape != (3,) or not np.isfinite(linear).all():
+            raise ValueError('command must be three finite velocities')
+        if gripper is not None:
+            self.command_gripper(gripper)
         speed = np.linalg.norm(linear)
         self._command_m_s = linear * min(1.0, MAX_SPEED_M_S / max(speed, 1e-9))
-        self._gripper = float(np.clip(gripper, 0.0, 1.0))
         self._command_age_s = 0.0
+
+    def command_gripper(self, gripper: float):
+        """Set the gripper alone, 0 open .. 1 closed; an earlier velocity is not renewed."""
+        if not np.isfinite(gripper):
+            raise ValueError('gripper must be finite')
+        self._gripper = float(np.clip(gripper, 0.0, 1.0))
 
     def step(self, duration_s: float):
         """Advance the physics by `duration_s` (a multiple of 2.5 ms is met exactly)."""
@@ -148,7 +157,7 @@ class SimulatedArm:
 
     @property
     def state(self) -> np.ndarray:
-        """What the shipped policy calls its state: end effector x, y, z and gripper, float32 [4]."""
+        """State of the shipped policy: end effector x, y, z and gripper, float32 [4]."""
         return np.array([*self.end_effector_m, self.gripper], np.float32)
 
     @property

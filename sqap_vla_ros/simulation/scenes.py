@@ -60,7 +60,8 @@ class Scene:
                 weld.data[:11] = [0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 5]
         self._add_camera(spec, camera)
         self.model = spec.compile()
-        self.model.vis.quality.offsamples = 0  # multisampling costs nine tenths of a software render
+        # Multisampling costs nine tenths of a software render.
+        self.model.vis.quality.offsamples = 0
 
     def extend(self, spec: mujoco.MjSpec):
         """Change the model before it is compiled."""

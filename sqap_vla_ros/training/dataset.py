@@ -1,7 +1,7 @@
 """
 Demonstrations: the expert's episodes, disturbed, and its clean chunk from every recorded state.
 
-Episodes are drawn from a seed each, so a dataset is reproduced rather than stored in the repository.
+Episodes are drawn from a seed each, so a dataset is reproduced rather than stored.
 """
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ class Demonstrations:
 
 def expert_chunk(arm: SimulatedArm, horizon: int, step_s: float) -> np.ndarray:
     """
-    What the expert would do from here, undisturbed: float32 [horizon, 4].
+    Compute what the expert would do from here, undisturbed: float32 [horizon, 4].
 
     Rolls the simulation ahead and back. Each row is held for one policy step, like at run time.
     """
@@ -122,7 +122,8 @@ def policy_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
     """
     Let the learned policy act and the expert label where it gets to (DAgger, arXiv 1011.0686).
 
-    act: image, state -> chunk [T, 4]; execute: how many rows of each chunk are executed. Returns success.
+    act: image, state -> chunk [T, 4]; execute: how many rows of each chunk are executed. Returns
+    whether it succeeded.
     """
     rng = np.random.default_rng(seed)
     arm.reset(seed=seed)

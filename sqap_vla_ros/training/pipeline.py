@@ -1,4 +1,4 @@
-"""From nothing to a policy directory: demonstrations, imitation, rounds of DAgger, averaged weights."""
+"""From nothing to a policy directory: demonstrations, imitation, DAgger, averaged weights."""
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 import itertools
@@ -36,10 +36,10 @@ class Plan:
     shards: int = 12
     episodes: int = 20
     """Disturbed expert episodes of each task in a shard."""
-    steps: int = 6000
+    steps: int = 3000
     batch: int = 32
     """Samples a step and worker."""
-    dagger_at: tuple[float, ...] = (0.25, 0.5)
+    dagger_at: tuple[float, ...] = (0.5,)
     """Shares of the steps after which the policy's own episodes are labelled and added."""
     dagger_episodes: int = 15
     """Episodes of each task, worker and round."""
@@ -50,7 +50,7 @@ class Plan:
 
 
 def small_config(words: int) -> CogActConfig:
-    """Configuration of the shipped policy: 1.8 million parameters, 144 visual tokens."""
+    """Describe the shipped policy: 1.8 million parameters, 144 visual tokens."""
     return CogActConfig(
         vision=(VisionConfig(model={
             'hidden_size': 128, 'intermediate_size': 256, 'num_hidden_layers': 3,
@@ -69,7 +69,8 @@ def small_config(words: int) -> CogActConfig:
 
 def small_tokenizer() -> WordTokenizer:
     """Every word of the tasks' instructions."""
-    words = {word for task in TASKS.values() for text in task.instructions for word in text.split()}
+    words = {word for task in TASKS.values() for text in task.instructions
+             for word in text.split()}
     return WordTokenizer(sorted(words), 10)
 
 
@@ -99,7 +100,7 @@ def _worker(rank, plan, directory, rendezvous):
 
 
 def _work(rank, plan, directory):
-    """What one process does; all of them meet after each stage."""
+    """Do the part of one process; all of them meet after each stage."""
     data = directory / 'data'
     data.mkdir(exist_ok=True)
     tokenizer = small_tokenizer()

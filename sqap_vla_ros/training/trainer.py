@@ -89,9 +89,10 @@ class Batches:
 
 
 class Trainer:
-    """Steps one learner; several processes average their gradients when torch.distributed is up."""
+    """Steps one learner; processes average their gradients when torch.distributed is up."""
 
-    def __init__(self, learner: Learner, schedule: Schedule, directory: Path, device: str, seed: int):
+    def __init__(self, learner: Learner, schedule: Schedule, directory: Path, device: str,
+                 seed: int):
         self.learner, self.schedule = learner.to(device), schedule
         self.directory, self.device, self.seed = directory, device, seed
         self.parameters = list(learner.parameters())
@@ -149,7 +150,7 @@ class Trainer:
             p.grad.copy_(piece.view_as(p))
 
     def averaged_model(self) -> CogActModel:
-        """A copy of the model with the averaged weights."""
+        """Copy the model, with the averaged weights."""
         model = CogActModel(self.learner.model.config)
         model.load_state_dict(self.average)
         return model
@@ -184,4 +185,3 @@ class Trainer:
         self.optimizer.load_state_dict(state)
         self.step = int(state['state'][0]['step'])
         return True
-

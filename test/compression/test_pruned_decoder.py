@@ -99,7 +99,7 @@ def test_ratio_zero_is_the_float_policy(policy_directory, observation, tmp_path)
     assert actual.selection is None and expected.selection is None
 
 
-@pytest.mark.parametrize('method', ['sqap', 'attention', 'random'])
+@pytest.mark.parametrize('method', ['sqap', 'top', 'random'])
 @pytest.mark.parametrize('layer', [0, 1, 3])
 def test_a_policy_reports_what_it_kept(policy_directory, observation, tmp_path, method, layer):
     recipe = PruningRecipe(ratio=0.6, layer=layer, method=method)
@@ -110,7 +110,7 @@ def test_a_policy_reports_what_it_kept(policy_directory, observation, tmp_path, 
     assert (np.diff(selection.kept) > 0).all() and selection.kept.dtype == np.int64
     found = set(selection.criterion.tolist())
     assert found == {'sqap': {Criterion.ATTENTION, Criterion.ROBOT, Criterion.SPATIAL},
-                     'attention': {Criterion.ATTENTION}, 'random': {Criterion.RANDOM}}[method]
+                     'top': {Criterion.ATTENTION}, 'random': {Criterion.RANDOM}}[method]
     if method == 'sqap':
         # The end effector is where the four middle patches meet.
         assert {27, 28, 35, 36} & set(selection.kept[selection.criterion == Criterion.ROBOT])

@@ -39,8 +39,8 @@ def brute_force_farthest(places, chosen, count):
 @settings(deadline=None, max_examples=200)
 @given(cases())
 def test_the_budget_is_met_exactly_in_ascending_order_without_repetition(case):
-    scores, protection, budget, attention_count = case
-    kept = select_by_criteria(scores, protection, grid_separation(GRID), budget, attention_count)
+    scores, protection, budget, relevant_count = case
+    kept = select_by_criteria(scores, protection, grid_separation(GRID), budget, relevant_count)
     indices = kept.indices.tolist()
     assert len(indices) == len(kept.criterion) == budget
     assert indices == sorted(set(indices)) and 0 <= indices[0] and indices[-1] < TOKENS
@@ -49,8 +49,8 @@ def test_the_budget_is_met_exactly_in_ascending_order_without_repetition(case):
 @settings(deadline=None, max_examples=200)
 @given(cases())
 def test_protected_tokens_stay_and_the_nearest_first_where_they_do_not_all_fit(case):
-    scores, protection, budget, attention_count = case
-    kept = select_by_criteria(scores, protection, grid_separation(GRID), budget, attention_count)
+    scores, protection, budget, relevant_count = case
+    kept = select_by_criteria(scores, protection, grid_separation(GRID), budget, relevant_count)
     protected = set(torch.nonzero(protection.isfinite())[:, 0].tolist())
     staying = protected & set(kept.indices.tolist())
     assert len(staying) == min(budget, len(protected))
@@ -63,11 +63,11 @@ def test_protected_tokens_stay_and_the_nearest_first_where_they_do_not_all_fit(c
 @settings(deadline=None, max_examples=200)
 @given(cases())
 def test_the_highest_scores_stay_in_what_protection_leaves(case):
-    scores, protection, budget, attention_count = case
+    scores, protection, budget, relevant_count = case
     scores = torch.nan_to_num(scores) + torch.arange(TOKENS) * 1e-3
-    kept = select_by_criteria(scores, protection, grid_separation(GRID), budget, attention_count)
+    kept = select_by_criteria(scores, protection, grid_separation(GRID), budget, relevant_count)
     protected = protection.isfinite()
-    wanted = [i for i in scores.topk(attention_count).indices.tolist() if not protected[i]]
+    wanted = [i for i in scores.topk(relevant_count).indices.tolist() if not protected[i]]
     room = max(0, budget - int(protected.sum()))
     named = kept.indices[kept.criterion == Criterion.ATTENTION].tolist()
     assert sorted(named) == sorted(wanted[:room])

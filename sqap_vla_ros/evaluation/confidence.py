@@ -34,3 +34,19 @@ def percent(successes: int, trials: int) -> str:
     """'86 % [74-93]': share and Wilson interval."""
     low, high = wilson_interval(successes, trials)
     return f'{100 * successes / max(trials, 1):.0f} % [{100 * low:.0f}-{100 * high:.0f}]'
+
+
+def paired_difference(only_first: int, only_second: int,
+                      pairs: int, z: float = 1.96) -> tuple[float, float, float]:
+    """
+    Difference of two paired proportions, and its 95 % interval.
+
+    Agresti and Min (2005): half a pair is added to each of the four cells, which keeps the
+    interval honest when few pairs differ.
+    """
+    if pairs == 0:
+        return 0.0, -1.0, 1.0
+    first, second, total = only_first + 0.5, only_second + 0.5, pairs + 2
+    centre = (first - second) / total
+    margin = z * sqrt(first + second - (first - second) ** 2 / total) / total
+    return (only_first - only_second) / pairs, centre - margin, centre + margin

@@ -1,0 +1,34 @@
+# make demo   set up .venv, then let the compressed policy drive the simulated arm over ROS 2
+# make test   set up .venv, then run all tests; `make test NUMPY=1.26` does it with NumPy 1.26
+# make lint   only the style checks
+# make setup  only .venv (the packages of requirements/, the interfaces, .venv/bin/sqap_vla)
+# make clean  remove the environments and everything built
+#
+# Variables: PYTHON (interpreter of the environment), NUMPY, DEMO_ARGS, PYTEST_ARGS.
+
+PYTHON ?= python3
+VENV := .venv$(if $(NUMPY),-numpy-$(NUMPY))
+
+# A sourced ROS 2 install would mix its packages and libraries with those of the environment.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH
+ifdef ROS_DISTRO
+unexport LD_LIBRARY_PATH
+endif
+
+.PHONY: demo test lint setup clean
+
+demo: setup
+	$(VENV)/bin/sqap_vla demo $(DEMO_ARGS)
+
+test: setup
+	ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(VENV)/bin/python -m pytest test/test_lint.py $(PYTEST_ARGS)
+
+setup:
+	@$(PYTHON) wheels_build/setup_venv.py --venv $(VENV) --numpy '$(NUMPY)'
+
+clean:
+	rm -rf .venv .venv-numpy-* build install log out .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""`sqap_vla check`: does a policy react to image and instruction, and stay in range?"""
+from pathlib import Path
+
+
+def add_arguments(parser):
+    """Declare the arguments."""
+    parser.add_argument('policy', type=Path, help='policy directory, compressed or not')
+    parser.add_argument('--reference', type=Path, metavar='DIR',
+                        help='the float policy that it was compressed from: report the difference')
+    parser.add_argument('--device', default='cpu', help='torch device (default %(default)s)')
+
+
+def run(arguments) -> int:
+    """Print one line a check and a verdict; 1 when a check failed."""
+    from sqap_vla_ros.models.loading import load_policy
+    from sqap_vla_ros.models.self_test import self_test
+
+    policy = load_policy(arguments.policy, arguments.device)
+    reference = arguments.reference and load_policy(arguments.reference, arguments.device)
+    checks = self_test(policy, reference)
+    for check in checks:
+        print(f'{"ok  " if check.passed else "FAIL"} {check.name}: {check.detail}')
+    failed = [check.name for check in checks if not check.passed]
+    print(f'{arguments.policy}: ' + (f'failed: {", ".join(failed)}' if failed else 'passed'))
+    return 1 if failed else 0

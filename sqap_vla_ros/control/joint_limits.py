@@ -1,0 +1,111 @@
+"""Limits of joint velocities, by joint name."""
+from collections import Counter
+from dataclasses import dataclass
+import math
+from typing import Mapping
+
+from sqap_vla_ros.control.limits import MAX_PERIOD_S, or_infinite, require_positive
+from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLimiter
+
+
+@dataclass(frozen=True)
+class JointLimits:
+    """What one joint may do; radians, or metres for a prismatic joint."""
+
+    velocity: float
+    acceleration: float
+    jerk: float | None = None
+    """None: not limited."""
+    position_low: float = -math.inf
+    """-inf and inf for a continuous joint."""
+    position_high: float = math.inf
+    position_margin: float = 0.005
+    """How far inside its range motion towards its end is planned to end."""
+    stop_deceleration: float | None = None
+    """None: as `acceleration`."""
+    stop_jerk: float | None = None
+    """None: as `jerk`."""
+
+    def __post_init__(self):
+        for name in ('velocity', 'acceleration', 'jerk', 'stop_deceleration', 'stop_jerk'):
+            if getattr(self, name) is not None:
+                require_positive(name, getattr(self, name))
+        for stop, motion in (('stop_deceleration', 'acceleration'), ('stop_jerk', 'jerk')):
+            if getattr(self, stop) is None:
+                object.__setattr__(self, stop, getattr(self, motion))
+            if or_infinite(getattr(self, stop)) < or_infinite(getattr(self, motion)):
+                raise ValueError(f'{stop} is {getattr(self, stop)}, expected at least {motion}, '
+                                 f'{getattr(self, motion)}')
+        if not (math.isfinite(self.position_margin) and self.position_margin >= 0):
+            raise ValueError(f'position_margin is {self.position_margin}, expected a finite '
+                             'number, not negative')
+        if not self.position_low + 2 * self.position_margin < self.position_high:
+            raise ValueError('position_low must be below position_high, by more than two margins')
+
+
+class JointLimiter:
+    """
+    Limits joint velocities; one thread at a time.
+
+    The twist limiter's order and guarantees, for each joint. Too fast a velocity scales all joints
+    down alike, which keeps the direction in joint space. Joints go by name: where one is missing,
+    from the positions or from what is wanted, everything stops; nothing is filled in.
+    """
+
+    def __init__(self, joints: Mapping[str, JointLimits]):
+        if not joints:
+            raise ValueError('no joints')
+        self.joints = dict(joints)
+        self.counts: Counter[Limit] = Counter()
+        self.limited: frozenset[Limit] = frozenset()
+        self._limiters = {name: VelocityLimiter(GroupLimits(
+            joint.velocity, joint.acceleration, or_infinite(joint.jerk), joint.stop_deceleration,
+            or_infinite(joint.stop_jerk), (joint.position_low,), (joint.position_high,),
+            joint.position_margin, Limit.JOINT_POSITION)) for name, joint in joints.items()}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether any joint was under the stop's limits rather than the motion's."""
+        return any(limiter.stopping for limiter in self._limiters.values())
+
+    def reset(self, velocities: Mapping[str, float]):
+        """Go on from measured velocities. Raises ValueError for a joint missing or not finite."""
+        bad = [name for name in self.joints if not math.isfinite(velocities.get(name, math.nan))]
+        if bad:
+            raise ValueError(f'velocities of joints {bad} are missing or not finite')
+        for name, limiter in self._limiters.items():
+            limiter.reset([velocities[name]])
+
+    def limit(self, wanted: Mapping[str, float] | None, period_s: float,
+              positions: Mapping[str, float]) -> dict[str, float]:
+        """
+        Velocity for each joint now, rad/s.
+
+        wanted: None stops. period_s: since the last call; when it is not a positive number, the
+        last velocities are repeated. positions: measured; more joints than ours may be there.
+        """
+        limited = set()
+        if math.isfinite(period_s) and period_s > 0:
+            period_s = min(period_s, MAX_PERIOD_S)
+            if wanted is not None and (
+                    set(wanted) != set(self.joints) or not all(map(math.isfinite,
+                                                                   wanted.values()))):
+                limited.add(Limit.NON_FINITE)
+                wanted = None
+            if wanted is not None and not all(
+                    math.isfinite(positions.get(name, math.nan)) for name in self.joints):
+                limited.add(Limit.POSITION_UNKNOWN)
+                wanted = None
+            share = 1.0
+            if wanted is not None:
+                share = min(joint.velocity / max(abs(wanted[name]), joint.velocity)
+                            for name, joint in self.joints.items())
+            if share < 1:
+                limited.add(Limit.SPEED)
+            for name, limiter in self._limiters.items():
+                limiter.step(None if wanted is None else [wanted[name] * share], period_s,
+                             None if wanted is None else [positions[name]])
+                limited |= limiter.limited
+        self.limited = frozenset(limited)
+        self.counts.update(limited)
+        return {name: limiter.velocity[0] for name, limiter in self._limiters.items()}

@@ -1,0 +1,58 @@
+"""The model families by their configuration."""
+from pathlib import Path
+
+from torch import nn
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.cogact import CogActModel
+from sqap_vla_ros.models.cogact_policy import CogActPolicy
+from sqap_vla_ros.models.config import CogActConfig, OpenVlaConfig, Pi0Config
+from sqap_vla_ros.models.openvla import OpenVlaModel
+from sqap_vla_ros.models.openvla_policy import OpenVlaPolicy
+from sqap_vla_ros.models.pi0 import Pi0Model
+from sqap_vla_ros.models.pi0_policy import Pi0Policy
+from sqap_vla_ros.models.pi0_preprocessing import load_pi0_statistics, Pi0Tokenizer
+from sqap_vla_ros.models.policy import Policy
+from sqap_vla_ros.models.preprocessing import load_statistics
+from sqap_vla_ros.models.text import WordTokenizer
+from sqap_vla_ros.models.text_prismatic import PrismaticTokenizer
+
+_MODELS = {CogActConfig: CogActModel, OpenVlaConfig: OpenVlaModel, Pi0Config: Pi0Model}
+
+
+def build_model(config: CogActConfig | OpenVlaConfig | Pi0Config) -> nn.Module:
+    """Build the module tree of a configuration, with random or no weights."""
+    return _MODELS[type(config)](config)
+
+
+def make_policy(model: nn.Module, directory: Path, description: dict) -> Policy:
+    """
+    Put a loaded model behind the policy interface.
+
+    Tokenizer and statistics come from its directory. Raises UserError that names the file or
+    field that is wrong.
+    """
+    config = model.config
+    if isinstance(config, OpenVlaConfig):
+        tokenizer = PrismaticTokenizer.load(directory)
+        _check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
+        statistics = load_statistics(directory, config.dataset, 0)
+        return OpenVlaPolicy(model, tokenizer, statistics, description)
+    if isinstance(config, Pi0Config):
+        tokenizer = Pi0Tokenizer.load(directory, config.text_length)
+        _check_vocabulary(directory, tokenizer,
+                          config.model['vlm_config']['text_config']['vocab_size'])
+        statistics = load_pi0_statistics(directory, config.dataset, len(config.state_names),
+                                         len(config.action_names))
+        return Pi0Policy(model, tokenizer, statistics, description)
+    tokenizer = (PrismaticTokenizer.load(directory) if config.text == 'prismatic'
+                 else WordTokenizer.load(directory, config.text_length))
+    _check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
+    statistics = load_statistics(directory, config.dataset, len(config.state_names))
+    return CogActPolicy(model, tokenizer, statistics, description)
+
+
+def _check_vocabulary(directory, tokenizer, size):
+    if len(tokenizer) > size:
+        raise UserError(f'{directory}: vocabulary has {len(tokenizer)} entries, the model only '
+                        f'{size}')

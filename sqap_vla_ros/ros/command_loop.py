@@ -1,0 +1,36 @@
+"""The command timer: a thread of its own, on the steady clock."""
+from threading import Event, Thread
+import time
+from typing import Callable
+
+
+class CommandLoop:
+    """
+    Calls `tick` at a fixed rate, whatever the executor and the inference are doing.
+
+    Not a ROS timer: those wait for the executor, and under `use_sim_time` for /clock, which a
+    dead simulator never sends. A late tick is not made up for: no burst of commands.
+    """
+
+    def __init__(self, tick: Callable[[], None], rate_hz: float):
+        self._tick = tick
+        self.rate_hz = rate_hz
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name='commands', daemon=True)
+
+    def start(self):
+        """Begin."""
+        self._thread.start()
+
+    def stop(self):
+        """End; returns when the last tick is over."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self):
+        due_s = time.monotonic()
+        while not self._stopping.is_set():
+            due_s = max(due_s + 1 / self.rate_hz, time.monotonic())
+            self._stopping.wait(due_s - time.monotonic())
+            self._tick()

@@ -1,0 +1,77 @@
+"""How regular the commands are while inference runs, beside a bare loop on the same machine."""
+from collections import deque
+import json
+from pathlib import Path
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.messages import stamp_to_ns
+
+BARE_LOOP = """
+import json, sys, time
+period_s, seconds = float(sys.argv[1]), float(sys.argv[2])
+times, due = [], time.monotonic()
+end = due + seconds
+while due < end:
+    due = max(due + period_s, time.monotonic())
+    time.sleep(max(due - time.monotonic(), 0))
+    times.append(time.monotonic_ns())
+print(json.dumps(times))
+"""
+"""The same waiting as `CommandLoop`, and nothing else: what this machine can do at best."""
+
+
+def measure(client, subscribe, task: str, seconds: float, rate_hz: float) -> dict:
+    """
+    Let goals run one after the other for `seconds` and time the commands by their stamps.
+
+    client: a `DemoClient` with an active policy; subscribe: adds a callback for TwistStamped.
+    Stamps are set in the command loop at publishing, so transport plays no part.
+    """
+    stamps = deque()
+    subscribe(lambda message: stamps.append(stamp_to_ns(message.header.stamp)))
+    bare = subprocess.Popen(
+        [sys.executable, '-c', BARE_LOOP, str(1 / rate_hz), str(seconds)],
+        stdout=subprocess.PIPE, text=True)
+    periods_ms, seed, begun_s = [], 3000, time.monotonic()
+    while time.monotonic() - begun_s < seconds:
+        instruction = client.reset(task, seed)
+        stamps.clear()
+        left_s = max(seconds - (time.monotonic() - begun_s), 1.0)
+        client.execute(task, instruction, seed, min(left_s, 10.0))
+        periods_ms.append(np.diff(np.array(stamps)) / 1e6)
+        seed += 1
+    times, _ = bare.communicate(timeout=60)
+    if bare.returncode != 0:
+        raise UserError('the bare loop, which commands are compared with, did not run')
+    return report(np.concatenate(periods_ms), np.diff(json.loads(times)) / 1e6, rate_hz)
+
+
+def report(command_ms: np.ndarray, bare_ms: np.ndarray, rate_hz: float) -> dict:
+    """Percentiles of |period - nominal| in ms, of the commands and of the bare loop."""
+    nominal_ms = 1e3 / rate_hz
+    result = {'rate_hz': rate_hz, 'commands': len(command_ms) + 1}
+    for name, periods in (('command', command_ms), ('bare', bare_ms)):
+        deviation = np.abs(periods - nominal_ms)
+        result |= {f'{name}_deviation_p50_ms': float(np.percentile(deviation, 50)),
+                   f'{name}_deviation_p99_ms': float(np.percentile(deviation, 99)),
+                   f'{name}_deviation_max_ms': float(deviation.max())}
+    result['p99_above_bare_ms'] = (result['command_deviation_p99_ms']
+                                   - result['bare_deviation_p99_ms'])
+    return result
+
+
+def run(policy: Path, output: Path, seconds: float, rate_hz: float) -> dict:
+    """Start simulated arm and policy, measure, end them."""
+    from geometry_msgs.msg import TwistStamped
+
+    from sqap_vla_ros.ros.session import simulated_session
+
+    with simulated_session(policy, output, 'press_box', 0,
+                           ['-p', f'command_rate_hz:={rate_hz}']) as client:
+        return measure(client, lambda callback: client.subscribe(
+            TwistStamped, 'twist_command', callback, 100), 'press_box', seconds, rate_hz)

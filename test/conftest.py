@@ -1,0 +1,42 @@
+"""Fixtures that tests of several parts share."""
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def repository() -> Path:
+    """Root of the source tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def random_policy(tmp_path_factory) -> Path:
+    """Make a float policy directory of the shipped shape, with seeded random weights."""
+    import json
+
+    from safetensors.torch import save_file
+    import torch
+
+    from sqap_vla_ros.models.cogact import CogActModel
+    from sqap_vla_ros.models.config import save_config
+    from sqap_vla_ros.training.pipeline import DATASET, small_config, small_tokenizer
+
+    directory = tmp_path_factory.mktemp('random_policy')
+    tokenizer = small_tokenizer()
+    config = small_config(len(tokenizer))
+    torch.manual_seed(0)
+    model = CogActModel(config)
+    torch.nn.init.normal_(model.action_head.net.final_layer.linear.weight, std=0.05)
+    save_config(config, directory)
+    tokenizer.save(directory)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()},
+              directory / 'model.safetensors')
+    statistics = {DATASET: {
+        'action': {'q01': [-0.2] * 3 + [0.0], 'q99': [0.2] * 3 + [1.0],
+                   'mask': [True, True, True, False]},
+        'state': {'mean': [0.0, 0.6, 0.2, 0.5], 'std': [0.1, 0.1, 0.1, 0.5]}}}
+    (directory / 'dataset_statistics.json').write_text(json.dumps(statistics), 'utf-8')
+    return directory

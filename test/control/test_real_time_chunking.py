@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
+from sqap_vla_ros.control.real_time_chunking import (frozen_rows, guidance_weights,
+                                                     previous_rows)
+
+
+@pytest.mark.parametrize('delay_s, rows', [(0, 0), (0.01, 1), (0.1, 2), (0.101, 3)])
+def test_every_row_begun_during_inference_is_frozen(delay_s, rows):
+    assert frozen_rows(delay_s, 0.05) == rows
+
+
+def test_weights_are_one_then_fall_then_zero():
+    weights = guidance_weights(horizon=16, frozen=3, executed=5)
+    assert (weights[:3] == 1).all()
+    assert (np.diff(weights[2:12]) < 0).all()
+    assert (weights[11:] == 0).all()
+    # Row 5: c = (16 - 5 - 5) / (16 - 5 - 3 + 1) = 2/3.
+    assert weights[5] == pytest.approx(2 / 3 * (np.exp(2 / 3) - 1) / (np.e - 1))
+
+
+@pytest.mark.parametrize('frozen, executed', [(4, 3), (5, 12), (-1, 3)])
+def test_too_slow_an_inference_is_refused(frozen, executed):
+    with pytest.raises(ValueError, match='do not fit'):
+        guidance_weights(16, frozen, executed)
+
+
+def test_previous_rows_are_shifted_by_what_has_passed():
+    spec = ActionSpec(('linear.x',), ('m/s',), 0.05, 4)
+    chunk = ActionChunk(np.arange(4.0)[:, None], spec, 0)
+    np.testing.assert_array_equal(previous_rows(chunk, 100_000_000)[:, 0], [2, 3, 3, 3])

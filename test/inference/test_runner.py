@@ -1,0 +1,101 @@
+"""The runner keeps the policy busy with the newest request and survives its worker."""
+from queue import Empty, Queue
+from threading import Event
+
+import numpy as np
+import pytest
+
+from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
+from sqap_vla_ros.inference.client import InferenceFailed
+from sqap_vla_ros.inference.runner import InferenceRunner, Request
+from sqap_vla_ros.models.policy import Inference, Observation
+
+SPEC = ActionSpec(('linear.x',), ('m/s',), 0.05, 1)
+
+
+class ScriptedClient:
+    """Answers, or fails as the script says."""
+
+    def __init__(self, script=()):
+        self.script, self.starts, self.resets, self.closed = list(script), 0, [], False
+
+    def start(self):
+        self.starts += 1
+
+    def infer(self, observation, reset):
+        self.resets.append(reset)
+        failure = self.script.pop(0) if self.script else None
+        if failure:
+            raise InferenceFailed(failure, 'as scripted')
+        chunk = ActionChunk(np.zeros((1, 1)), SPEC, observation.stamp_ns)
+        return Inference(chunk, {'total': 1.0}, 1)
+
+    def close(self):
+        self.closed = True
+
+
+class Harness:
+    """A runner that is fed from a queue."""
+
+    def __init__(self, client):
+        self.requests, self.answers, self.failures = Queue(), Queue(), Queue()
+        self.runner = InferenceRunner(client, self._next, self.answers.put,
+                                      lambda *failure: self.failures.put(failure), 0.001)
+        self.runner.start()
+
+    def _next(self):
+        try:
+            return self.requests.get_nowait()
+        except Empty:
+            return None
+
+    def ask(self, stamp_ns, generation=0):
+        self.requests.put(Request(Observation({}, '', stamp_ns=stamp_ns), generation, 0.0))
+        self.runner.wake()
+
+
+@pytest.fixture
+def harness(request):
+    client = ScriptedClient(getattr(request, 'param', ()))
+    harness = Harness(client)
+    harness.client = client
+    yield harness
+    harness.runner.stop()
+    assert client.closed
+
+
+def test_every_request_is_answered_and_the_policy_reset_when_the_generation_changes(harness):
+    for stamp, generation in ((1, 4), (2, 4), (3, 5)):
+        harness.ask(stamp, generation)
+        answer = harness.answers.get(timeout=5)
+        assert answer.inference.chunk.stamp_ns == stamp
+        assert answer.request.generation == generation
+    assert harness.client.resets == [True, False, True]
+
+
+@pytest.mark.parametrize('harness', [('deadline',), ('died',)], indirect=True)
+def test_a_lost_worker_is_reported_started_again_and_asked_again(harness):
+    harness.ask(1)
+    assert harness.failures.get(timeout=5)[0] in ('deadline', 'died')
+    harness.ask(2)
+    assert harness.answers.get(timeout=5).inference.chunk.stamp_ns == 2
+    assert harness.client.starts == 1
+
+
+@pytest.mark.parametrize('harness', [('error',)], indirect=True)
+def test_a_failed_inference_is_reported_and_the_worker_kept(harness):
+    harness.ask(1)
+    assert harness.failures.get(timeout=5) == ('error', 'as scripted')
+    harness.ask(2)
+    assert harness.answers.get(timeout=5).inference.chunk.stamp_ns == 2
+    assert harness.client.starts == 0
+
+
+def test_stopping_does_not_wait_for_the_period():
+    client = ScriptedClient()
+    runner = InferenceRunner(client, lambda: None, lambda _: None, lambda *_: None, 60.0)
+    runner.start()
+    stopped = Event()
+    runner.stop()
+    stopped.set()
+    assert client.closed and stopped.is_set()
