@@ -240,7 +240,7 @@ double peak(int64_t rounds) {
 
 const sqap::Kernels *sqap::avx512_kernels() {
   static const Kernels kernels = {"avx512_vnni", kMaxRows, quantize_rows<V>, round_rows<V>,
-                                  any_tile, silu_multiply<V>, peak};
+                                  any_tile, gate_multiply<V>, peak};
   __builtin_cpu_init();
   const bool here = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&

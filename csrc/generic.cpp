@@ -156,6 +156,6 @@ double peak(int64_t rounds) {
 
 const sqap::Kernels *sqap::generic_kernels() {
   static const Kernels kernels = {"generic", 8, quantize_rows<V>, round_rows<V>, tile,
-                                  silu_multiply<V>, peak};
+                                  gate_multiply<V>, peak};
   return &kernels;
 }

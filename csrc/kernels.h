@@ -20,6 +20,7 @@ namespace sqap {
 constexpr int64_t kPanel = 32;
 
 enum Type : int32_t { kFloat32 = 0, kBfloat16 = 1, kInt32 = 2 };
+enum Gate : int32_t { kSilu = 0, kGeluTanh = 1 };
 
 // One linear layer. All memory belongs to the caller. Field order is mirrored by Python's ctypes.
 struct Linear {
@@ -76,8 +77,8 @@ struct Kernels {
   // Rows of x, rotated and rounded to codes, as floating-point numbers in place of x.
   void (*round_rows)(const RowJob &, void *out, int64_t begin, int64_t end);
   void (*tile)(const TileJob &, int64_t rows, int32_t weight_bits);
-  // gate [rows][32] := silu(gate) * up, float.
-  void (*silu_multiply)(float *gate, const float *up, int64_t count);
+  // gate := function(gate) * up; count is a multiple of 16.
+  void (*gate_multiply)(float *gate, const float *up, int64_t count, Gate function);
   // Integer multiply-adds a second at most, nothing but the multiplying instruction: operations of
   // `rounds` rounds are returned, for the caller to time.
   double (*peak)(int64_t rounds);

@@ -201,10 +201,11 @@ EXPORT void sqap_linears(const Linear *const *layers, int64_t count, const void 
   for (int64_t i = 0; i < count; i++) multiply(*layers[i], a, rows, y[i], type, threads);
 }
 
-// y = down(silu(gate(x)) * up(x)); what is between the layers stays float and in this thread's
+// y = down(function(gate(x)) * up(x)); what is between the layers stays float and in this thread's
 // memory. Gate and up share inputs and rotation.
 EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *down, const void *x,
-                           void *y, int64_t rows, Type type, int64_t threads) {
+                           void *y, int64_t rows, Type type, sqap::Gate function,
+                           int64_t threads) {
   thread_local Buffer input_buffer, hidden_buffer, output_buffer;
   const Activations a = quantize(&input_buffer, *gate, x, type, rows, threads);
   const int64_t width = gate->outputs;
@@ -222,7 +223,7 @@ EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *d
       };
       const int64_t columns = part(*gate, one);
       part(*up, other);
-      chosen->silu_multiply(one, other, height * kPanel);
+      chosen->gate_multiply(one, other, height * kPanel, function);
       for (int64_t i = 0; i < height; i++)
         std::memcpy(hidden + (row + i) * width + panel * kPanel, one + i * kPanel,
                     columns * sizeof(float));

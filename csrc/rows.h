@@ -208,10 +208,14 @@ void round_rows(const RowJob &job, void *out, int64_t begin, int64_t end) {
 }
 
 template <class V>
-void silu_multiply(float *gate, const float *up, int64_t count) {
+void gate_multiply(float *gate, const float *up, int64_t count, sqap::Gate function) {
   for (int64_t k = 0; k < count; k += kLanes) {
     const V x = V::load(gate + k);
-    (x.logistic() * x * V::load(up + k)).store(gate + k);
+    // 0.5 (1 + tanh y) is the logistic function of 2 y.
+    const V y = function == sqap::kSilu
+                    ? x
+                    : V::set(1.59576912f) * x * (V::set(1) + V::set(0.044715f) * x * x);
+    (y.logistic() * x * V::load(up + k)).store(gate + k);
   }
 }
 

@@ -16,6 +16,7 @@ from sqap_vla_ros.errors import UserError
 LIBRARY = 'libsqap_vla_kernels.so'
 PANEL = 32
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
+GATES = {'silu': 0, 'gelu_tanh': 1}
 
 _pointer, _int64, _int32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
@@ -49,7 +50,7 @@ def load() -> ctypes.CDLL:
         'sqap_pack': (None, _pointer, _int64, _int64, _int64, _int32, _pointer),
         'sqap_linear': (None, _pointer, _pointer, _pointer, _int64, _int32, _int64),
         'sqap_linears': (None, _pointer, _int64, _pointer, _pointer, _int64, _int32, _int64),
-        'sqap_gated_mlp': (None, *[_pointer] * 5, _int64, _int32, _int64),
+        'sqap_gated_mlp': (None, *[_pointer] * 5, _int64, _int32, _int32, _int64),
         'sqap_round_rows': (None, _pointer, _pointer, _int64, _int64, _int32, _pointer, _int64,
                             _pointer, _int32, _int64),
         'sqap_quantize': (None, _pointer, _pointer, _int64, _int32, _pointer, _pointer),
@@ -162,13 +163,14 @@ def linears(layers: list[PackedLinear], x: torch.Tensor) -> list[torch.Tensor]:
     return outputs
 
 
-def gated_mlp(gate: PackedLinear, up: PackedLinear, down: PackedLinear,
-              x: torch.Tensor) -> torch.Tensor:
-    """down(silu(gate(x)) * up(x)) of x [..., K]; gate and up share inputs and rotation."""
+def gated_mlp(gate: PackedLinear, up: PackedLinear, down: PackedLinear, x: torch.Tensor,
+              function: str = 'silu') -> torch.Tensor:
+    """down(f(gate(x)) * up(x)) of x [..., K], f of GATES; gate and up share inputs, rotation."""
     x = x.contiguous()
     y = x.new_empty((*x.shape[:-1], down.outputs))
     load().sqap_gated_mlp(gate.address, up.address, down.address, x.data_ptr(), y.data_ptr(),
-                          x.numel() // gate.inputs, TYPES[x.dtype], torch.get_num_threads())
+                          x.numel() // gate.inputs, TYPES[x.dtype], GATES[function],
+                          torch.get_num_threads())
     return y
 
 

@@ -6,6 +6,7 @@ from sqap_vla_ros.compression.backends import (BACKENDS, Backend, choice, choose
                                                REFERENCE)
 from sqap_vla_ros.compression.compress import prepare
 from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
 from sqap_vla_ros.compression.recipe import QuantizationRecipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels import cpu
@@ -171,6 +172,20 @@ def test_prepare_reports_the_backends_in_use_and_fuses_gated_mlps():
     assert prepare(model, 'cpu') == backend.label == f'cpu_{cpu.instruction_set()}'
     assert type(model['mlp']).__name__ == 'GatedMlp'
     assert (model['mlp'](x) - expected).abs().max() < 0.01 * expected.abs().max()
+
+
+def test_queries_and_keys_are_rounded_by_the_kernel():
+    torch.manual_seed(0)
+    quantizer = QueryKeyQuantizer(4, 0, 32)
+    query, key = torch.randn(2, 1, 9, 4, 32).transpose(2, 3)
+    expected = quantizer(query, key)
+    model = nn.Sequential(make_layer())
+    model.query_key_quantizer = quantizer
+    able('cpu', model[0])
+    prepare(model, 'cpu')
+    assert quantizer.round_rows is cpu.round_rows
+    for found, right in zip(quantizer(query, key), expected):
+        assert torch.isclose(found, right, rtol=1e-5, atol=1e-6).float().mean() > 0.99
 
 
 def test_mlp_with_another_activation_is_left_alone():

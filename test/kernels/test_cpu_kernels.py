@@ -7,7 +7,7 @@ from sqap_vla_ros.compression.quantization import (activation_scale, levels, pac
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels import cpu
 import torch
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, silu
 
 try:
     cpu.load()
@@ -162,12 +162,15 @@ def test_layers_that_share_inputs_give_what_each_gives_alone(instruction_set):
         assert torch.equal(found, layer(x))
 
 
+@pytest.mark.parametrize('function', ['silu', 'gelu_tanh'])
 @pytest.mark.parametrize('rows', [1, 31])
-def test_gated_mlp_is_its_three_layers(instruction_set, rows):
+def test_gated_mlp_is_its_three_layers(instruction_set, rows, function):
     gate, up, down = (Layer(*shape, bias=False) for shape in ((128, 256), (128, 256), (256, 128)))
     x = 3 * torch.randn(rows, 128, generator=torch.Generator().manual_seed(8))
-    found = cpu.gated_mlp(gate.packed, up.packed, down.packed, x)
-    between = silu(gate.packed(x)) * up.packed(x)
+    found = cpu.gated_mlp(gate.packed, up.packed, down.packed, x, function)
+    gated = gate.packed(x)
+    between = silu(gated) if function == 'silu' else gelu(gated, approximate='tanh')
+    between = between * up.packed(x)
     expected = down.packed(between)
     # One code may differ where the two ways to compute an exponential meet a tie.
     assert relative_error(found, expected.double()) < 0.01

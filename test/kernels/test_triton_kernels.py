@@ -10,6 +10,7 @@ from torch.nn import functional
 pytest.importorskip('triton', reason='Triton is not installed (pip install triton)')
 
 from sqap_vla_ros.compression.backends import choose_backend  # noqa: E402, I100, I202
+from sqap_vla_ros.compression.compress import prepare  # noqa: E402
 from sqap_vla_ros.compression.quant_linear import QuantLinear  # noqa: E402
 from sqap_vla_ros.compression.recipe import QuantizationRecipe  # noqa: E402
 from sqap_vla_ros.errors import UserError  # noqa: E402
@@ -17,6 +18,8 @@ from sqap_vla_ros.kernels import triton_rows  # noqa: E402
 from sqap_vla_ros.kernels.triton_matmul import block_k, matmul, pack  # noqa: E402
 from sqap_vla_ros.kernels.tuning import (candidates, CAPABILITIES, MatmulConfig,  # noqa: E402
                                          row_bucket)
+from transformers import LlamaConfig  # noqa: E402
+from transformers.models.llama.modeling_llama import LlamaMLP  # noqa: E402
 
 
 def operands(rows, outputs, inputs, group=None):
@@ -131,6 +134,23 @@ def test_backend_computes_what_the_reference_does(recipe):
     error = (layer(x) - expected).abs()
     assert error.median() <= 1e-5 * expected.abs().max()
     assert error.max() <= 0.02 * expected.abs().max()
+
+
+@pytest.mark.parametrize('function', ['silu', 'gelu_pytorch_tanh'])
+def test_gated_mlp_is_its_three_layers(function):
+    torch.manual_seed(0)
+    config = LlamaConfig(hidden_size=256, intermediate_size=384, hidden_act=function)
+    mlp = LlamaMLP(config).requires_grad_(False)
+    model = torch.nn.ModuleDict({'mlp': mlp})
+    for name in ('gate_proj', 'up_proj', 'down_proj'):
+        layer = QuantLinear.from_linear(getattr(mlp, name),
+                                        replace(QuantizationRecipe(), activation_bits=8))
+        setattr(mlp, name, layer)
+    x = torch.randn(1, 3, 256)
+    expected = mlp(x)
+    assert prepare(model, 'triton') == 'triton'
+    assert type(model['mlp']).__name__ == 'TritonGatedMlp'
+    assert (model['mlp'](x) - expected).abs().max() < 0.01 * expected.abs().max()
 
 
 def test_backend_says_which_shapes_it_cannot_run():

@@ -3,7 +3,9 @@ import torch
 from torch import nn
 
 from sqap_vla_ros.compression.backends.base import Backend
+from sqap_vla_ros.compression.backends.gated_mlp import gated_mlps
 from sqap_vla_ros.compression.quantization import levels
+from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels import cpu
@@ -49,40 +51,25 @@ class CpuBackend(Backend):
 
     def fuse(self, model: nn.Module):
         """Gated feed-forward networks become one call, rounding of queries and keys another."""
-        for name, module in list(model.named_modules()):
-            if _is_gated_mlp(module, self):
-                model.set_submodule(name, GatedMlp(module))
-            quantizer = getattr(module, 'query_key_quantizer', None)
-            if quantizer is not None:
-                quantizer.round_rows = cpu.round_rows
+        for name, function in gated_mlps(model, self):
+            model.set_submodule(name, GatedMlp(model.get_submodule(name), function))
+        for module in model.modules():
+            for quantizer in vars(module).values():
+                if isinstance(quantizer, QueryKeyQuantizer):
+                    quantizer.round_rows = cpu.round_rows
 
 
 class GatedMlp(nn.Module):
-    """down(silu(gate(x)) * up(x)), what is between the layers in float32."""
+    """down(f(gate(x)) * up(x)), what is between the layers in float32."""
 
-    def __init__(self, mlp: nn.Module):
+    def __init__(self, mlp: nn.Module, function: str):
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        self.function = function
         self._kernels = [layer.kernel for layer in (self.gate_proj, self.up_proj, self.down_proj)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., K] -> [..., K]."""
         if x.dtype in cpu.TYPES:
-            return cpu.gated_mlp(*self._kernels, x)
-        return cpu.gated_mlp(*self._kernels, x.float()).to(x.dtype)
-
-
-def _is_gated_mlp(module, backend):
-    layers = [getattr(module, name, None) for name in ('gate_proj', 'up_proj', 'down_proj')]
-    if isinstance(module, GatedMlp) or not all(getattr(layer, 'backend', None) is backend
-                                               for layer in layers):
-        return False
-    gate, up, _ = (layer.format for layer in layers)
-    signs = [layer.rotation_signs for layer in layers[:2]]
-    same_rotation = signs[0] is None and signs[1] is None or torch.equal(*signs)
-    return gate == up and same_rotation and _is_silu(module.act_fn)
-
-
-def _is_silu(function):
-    probe = torch.linspace(-4, 4, 9)
-    return torch.allclose(function(probe), nn.functional.silu(probe))
+            return cpu.gated_mlp(*self._kernels, x, self.function)
+        return cpu.gated_mlp(*self._kernels, x.float(), self.function).to(x.dtype)

@@ -3,12 +3,14 @@ from importlib.util import find_spec
 import os
 
 import torch
+from torch import nn
 
 from sqap_vla_ros.compression.backends.base import Backend
+from sqap_vla_ros.compression.backends.gated_mlp import gated_mlps
 from sqap_vla_ros.compression.quantization import levels
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
-from sqap_vla_ros.kernels.tuning import candidates, MatmulConfig, row_bucket
 from sqap_vla_ros.kernels.timing import best_seconds
+from sqap_vla_ros.kernels.tuning import candidates, MatmulConfig, row_bucket
 
 OLDEST_CAPABILITY = 80
 
@@ -50,15 +52,24 @@ class TritonBackend(Backend):
 
     def forward(self, layer, x: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""
-        from sqap_vla_ros.kernels.triton_matmul import matmul
         from sqap_vla_ros.kernels.triton_rows import quantize_rows
 
         flat = x.reshape(-1, layer.in_features).contiguous()
-        codes, scales = quantize_rows(flat, levels(layer.format.activation_bits),
-                                      layer.rotation_signs)
+        codes, scales = quantize_rows(flat, _levels(layer), layer.rotation_signs)
+        return self.multiply(layer, codes, scales, x.dtype).view(*x.shape[:-1], -1)
+
+    def multiply(self, layer, codes: torch.Tensor, scales: torch.Tensor,
+                 dtype: torch.dtype) -> torch.Tensor:
+        """Codes int8 [M, K] and scales [M] of activations to outputs [M, N]."""
+        from sqap_vla_ros.kernels.triton_matmul import matmul
+
         config = self._config(layer, codes, scales)
-        y = matmul(codes, scales, layer.qweight, layer.wscale, layer.bias, config, x.dtype)
-        return y.view(*x.shape[:-1], layer.out_features)
+        return matmul(codes, scales, layer.qweight, layer.wscale, layer.bias, config, dtype)
+
+    def fuse(self, model: nn.Module):
+        """Gated feed-forward networks quantize x once, and their product as it is made."""
+        for name, function in gated_mlps(model, self):
+            model.set_submodule(name, TritonGatedMlp(model.get_submodule(name), function, self))
 
     def _config(self, layer, codes, scales):
         """Fastest of the candidates on this device, timed once for each shape."""
@@ -70,6 +81,35 @@ class TritonBackend(Backend):
             self._chosen[key] = found[0] if device.type == 'cpu' else min(
                 found, key=lambda config: _seconds(layer, codes, scales, config))
         return self._chosen[key]
+
+
+class TritonGatedMlp(nn.Module):
+    """down(f(gate(x)) * up(x)) in five kernels."""
+
+    def __init__(self, mlp: nn.Module, function: str, backend: TritonBackend):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        self.function, self._backend = function, backend
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., K] -> [..., K]."""
+        from sqap_vla_ros.kernels import triton_rows
+
+        before = (triton_rows.SILU_MULTIPLY if self.function == 'silu'
+                  else triton_rows.GELU_TANH_MULTIPLY)
+        multiply = self._backend.multiply
+        codes, scales = triton_rows.quantize_rows(
+            x.reshape(-1, x.shape[-1]).contiguous(), _levels(self.gate_proj),
+            self.gate_proj.rotation_signs)
+        gate = multiply(self.gate_proj, codes, scales, x.dtype)
+        up = multiply(self.up_proj, codes, scales, x.dtype)
+        codes, scales = triton_rows.quantize_rows(
+            up, _levels(self.down_proj), self.down_proj.rotation_signs, before, gate)
+        return multiply(self.down_proj, codes, scales, x.dtype).view(x.shape)
+
+
+def _levels(layer):
+    return levels(layer.format.activation_bits)
 
 
 def capability_of(device: torch.device) -> int:
