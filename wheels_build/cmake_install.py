@@ -41,6 +41,6 @@ def cmake_install(
     }
     cmake = str(venv / 'bin' / 'cmake')
     environment = build_environment(venv)
-    run([cmake, '--fresh', '-S', str(SOURCE), '-B', str(build_folder), '-G', 'Ninja',
+    run([cmake, '-S', str(SOURCE), '-B', str(build_folder), '-G', 'Ninja',
          *(f'-D{name}={value}' for name, value in variables.items())], env=environment)
     run([cmake, '--build', str(build_folder), '--target', 'install'], env=environment)

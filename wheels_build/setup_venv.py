@@ -119,7 +119,7 @@ class Setup:
         fingerprint = fingerprint_of(inputs)
         if self.is_current('interfaces', fingerprint):
             return
-        print('[3/3] ROS 2 interfaces of this package (about half a minute)', flush=True)
+        print('[3/3] ROS 2 interfaces of this package (half a minute the first time)', flush=True)
         generated = 'lib/sqap_vla_ros/python'
         cmake_install(
             self.venv, self.state / 'cmake', self.venv,

@@ -10,12 +10,14 @@ clocks and random events.
 """
 import argparse
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 import copy
 from dataclasses import replace
 from math import hypot, inf, nan
 from random import Random
 import sys
 import time
+from typing import Iterable
 
 import numpy as np
 
@@ -24,7 +26,8 @@ from sqap_vla_ros.control.audit import CommandAudit, Violation
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig, Mode
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
-from sqap_vla_ros.control.limits import CommandLimiter, MAX_PERIOD_S, MotionLimits
+from sqap_vla_ros.control.limits import (CommandLimiter, MAX_PERIOD_S, MIN_PERIOD_S,
+                                         MotionLimits)
 from sqap_vla_ros.control.state_machine import Event, State
 
 TICKS = 30
@@ -36,10 +39,14 @@ _EVENTS = (Event.START, Event.RESUME, Event.HOLD, Event.ESTOP, Event.RESET_ESTOP
            Event.DEACTIVATED, Event.INFERENCE_FAILED)
 
 
-def check(sequences: int, seed: int = 0) -> tuple[Counter, int, int]:
-    """Run sequences; returns violations by kind, commands and stops caused by the workspace."""
+def check(sequences: Iterable[int], seed: int = 0) -> tuple[Counter, int, int]:
+    """
+    Run the sequences with these numbers.
+
+    Returns violations by kind, all commands, and those of the limiter under a stop's limits.
+    """
     violations, commands, stops = Counter(), 0, 0
-    for index in range(sequences):
+    for index in sequences:
         rng = Random(f'{seed} {index}')
         limits = _random_limits(rng)
         audit = CommandAudit(limits)
@@ -50,6 +57,11 @@ def check(sequences: int, seed: int = 0) -> tuple[Counter, int, int]:
         violations += audit.violations
         commands += audit.commands
     return violations, commands, stops
+
+
+def effective_period_s(period_s: float) -> float:
+    """Time that the limiter counts: what is too long is cut, what is no period repeats."""
+    return min(period_s, MAX_PERIOD_S) if MIN_PERIOD_S <= period_s < inf else 0.0
 
 
 def _random_limits(rng):
@@ -94,8 +106,7 @@ def _limiter_sequence(rng, limits, audit):
         if rng.random() < 0.03:
             measured = rng.choice((None, (nan, 0.0, 0.0), (inf, 0.0, 0.0)))
         command = limiter.limit(wanted, period_s, measured)
-        # What is no period repeats the last command.
-        effective_s = min(period_s, MAX_PERIOD_S) if 0 < period_s < inf else 0.0
+        effective_s = effective_period_s(period_s)
         audit.check(command, effective_s, limiter.stopping)
         if limiter.stopping:
             stops += 1
@@ -159,10 +170,10 @@ def _controller_sequence(rng, limits, audit):
             if before not in (State.UNREADY, State.READY):
                 audit.violations[Violation.CONSENT] += 1
             continue
-        audit.check(command, min(period_s, MAX_PERIOD_S))
+        audit.check(command, effective_period_s(period_s))
         if not consent and not command.still:
             audit.violations[Violation.CONSENT] += 1
-        position = position + command.linear_m_s * min(period_s, MAX_PERIOD_S)
+        position = position + command.linear_m_s * effective_period_s(period_s)
 
 
 def _offer(rng, controller, now_ns, scale):
@@ -188,7 +199,7 @@ def _random_command(rng, scale):
 def _random_period(rng, nominal_s):
     kind = rng.random()
     if kind < 0.05:
-        return rng.choice((0.0, -0.01, nan, inf, 1.0, 1e-5))
+        return rng.choice((0.0, -0.01, nan, inf, 1.0, 1e-5, 1.1e-4, 1e-300))
     return nominal_s * rng.uniform(0.2, 3)
 
 
@@ -204,9 +215,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument('--sequences', type=int, default=2000)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--jobs', type=int, default=1, help='processes to share the work')
     arguments = parser.parse_args(argv)
     begun = time.perf_counter()
-    violations, commands, stops = check(arguments.sequences, arguments.seed)
+    parts = [range(first, arguments.sequences, arguments.jobs)
+             for first in range(arguments.jobs)]
+    if arguments.jobs == 1:
+        results = [check(parts[0], arguments.seed)]
+    else:
+        with ProcessPoolExecutor(arguments.jobs) as pool:
+            results = list(pool.map(check, parts, [arguments.seed] * len(parts)))
+    violations = sum((result[0] for result in results), Counter())
+    commands, stops = (sum(result[which] for result in results) for which in (1, 2))
     print(f'{arguments.sequences} sequences, {commands} commands, {stops} under stop limits, '
           f'{time.perf_counter() - begun:.0f} s: {violations.total()} violations')
     for violation, count in violations.most_common():

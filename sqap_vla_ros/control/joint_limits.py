@@ -4,7 +4,8 @@ from dataclasses import dataclass
 import math
 from typing import Mapping
 
-from sqap_vla_ros.control.limits import MAX_PERIOD_S, or_infinite, require_positive
+from sqap_vla_ros.control.limits import (MAX_PERIOD_S, MIN_PERIOD_S, or_infinite,
+                                         require_positive)
 from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLimiter
 
 
@@ -81,11 +82,12 @@ class JointLimiter:
         """
         Velocity for each joint now, rad/s.
 
-        wanted: None stops. period_s: since the last call; when it is not a positive number, the
-        last velocities are repeated. positions: measured; more joints than ours may be there.
+        wanted: None stops. period_s: since the last call; below MIN_PERIOD_S, or when it is no
+        number, the last velocities are repeated. positions: measured; more joints than ours may
+        be there.
         """
         limited = set()
-        if math.isfinite(period_s) and period_s > 0:
+        if MIN_PERIOD_S <= period_s < math.inf:
             period_s = min(period_s, MAX_PERIOD_S)
             if wanted is not None and (
                     set(wanted) != set(self.joints) or not all(map(math.isfinite,

@@ -11,6 +11,8 @@ from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLi
 
 MAX_PERIOD_S = 0.1
 """A command that comes later than this may change no more than one that comes after this."""
+MIN_PERIOD_S = 1e-4
+"""One that comes sooner repeats the one before."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,11 @@ class CommandLimiter:
         """Commands limited so far, by reason."""
         self.limited: frozenset[Limit] = frozenset()
         """By what the last command was limited."""
+        self._gripper = GripperFilter(limits.gripper_debounce_s, limits.gripper_min_change)
         self.replace(limits)
 
     def replace(self, limits: MotionLimits):
-        """Go on with other limits, from standstill."""
+        """Go on with other limits, from standstill; the gripper stays as it is."""
         self.limits = limits
         self._linear = VelocityLimiter(_group(
             limits.linear_speed_m_s, limits.linear_acceleration_m_s2, limits.linear_jerk_m_s3,
@@ -111,7 +114,9 @@ class CommandLimiter:
             limits.angular_speed_rad_s, limits.angular_acceleration_rad_s2,
             limits.angular_jerk_rad_s3, limits.angular_stop_deceleration_rad_s2,
             limits.angular_stop_jerk_rad_s3))
+        gripper = self._gripper.value
         self._gripper = GripperFilter(limits.gripper_debounce_s, limits.gripper_min_change)
+        self._gripper.value = gripper
 
     @property
     def linear_m_s(self) -> np.ndarray:
@@ -140,12 +145,13 @@ class CommandLimiter:
         """
         Command to send now.
 
-        wanted: None stops along the stop profile. period_s: time since the last call; when it is
-        not a positive number, the last command is repeated. position_m: measured end effector
-        [3], base frame, needed with a workspace: stops where it is missing or not finite.
+        wanted: None stops along the stop profile. period_s: time since the last call; below
+        MIN_PERIOD_S, or when it is no number, the last command is repeated. position_m: measured
+        end effector [3], base frame, needed with a workspace: stops where it is missing or not
+        finite.
         """
         limited = set()
-        if math.isfinite(period_s) and period_s > 0:
+        if MIN_PERIOD_S <= period_s < math.inf:
             period_s = min(period_s, MAX_PERIOD_S)
             if wanted is not None and not wanted.finite:
                 limited.add(Limit.NON_FINITE)

@@ -77,7 +77,8 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
         arm.command(command.linear_m_s, arm.gripper if command.gripper is None
                     else command.gripper)
         arm.step(protocol.command_period_s)
-    return Episode(arm.task.name, seed, arm.succeeded, arm.failed, arm.time_s, len(kept),
+    return Episode(arm.task.name, seed, bool(arm.succeeded), bool(arm.failed),
+                   round(float(arm.time_s), 4), len(kept),
                    float(np.mean(kept)), _jerk(commands, protocol.command_period_s),
                    {stage: round(float(np.median([latency[stage] for latency in latencies])), 3)
                     for stage in latencies[0]})

@@ -53,11 +53,15 @@ def run_experiment(experiment: Experiment, workers: int, log: Path | None = None
               tqdm(total=total, initial=total - sum(len(job.seeds) for job in jobs),
                    desc='episodes', mininterval=1) as progress):
             futures = [pool.submit(_run_job, job) for job in jobs]
-            for future in as_completed(futures):
-                episodes = future.result()
-                _append_log(log, episodes)
-                done |= {_key(e): e for e in episodes}
-                progress.update(len(episodes))
+            try:
+                for future in as_completed(futures):
+                    episodes = future.result()
+                    _append_log(log, episodes)
+                    done |= {_key(e): e for e in episodes}
+                    progress.update(len(episodes))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
     wanted = {(variant, task, experiment.baseline, seed) for variant in experiment.variants
               for task in experiment.tasks for seed in _seeds(experiment)}
     return [done[key] for key in sorted(wanted & set(done))]

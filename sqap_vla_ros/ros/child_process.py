@@ -10,6 +10,8 @@ import time
 
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
+# RTPS 9.6.1: port base, 250 ports a domain, unicast of participant 0 at offsets 10 and 11.
+_FIRST_PORT = 7400
 
 
 class ChildProcess:
@@ -94,11 +96,10 @@ def wait_until(condition, timeout_s: float, period_s: float = 0.05) -> bool:
 
 
 def _ports_free(domain_id):
-    # RTPS 9.6.1: port base 7400, 250 a domain, unicast of participant 0 at offsets 10 and 11.
     for offset in (10, 11):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                probe.bind(('', 7400 + 250 * domain_id + offset))
+                probe.bind(('', _FIRST_PORT + 250 * domain_id + offset))
             except OSError:
                 return False
     return True

@@ -1,15 +1,19 @@
 """How regular the commands are while inference runs, beside a bare loop on the same machine."""
-from collections import deque
 import json
 from pathlib import Path
 import subprocess
 import sys
 import time
 
+from geometry_msgs.msg import TwistStamped
 import numpy as np
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.demo_client import DemoClient
 from sqap_vla_ros.ros.messages import stamp_to_ns
+from sqap_vla_ros.ros.session import SimulatedSession
+
+TASK = 'press_box'
 
 BARE_LOOP = """
 import json, sys, time
@@ -25,24 +29,25 @@ print(json.dumps(times))
 """The same waiting as `CommandLoop`, and nothing else: what this machine can do at best."""
 
 
-def measure(client, subscribe, task: str, seconds: float, rate_hz: float) -> dict:
+def measure(client: DemoClient, seconds: float, rate_hz: float) -> dict:
     """
     Let goals run one after the other for `seconds` and time the commands by their stamps.
 
-    client: a `DemoClient` with an active policy; subscribe: adds a callback for TwistStamped.
-    Stamps are set in the command loop at publishing, so transport plays no part.
+    The client's policy is active. Stamps are set in the command loop at publishing, so transport
+    plays no part.
     """
-    stamps = deque()
-    subscribe(lambda message: stamps.append(stamp_to_ns(message.header.stamp)))
+    stamps = []
+    client.listen(TwistStamped, 'twist_command',
+                  lambda message: stamps.append(stamp_to_ns(message.header.stamp)))
     bare = subprocess.Popen(
         [sys.executable, '-c', BARE_LOOP, str(1 / rate_hz), str(seconds)],
         stdout=subprocess.PIPE, text=True)
     periods_ms, seed, begun_s = [], 3000, time.monotonic()
     while time.monotonic() - begun_s < seconds:
-        instruction = client.reset(task, seed)
+        instruction = client.reset(TASK, seed)
         stamps.clear()
         left_s = max(seconds - (time.monotonic() - begun_s), 1.0)
-        client.execute(task, instruction, seed, min(left_s, 10.0))
+        client.execute(TASK, instruction, seed, min(left_s, 10.0))
         periods_ms.append(np.diff(np.array(stamps)) / 1e6)
         seed += 1
     times, _ = bare.communicate(timeout=60)
@@ -67,11 +72,6 @@ def report(command_ms: np.ndarray, bare_ms: np.ndarray, rate_hz: float) -> dict:
 
 def run(policy: Path, output: Path, seconds: float, rate_hz: float) -> dict:
     """Start simulated arm and policy, measure, end them."""
-    from geometry_msgs.msg import TwistStamped
-
-    from sqap_vla_ros.ros.session import simulated_session
-
-    with simulated_session(policy, output, 'press_box', 0,
-                           ['-p', f'command_rate_hz:={rate_hz}']) as client:
-        return measure(client, lambda callback: client.subscribe(
-            TwistStamped, 'twist_command', callback, 100), 'press_box', seconds, rate_hz)
+    with SimulatedSession(policy, output, TASK, 0, policy_arguments=(
+            '-p', f'command_rate_hz:={rate_hz}')) as session:
+        return measure(session.client, seconds, rate_hz)

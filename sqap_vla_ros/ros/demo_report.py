@@ -101,7 +101,7 @@ def compose(attempt: Attempt, every: int = 1) -> Iterable[np.ndarray]:
         state = ''
         if index == len(frames) - 1:
             state = (f'done in {attempt.seconds:.1f} s' if attempt.succeeded
-                     else f'failed: {attempt.reason}')
+                     else f'failed: {_short(attempt.reason)}')
         _write(picture, attempt.instruction, 6, 18)
         _write(picture, 'camera', 6, bottom + 18)
         _write(picture, state, 90, bottom + 18)
@@ -115,9 +115,14 @@ def _row(attempt):
     if attempt.inference_p50_ms is not None:
         inference = f'{attempt.inference_p50_ms:.0f} / {attempt.inference_p95_ms:.0f} ms'
     return (attempt.instruction, str(attempt.seed),
-            'yes' if attempt.succeeded else f'no ({attempt.reason})', f'{attempt.seconds:.1f}',
+            'yes' if attempt.succeeded else f'no ({_short(attempt.reason)})',
+            f'{attempt.seconds:.1f}',
             f'{attempt.command_rate_hz:.1f} Hz', inference,
             f'{attempt.tokens_kept:.0f} of {attempt.tokens}')
+
+
+def _short(reason):
+    return reason.split(':')[0]
 
 
 def _square(image):

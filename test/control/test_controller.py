@@ -351,6 +351,7 @@ def test_limits_change_at_standstill_only():
     robot.controller.hold()
     robot.run(0.5)
     robot.controller.set_limits(slow)
+    assert robot.run(PERIOD_S)[0].gripper == 1
     robot.controller.resume()
     robot.run(1.0)
     assert robot.speed() == pytest.approx(0.05)

@@ -26,12 +26,30 @@ def domain():
     return int(os.environ.get('ROS_DOMAIN_ID') or pick_domain_id())
 
 
+def domains(count):
+    """Pick domains for tests that run demonstrations side by side."""
+    if os.environ.get('ROS_DOMAIN_ID'):
+        return [domain() + 1 + index for index in range(count)]
+    picked = set()
+    while len(picked) < count:
+        picked.add(pick_domain_id())
+    return sorted(picked)
+
+
 class Client(Node):
     """A node whose callbacks run in a thread; keeps the messages of every topic it listens to."""
 
     def __init__(self, context):
         super().__init__('test_client', context=context)
         self.received = {}
+
+    def ask(self, send, timeout_s=DISCOVERY_TIMEOUT_S):
+        """Call `send` in the executor's thread and return the result of its future."""
+        # rclpy's action client loses an answer that another thread takes before the request has
+        # been noted.
+        sent = self.executor.create_task(send)
+        assert wait_until(lambda: sent.done() and sent.result().done(), timeout_s)
+        return sent.result().result()
 
     def listen(self, kind, topic, qos=10):
         """Keep the messages of a topic from now on."""

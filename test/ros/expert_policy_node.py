@@ -1,13 +1,13 @@
 """
 Stands in for the policy node: same interfaces, but the scripted expert drives.
 
-It looks the scene up from task and seed and sees the arm over ROS only. With the parameter
-`behaviour` it fails instead: 'idle' does nothing, 'broken' cannot be configured, 'crash' dies in
-the first goal.
+It looks the scene up from task and seed and sees the arm over ROS only. With BEHAVIOUR in its
+environment it fails instead: 'idle' does nothing, 'broken' cannot be configured, 'crash' dies in
+the first goal, 'stubborn' moves until it is killed.
 """
 import os
+import signal
 import sys
-import threading
 import time
 from types import SimpleNamespace
 
@@ -37,7 +37,7 @@ class ExpertPolicyNode(LifecycleNode):
     def __init__(self):
         super().__init__('policy_node')
         group = ReentrantCallbackGroup()
-        self.behaviour = self.declare_parameter('behaviour', 'expert').value
+        self.behaviour = os.environ.get('BEHAVIOUR', 'expert')
         self.declare_parameter('policy', '')
         self.position_m, self.succeeded, self.arms = None, False, {}
         self.twist = self.create_publisher(TwistStamped, 'twist_command', 1)
@@ -132,6 +132,9 @@ class ExpertPolicyNode(LifecycleNode):
 def main():
     """Run until a signal."""
     rclpy.init()
+    if os.environ.get('BEHAVIOUR') == 'stubborn':
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     node = ExpertPolicyNode()
     executor = MultiThreadedExecutor(4)
     executor.add_node(node)
@@ -139,9 +142,6 @@ def main():
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread():
-            thread.join(0.1)
 
 
 if __name__ == '__main__':

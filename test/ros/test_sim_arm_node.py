@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('mujoco')
 
-from geometry_msgs.msg import PoseStamped, TwistStamped  # noqa: E402, I100
+from dds import client_node, domain, start_node, wait_until  # noqa: E402, I100
+from geometry_msgs.msg import PoseStamped, TwistStamped  # noqa: E402
 from rcl_interfaces.srv import (  # noqa: E402
     DescribeParameters, GetParameters, SetParametersAtomically)
 from rclpy.parameter import Parameter  # noqa: E402
@@ -20,7 +21,6 @@ from sensor_msgs.msg import CameraInfo, Image, JointState  # noqa: E402
 from std_msgs.msg import Bool, Float64  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
-from dds import client_node, domain, start_node, wait_until  # noqa: E402
 from sqap_vla_ros.ros.image_conversion import image_to_rgb  # noqa: E402
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm  # noqa: E402
 
