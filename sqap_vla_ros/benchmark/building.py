@@ -39,7 +39,7 @@ class BareDecoder(VlaModel):
 
 
 def outline(preset: Preset, variant: Variant) -> nn.Module:
-    """Module tree without storage, linear layers of the decoder quantized as the variant says."""
+    """Make the module tree without storage, the decoder's layers quantized as the variant says."""
     with torch.device('meta'):
         model = (BareDecoder(preset.config) if isinstance(preset.config, dict)
                  else build_model(preset.config)).to(variant.dtype)

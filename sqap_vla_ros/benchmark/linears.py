@@ -1,4 +1,4 @@
-"""Single linear layers of a decoder: 4-bit weights against prepacked bfloat16, against the peak."""
+"""Single linear layers of a decoder: low bits against prepacked bfloat16, and the peak."""
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sqap_vla_ros.benchmark.statistics import paired_ratio, Ratio
+from sqap_vla_ros.benchmark.paired import paired_ratio, Ratio
 from sqap_vla_ros.benchmark.variants import parse, PrepackedLinear, Variant
 from sqap_vla_ros.compression.backends import choose_backend
 from sqap_vla_ros.compression.quant_linear import QuantLinear
@@ -71,11 +71,12 @@ def _seconds(run, x, repeats, device):
 
 
 def decoder_shapes(model: nn.Module) -> list[tuple[int, int]]:
-    """(inputs, outputs) of a model's quantized layers, each once, largest first."""
-    found = {(m.in_features, m.out_features) for m in model.modules() if isinstance(m, QuantLinear)}
+    """List (inputs, outputs) of a model's quantized layers, each once, largest first."""
+    found = {(m.in_features, m.out_features) for m in model.modules()
+             if isinstance(m, QuantLinear)}
     return sorted(found, key=lambda shape: -shape[0] * shape[1])
 
 
 def quantized_variants(variants: list[Variant]) -> list[str]:
-    """Precisions among these that quantize, each once."""
+    """List the precisions among these that quantize, each once."""
     return list(dict.fromkeys(v.precision for v in variants if v.quantization is not None))

@@ -44,7 +44,8 @@ def peak_gmacs(device: torch.device) -> dict[str, float]:
     square products.
     """
     if device.type == 'cuda':
-        return {'bf16': _matrix_peak(device, torch.bfloat16), 'int8': _matrix_peak(device, torch.int8)}
+        return {'bf16': _matrix_peak(device, torch.bfloat16),
+                'int8': _matrix_peak(device, torch.int8)}
     try:
         rounds = 200_000
         best = 0.0

@@ -4,7 +4,7 @@ from typing import Callable, Iterable
 
 import numpy as np
 
-from sqap_vla_ros.benchmark.statistics import paired_ratio, Ratio, Summary, summarize
+from sqap_vla_ros.benchmark.paired import paired_ratio, Ratio, summarize, Summary
 from sqap_vla_ros.benchmark.workloads import Workload
 
 WARM_UP = 2

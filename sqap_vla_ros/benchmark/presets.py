@@ -55,7 +55,7 @@ PRESETS = {preset.name: preset for preset in (
                'dit_config': _gemma(1024, 4096), 'chunk_size': 50, 'max_state_dim': 32,
                'max_action_dim': 32},
         cameras=('base', 'wrist')), text_tokens=20, visual_tokens=512),
-    Preset('cogact-7b', 'CogACT: Llama 2 7B, DiT-B, 10 denoising steps with guidance', CogActConfig(
+    Preset('cogact-7b', 'CogACT: Llama 2 7B, DiT-B, 10 steps with guidance', CogActConfig(
         vision=(_DINO, _SIGLIP), llama=_LLAMA_2_7B, image_size=224, projector='fused-gelu-mlp',
         text='prismatic', action_names=_COLUMNS, action_units=('1',) * 7,
         action_head=ActionHeadConfig(hidden_size=768, depth=12, heads=12)), text_tokens=32),

@@ -7,7 +7,7 @@ import numpy as np
 
 from sqap_vla_ros.benchmark.linears import LinearResult
 from sqap_vla_ros.benchmark.measure import Measurement
-from sqap_vla_ros.benchmark.statistics import Ratio
+from sqap_vla_ros.benchmark.paired import Ratio
 from sqap_vla_ros.benchmark.variants import PRUNING
 
 BASELINES = ('fp32', 'bf16', 'bf16_graph')
@@ -18,7 +18,8 @@ def to_json(preset: str, machine: dict, peaks: dict, measurements: list[Measurem
     """Everything, JSON-ready; ratios that the spread exceeds are null."""
     by_name = {m.workload.variant.name: m for m in measurements}
     return {
-        'preset': preset, 'machine': machine, 'peak_gmacs': peaks, 'left_out': left_out, **settings,
+        'preset': preset, 'machine': machine, 'peak_gmacs': peaks, 'left_out': left_out,
+        **settings,
         'pruning': {'ratio': PRUNING.ratio, 'layer': PRUNING.layer, 'method': PRUNING.method},
         'variants': [_variant(m, by_name) for m in measurements],
         'linears': [{**asdict(r), 'ratio': _ratio(r.ratio)} for r in linears]}

@@ -67,7 +67,7 @@ class PrepackedLinear(nn.Module):
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), rows)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., K] bfloat16 -> [..., N]."""
+        """Map x [..., K], bfloat16, to [..., N]."""
         return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, 'none', [], '')
 
     @property

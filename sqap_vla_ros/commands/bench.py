@@ -18,7 +18,7 @@ def add_arguments(parser):
     parser.add_argument('--rounds', type=int, default=15,
                         help='interleaved measurements of each variant (default 15)')
     parser.add_argument('--linears', action='store_true',
-                        help='measure the decoder\'s linear layers one by one as well')
+                        help='measure linear layers of the decoder one by one as well')
     parser.add_argument('--json', type=Path, help='write everything to this file')
     parser.add_argument('--plot', type=Path, help='write a plot to this file (png, svg or pdf)')
 

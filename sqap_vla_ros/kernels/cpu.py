@@ -39,7 +39,7 @@ def load() -> ctypes.CDLL:
             break
     else:
         raise UserError(f'kernels/{LIBRARY} is not installed; build the package with CMake or '
-                        'colcon, or choose the backend \'reference\'')
+                        'colcon, or choose the backend reference')
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -145,7 +145,7 @@ class PackedLinear:
         return codes, scales
 
     def accumulate(self, x: torch.Tensor) -> torch.Tensor:
-        """Exact sums int32 [M, N] of the codes of x [M, K] times those of the weight; one group."""
+        """Multiply the codes of x [M, K] by those of the weight: int32 [M, N]; one group only."""
         sums = torch.empty(len(x), self.outputs, dtype=torch.int32)
         self._library.sqap_accumulate(self.address, x.data_ptr(), len(x), TYPES[x.dtype],
                                       sums.data_ptr())
@@ -153,7 +153,7 @@ class PackedLinear:
 
 
 def linears(layers: list[PackedLinear], x: torch.Tensor) -> list[torch.Tensor]:
-    """Outputs [..., N] of layers with the same inputs and rotation; x is quantized once."""
+    """Run layers with the same inputs and rotation: [..., N] each; x is quantized once."""
     x = x.contiguous()
     outputs = [x.new_empty((*x.shape[:-1], layer.outputs)) for layer in layers]
     count = len(layers)
@@ -165,7 +165,7 @@ def linears(layers: list[PackedLinear], x: torch.Tensor) -> list[torch.Tensor]:
 
 def gated_mlp(gate: PackedLinear, up: PackedLinear, down: PackedLinear, x: torch.Tensor,
               function: str = 'silu') -> torch.Tensor:
-    """down(f(gate(x)) * up(x)) of x [..., K], f of GATES; gate and up share inputs, rotation."""
+    """Compute down(f(gate(x)) * up(x)), f of GATES; gate and up share inputs and rotation."""
     x = x.contiguous()
     y = x.new_empty((*x.shape[:-1], down.outputs))
     load().sqap_gated_mlp(gate.address, up.address, down.address, x.data_ptr(), y.data_ptr(),

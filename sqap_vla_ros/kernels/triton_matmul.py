@@ -3,8 +3,9 @@ Triton kernel: packed low-bit weights times int8 activations, scales applied to 
 
 Weights of 4 bits stay packed up to the registers. In a block of 128 inputs the byte j of an output
 holds input j in its low and input 64 + j in its high nibble, both in two's complement: as int8,
-byte << 4 and byte & 0xF0 are 16 times the weight, so that unpacking costs one instruction a value,
-and the factor 16 leaves with the scale. Sums stay exact: 16 * 8 * 127 * K < 2^31 up to K = 131 000.
+byte << 4 and byte & 0xF0 are 16 times the weight, so that unpacking costs one instruction a
+value, and the factor 16 leaves with the scale. Sums stay exact: 16 * 8 * 127 * K < 2^31 up to
+K = 131 000.
 
 `weights_first` computes the product transposed, with the weights as the left operand: Hopper's
 wgmma reads that one from registers, where the unpacked weights are already.
@@ -46,9 +47,9 @@ def matmul_kernel(codes, weights, row_scales, scales, bias, out, rows, outputs, 
     """
     One tile of out [rows, outputs].
 
-    BLOCK_K divides inputs, and GROUP. codes: int8 [rows, inputs]; weights: uint8 [outputs, inputs / 2] or int8 [outputs, inputs];
-    row_scales: [rows]; scales: [outputs, inputs / GROUP], GROUP 0: [outputs]. EXACT stores the
-    int32 sums themselves (one scale an output).
+    codes: int8 [rows, inputs]; weights: uint8 [outputs, inputs / 2] or int8 [outputs, inputs];
+    row_scales: [rows]; scales: [outputs, inputs / GROUP], GROUP 0: [outputs]. BLOCK_K divides
+    inputs and GROUP. EXACT stores the int32 sums themselves (one scale an output).
     """
     row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     output = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -122,7 +123,7 @@ def pack(codes: torch.Tensor) -> torch.Tensor:
 
 
 def block_k(config: MatmulConfig, inputs: int, group: int | None = None) -> int:
-    """Inputs a step: the configuration's, halved until they divide a row and a group."""
+    """Choose the inputs a step: the configuration's, halved until they divide row and group."""
     step = config.block_k
     while inputs % step or (group or step) % step:
         step //= 2

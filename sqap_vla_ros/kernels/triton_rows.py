@@ -108,7 +108,7 @@ class RowShape:
 
     @property
     def shared_bytes(self) -> int:
-        """Shared memory that a program needs: the row, float32, before and after a transposition."""
+        """Shared memory that a program needs: the row as float32, twice, to turn its axes."""
         return 8 * math.prod(self.padded)
 
 
@@ -204,6 +204,6 @@ def quantize_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None = Non
     rows_kernel[(rows,)](
         x, x if other is None else other, x if norm_weight is None else norm_weight,
         x if signs is None else signs, left, middle, right, codes, scales, width, epsilon,
-        shape.factor, float(levels), BEFORE=before, ROTATE=signs is not None, R=r, A=a, B=b, PR=pr, PA=pa,
-        PB=pb, num_warps=warps(width))
+        shape.factor, float(levels), BEFORE=before, ROTATE=signs is not None, R=r, A=a, B=b,
+        PR=pr, PA=pa, PB=pb, num_warps=warps(width))
     return codes, scales

@@ -63,7 +63,7 @@ CAPABILITIES = tuple(_BY_CAPABILITY)
 
 def candidates(capability: int, rows: int) -> tuple[MatmulConfig, ...]:
     """
-    Configurations to try for this many rows, most promising first.
+    List configurations to try for this many rows, most promising first.
 
     A capability without a table takes that of the nearest older one; 80 at least.
     """

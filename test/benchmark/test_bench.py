@@ -3,16 +3,17 @@ import json
 
 import numpy as np
 import pytest
+import torch
+
 from sqap_vla_ros.benchmark import building, machine, presets, report
 from sqap_vla_ros.benchmark.measure import measure
+from sqap_vla_ros.benchmark.paired import paired_ratio, summarize
 from sqap_vla_ros.benchmark.presets import Preset
-from sqap_vla_ros.benchmark.statistics import paired_ratio, summarize
 from sqap_vla_ros.benchmark.variants import NAMES, parse, PrepackedLinear
 from sqap_vla_ros.cli import main
-from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import (ActionHeadConfig, CogActConfig, OpenVlaConfig, Pi0Config,
                                         VisionConfig)
-import torch
+
 
 CPU = torch.device('cpu')
 VISION = VisionConfig(model={'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1,
@@ -50,7 +51,7 @@ TINY = {
 
 @pytest.fixture
 def tiny_presets(monkeypatch):
-    """The bench knows these instead."""
+    """Let the bench know these instead."""
     monkeypatch.setattr(presets, 'PRESETS', TINY)
 
 

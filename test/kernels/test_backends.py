@@ -2,7 +2,12 @@
 from dataclasses import replace
 
 import pytest
-from sqap_vla_ros.compression.backends import (BACKENDS, Backend, choice, choose_backend,
+import torch
+from torch import nn
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from sqap_vla_ros.compression.backends import (Backend, BACKENDS, choice, choose_backend,
                                                REFERENCE)
 from sqap_vla_ros.compression.compress import prepare
 from sqap_vla_ros.compression.quant_linear import QuantLinear
@@ -10,10 +15,7 @@ from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
 from sqap_vla_ros.compression.recipe import QuantizationRecipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels import cpu
-import torch
-from torch import nn
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaMLP
+
 
 CPU = torch.device('cpu')
 BY_NAME = {backend.name: backend for backend in BACKENDS}
@@ -26,7 +28,7 @@ def make_layer(inputs=128, outputs=96, **recipe):
 
 
 def able(name, layer):
-    """The backend, or skip where it cannot run the layer on this machine."""
+    """Return the backend, or skip where it cannot run the layer on this machine."""
     reason = choice.objection(BY_NAME[name], layer.format, CPU)
     if reason is not None:
         pytest.skip(f'backend {name}: {reason}')

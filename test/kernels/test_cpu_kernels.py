@@ -1,13 +1,14 @@
 """C++ kernels against exact integer arithmetic and the package's own definitions."""
 from hypothesis import given, settings, strategies as st
 import pytest
+import torch
+from torch.nn.functional import gelu, silu
+
 from sqap_vla_ros.compression.hadamard import random_signs, rotate
 from sqap_vla_ros.compression.quantization import (activation_scale, levels, pack_int4,
                                                    quantize_weight, to_codes)
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels import cpu
-import torch
-from torch.nn.functional import gelu, silu
 
 try:
     cpu.load()

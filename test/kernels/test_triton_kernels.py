@@ -2,24 +2,24 @@
 from dataclasses import replace
 
 import pytest
-from sqap_vla_ros.compression.hadamard import random_signs, rotate
-from sqap_vla_ros.compression.quantization import activation_scale, to_codes
 import torch
 from torch.nn import functional
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from sqap_vla_ros.compression.backends import choose_backend
+from sqap_vla_ros.compression.compress import prepare
+from sqap_vla_ros.compression.hadamard import random_signs, rotate
+from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.compression.quantization import activation_scale, to_codes
+from sqap_vla_ros.compression.recipe import QuantizationRecipe
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.kernels.tuning import candidates, CAPABILITIES, MatmulConfig, row_bucket
 
 pytest.importorskip('triton', reason='Triton is not installed (pip install triton)')
 
-from sqap_vla_ros.compression.backends import choose_backend  # noqa: E402, I100, I202
-from sqap_vla_ros.compression.compress import prepare  # noqa: E402
-from sqap_vla_ros.compression.quant_linear import QuantLinear  # noqa: E402
-from sqap_vla_ros.compression.recipe import QuantizationRecipe  # noqa: E402
-from sqap_vla_ros.errors import UserError  # noqa: E402
-from sqap_vla_ros.kernels import triton_rows  # noqa: E402
+from sqap_vla_ros.kernels import triton_rows  # noqa: E402, I100
 from sqap_vla_ros.kernels.triton_matmul import block_k, matmul, pack  # noqa: E402
-from sqap_vla_ros.kernels.tuning import (candidates, CAPABILITIES, MatmulConfig,  # noqa: E402
-                                         row_bucket)
-from transformers import LlamaConfig  # noqa: E402
-from transformers.models.llama.modeling_llama import LlamaMLP  # noqa: E402
 
 
 def operands(rows, outputs, inputs, group=None):

@@ -92,16 +92,15 @@ def fastest(backends: Iterable[Backend], spec, device: torch.device) -> Backend:
 
 
 def _small(spec):
-    """Same arithmetic, fewer outputs, and inputs that still divide as the layer's do."""
-    inputs = spec.inputs
-    while inputs % 2 == 0 and inputs > 512 and (spec.weight_group is None
-                                                or inputs // 2 % spec.weight_group == 0):
+    """Keep the arithmetic and what inputs are multiples of, with fewer inputs and outputs."""
+    inputs, group = spec.inputs, spec.weight_group or 1
+    while inputs > 512 and inputs % 256 == 0 and inputs // 2 % group == 0:
         inputs //= 2
     return replace(spec, inputs=inputs, outputs=min(spec.outputs, 48))
 
 
 def _layer(spec, device):
-    """Layer with arbitrary weights, the same ones at every call."""
+    """Make a layer with arbitrary weights, the same ones at every call."""
     from sqap_vla_ros.compression.quant_linear import QuantLinear
 
     layer = QuantLinear(spec, device)

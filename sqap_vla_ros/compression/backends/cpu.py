@@ -60,7 +60,7 @@ class CpuBackend(Backend):
 
 
 class GatedMlp(nn.Module):
-    """down(f(gate(x)) * up(x)), what is between the layers in float32."""
+    """Compute down(f(gate(x)) * up(x)), what is between the layers in float32."""
 
     def __init__(self, mlp: nn.Module, function: str):
         super().__init__()
@@ -69,7 +69,7 @@ class GatedMlp(nn.Module):
         self._kernels = [layer.kernel for layer in (self.gate_proj, self.up_proj, self.down_proj)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., K] -> [..., K]."""
+        """Map x [..., K] to [..., K]."""
         if x.dtype in cpu.TYPES:
             return cpu.gated_mlp(*self._kernels, x, self.function)
         return cpu.gated_mlp(*self._kernels, x.float(), self.function).to(x.dtype)

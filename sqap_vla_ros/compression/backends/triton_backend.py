@@ -84,7 +84,7 @@ class TritonBackend(Backend):
 
 
 class TritonGatedMlp(nn.Module):
-    """down(f(gate(x)) * up(x)) in five kernels."""
+    """Compute down(f(gate(x)) * up(x)) in five kernels."""
 
     def __init__(self, mlp: nn.Module, function: str, backend: TritonBackend):
         super().__init__()
@@ -92,7 +92,7 @@ class TritonGatedMlp(nn.Module):
         self.function, self._backend = function, backend
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., K] -> [..., K]."""
+        """Map x [..., K] to [..., K]."""
         from sqap_vla_ros.kernels import triton_rows
 
         before = (triton_rows.SILU_MULTIPLY if self.function == 'silu'
