@@ -55,6 +55,7 @@ def load() -> ctypes.CDLL:
                             _pointer, _int32, _int64),
         'sqap_quantize': (None, _pointer, _pointer, _int64, _int32, _pointer, _pointer),
         'sqap_accumulate': (None, _pointer, _pointer, _int64, _int32, _pointer),
+        'sqap_farthest_points': (None, _pointer, _pointer, _int64, _int64, _pointer),
         'sqap_peak': (ctypes.c_double, _int64)}
     for name, (result, *arguments) in signatures.items():
         function = getattr(library, name)
@@ -188,6 +189,28 @@ def round_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None) -> torc
         None if signs is None else signs.data_ptr(), odd,
         None if matrix is None else matrix.data_ptr(), levels, torch.get_num_threads())
     return out
+
+
+def farthest_points(separation: torch.Tensor, nearest: torch.Tensor, count: int) -> torch.Tensor:
+    """
+    Pick `count` points one by one, each the farthest from all before; see `token_selection`.
+
+    separation: float32 [V, V]; nearest: float32 [V], distances to those chosen before, which is
+    brought up to date in place. Both contiguous. Returns int64 [count].
+    """
+    points = torch.empty(count, dtype=torch.int64)
+    load().sqap_farthest_points(separation.data_ptr(), nearest.data_ptr(), len(nearest), count,
+                                points.data_ptr())
+    return points
+
+
+def available() -> bool:
+    """Whether the library can be loaded."""
+    try:
+        load()
+    except UserError:
+        return False
+    return True
 
 
 def peak(rounds: int) -> float:

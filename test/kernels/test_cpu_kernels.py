@@ -203,6 +203,20 @@ def test_rows_are_rounded_where_they_lie(instruction_set, width, rotated):
     assert ((found - expected).abs() <= scale * 1.001).all()
 
 
+@pytest.mark.parametrize('value', [None, float('nan')])
+def test_farthest_points_are_those_that_torch_finds(monkeypatch, value):
+    from sqap_vla_ros.compression import token_selection
+
+    separation = token_selection.grid_separation((9, 16))
+    if value is not None:
+        separation[3, 50] = value
+    chosen = torch.zeros(144, dtype=torch.bool)
+    chosen[[0, 77]] = True
+    found = token_selection.farthest_points(separation, chosen, 60)
+    monkeypatch.setattr(cpu, 'available', lambda: False)
+    assert torch.equal(found, token_selection.farthest_points(separation, chosen, 60))
+
+
 def test_packed_weights_are_no_larger_than_the_portable_ones():
     layer = Layer(256, 128)
     assert layer.packed.weights.numel() == 128 * 256 // 2
