@@ -92,9 +92,11 @@ def prepare(model: nn.Module, backend: str = 'auto') -> str:
         if isinstance(module, QuantLinear):
             chosen = choose_backend(backend, module)
             module.prepare(chosen)
-            if chosen.name not in used:
-                used.append(chosen.name)
-    return '+'.join(used) or 'torch'
+            if chosen not in used:
+                used.append(chosen)
+    for chosen in used:
+        chosen.fuse(model)
+    return '+'.join(chosen.label for chosen in used) or 'torch'
 
 
 def _specs(model, recipe, names):

@@ -74,6 +74,7 @@ class QuantLinear(nn.Module):
         self.format = spec
         self.in_features, self.out_features = spec.inputs, spec.outputs
         self.backend: Backend = REFERENCE
+        self.kernel = None  # what the backend keeps beside the buffers
         rows, columns = spec.outputs, spec.inputs
 
         def buffer(name, present, *shape, dtype=torch.float32):
@@ -145,10 +146,7 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: [..., K], any floating type. Returns [..., N] of the same type."""
-        flat = x.reshape(-1, self.in_features).float()
-        if self.rotation_signs is not None:
-            flat = rotate(flat, self.rotation_signs)
-        return self.backend.linear(self, flat).view(*x.shape[:-1], self.out_features).to(x.dtype)
+        return self.backend.forward(self, x)
 
     def extra_repr(self) -> str:
         """See nn.Module."""

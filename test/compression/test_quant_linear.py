@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.backends import choose_backend
+from sqap_vla_ros.compression.backends import BACKENDS, choose_backend
 from sqap_vla_ros.compression.hadamard import rotate
 from sqap_vla_ros.compression.quant_linear import LinearFormat, QuantLinear
 from sqap_vla_ros.compression.quantization import activation_scale, to_codes
@@ -99,6 +99,6 @@ def test_odd_inputs_do_not_pack():
 def test_backends_are_chosen_by_name():
     layer = QuantLinear.from_linear(make()[0], replace(QuantizationRecipe(), weight_bits=8))
     assert choose_backend('reference', layer).name == 'reference'
-    assert choose_backend('auto', layer).supports(layer)
+    assert choose_backend('auto', layer) in BACKENDS
     with pytest.raises(UserError, match='reference'):
         choose_backend('abacus', layer)

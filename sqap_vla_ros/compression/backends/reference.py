@@ -19,9 +19,9 @@ class ReferenceBackend(Backend):
 
     name = 'reference'
 
-    def supports(self, layer) -> bool:
+    def objection(self, spec, device: torch.device) -> None:
         """See `Backend`."""
-        return True
+        return None
 
     def linear(self, layer, x: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""
