@@ -51,13 +51,14 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         raise UserError(f'{path}: {error}') from None
     if not options.tokenizer and not (folder / 'tokenizer.json').is_file():
         raise UserError(f'{folder}: pi0 is released without a tokenizer; give the folder of '
-                        'PaliGemma\'s tokenizer.json with --tokenizer')
+                        "PaliGemma's tokenizer.json with --tokenizer")
     return Released('pi0', config, {dataset: statistics[dataset]}, reader, sources,
                     options.tokenizer or folder)
 
 
 def _no_step():
-    raise UserError('pi0: the time between actions is not in the checkpoint; give it with --step-s')
+    raise UserError('pi0: the time between actions is not in the checkpoint; give it with '
+                    '--step-s')
 
 
 def _sources(reader: CheckpointReader, root):
