@@ -45,7 +45,7 @@ def check_names(missing, unexpected):
 
 
 def grey_levels(pixels: torch.Tensor) -> torch.Tensor:
-    """SigLIP's input [3, S, S], normalised by 0.5 and 0.5, back to uint8."""
+    """Turn SigLIP's normalised input [3, S, S] back to uint8."""
     return (pixels * 0.5 + 0.5).mul(255).round().to(torch.uint8)
 
 

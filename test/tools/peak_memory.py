@@ -15,7 +15,7 @@ PERIOD_S = 0.1
 
 
 def anonymous_bytes(pid: int) -> int:
-    """RssAnon of a process; 0 once it has ended."""
+    """Read RssAnon of a process; 0 once it has ended."""
     try:
         lines = Path(f'/proc/{pid}/status').read_text().splitlines()
     except OSError:
