@@ -2,6 +2,7 @@
 import torch
 from torch import nn
 
+from sqap_vla_ros.compression.denoising import DenoisingStep
 from sqap_vla_ros.errors import UserError
 
 
@@ -29,6 +30,30 @@ class VlaModel(nn.Module):
     def set_pruning(self, recipe):
         """Prune visual tokens as the recipe says; None: keep all. Read by the policy."""
         self.pruning = recipe
+
+    def residual_readers(self) -> list[str]:
+        """Names of the linear layers whose input is the decoder's normed residual stream."""
+        return []
+
+    def rotate_residual(self, seed: int):
+        """
+        Rotate the residual stream of a float decoder offline; outputs stay the same.
+
+        seed: of the rotation's random signs. Raises UserError for families that cannot.
+        """
+        raise UserError('recipe: rotate_residual is not possible for this model family; '
+                        'leave it false')
+
+    def expect_rotated_residual(self):
+        """Make room for what `rotate_residual` adds, before a checkpoint fills it."""
+
+    def denoising_step(self) -> DenoisingStep | None:
+        """
+        Which denoising step the action head is in; the same object at every call.
+
+        None: the head has no such loop, or its layers share one scale over all steps.
+        """
+        return None
 
     def quantization_targets(self, also: type = nn.Linear) -> dict[str, list[str]]:
         """
