@@ -104,7 +104,7 @@ def _specs(model, recipe, names):
     arrives_rotated = set(model.residual_readers()) if (
         quantization is not None and quantization.rotate_residual) else set()
     looped = set(_in_denoising(model, recipe))
-    vision = set(model.quantization_targets(QuantLinear)['vision'])
+    vision = set(model.quantization_targets(QuantLinear).get('vision', ()))
     specs = {}
     for name in names:
         try:

@@ -11,8 +11,6 @@ class VlaModel(nn.Module):
 
     target_roots: dict[str, tuple[str, ...]] = {}
     """Quantization target to the modules whose linear layers belong to it."""
-    family = ''
-    """For messages."""
 
     def __init__(self):
         super().__init__()
@@ -47,9 +45,24 @@ class VlaModel(nn.Module):
     def expect_rotated_residual(self):
         """Make room for what `rotate_residual` adds, before a checkpoint fills it."""
 
-    def denoising_step(self):
-        """Return None: static scales of the action head hold for all of its steps."""
+    def denoising_step(self) -> DenoisingStep | None:
+        """
+        Which denoising step the action head is in; the same object at every call.
+
+        None: the head has no such loop, or its layers share one scale over all steps.
+        """
         return None
+
+    def quantization_targets(self, also: type = nn.Linear) -> dict[str, list[str]]:
+        """
+        Names of the linear layers that compression may replace, by target.
+
+        also: the class that replaced them, to find them again.
+        """
+        return {target: [name for name, module in self.named_modules()
+                         if isinstance(module, (nn.Linear, also))
+                         and any(name.startswith(f'{root}.') for root in roots)]
+                for target, roots in self.target_roots.items()}
 
     def restore_buffers(self):
         """Make what no checkpoint holds, after loading into a model built without storage."""
