@@ -1,4 +1,4 @@
-"""`sqap_vla profile check`: is a robot profile right?"""
+"""`sqap_vla profile check` tells whether a robot profile is right."""
 from pathlib import Path
 
 

@@ -68,7 +68,7 @@ class Section:
 
     def text(self, key: str, default: str | None = None,
              choices: tuple[str, ...] = ()) -> str | None:
-        """Text; without a default it is required. Empty text counts as missing."""
+        """Read text; without a default it is required. Empty text counts as missing."""
         node = self._scalar(key, default is None)
         value = default if node is None else node.value
         if node is not None and node.value == '' and default is None:
@@ -80,7 +80,7 @@ class Section:
         return value
 
     def flag(self, key: str, default: bool | None = None) -> bool:
-        """Truth value, written true or false; without a default it is required."""
+        """Read a truth value, written true or false; without a default it is required."""
         node = self._scalar(key, default is None)
         if node is None:
             return bool(default)
@@ -92,14 +92,14 @@ class Section:
     def number(self, key: str, dimension: str, default: float | None = None,
                required: bool = False, low: float | None = None,
                high: float | None = None) -> float | None:
-        """Number in SI units, in [low, high]."""
+        """Read a number in SI units, in [low, high]."""
         node = self._scalar(key, required)
         return default if node is None else self._quantity(key, node, dimension, default, low,
                                                            high)
 
     def positive(self, key: str, dimension: str, default: float | None = None,
                  required: bool = False) -> float | None:
-        """Number above zero in SI units."""
+        """Read a number above zero, in SI units."""
         value = self.number(key, dimension, default, required)
         if value is not None and not value > 0:
             self.problem(f'{self.name(key)} is {value:g}, expected more than zero',

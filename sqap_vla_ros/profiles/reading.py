@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.document import Problem, read_document, Section
-from sqap_vla_ros.profiles.profile import (
+from sqap_vla_ros.profiles.robot_profile import (
     Action, Camera, Gripper, GRIPPER_OUTPUTS, GripperOutput, Intrinsics, Joint, JOINT_OUTPUTS,
     JOINT_POSITION, MAX_HORIZON_S, Output, Pose, RobotProfile, SPACES, TWIST, TWIST_OUTPUTS)
 from sqap_vla_ros.resources import find_resource
@@ -207,13 +207,13 @@ def _gripper_output(section):
     kind = section.text('type', choices=GRIPPER_OUTPUTS) or 'float64'
     topic = section.text('topic' if kind == 'float64' else 'action')
     values = {'kind': kind, 'topic': topic or '?',
-              'open': section.number('open', 'ratio', 0.0),
+              'opened': section.number('open', 'ratio', 0.0),
               'closed': section.number('closed', 'ratio', 1.0)}
     if kind != 'float64':
         values['max_effort'] = section.number('max_effort', 'ratio', 0.0, low=0.0)
     if kind == 'parallel_gripper_command':
         values['joint'] = section.text('joint') or '?'
-    if values['open'] == values['closed']:
+    if values['opened'] == values['closed']:
         section.problem(f'{section.path}: open and closed are the same value')
     section.close()
     return GripperOutput(**values)

@@ -20,7 +20,7 @@ _QUANTITY = re.compile(r'([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\S.*)?')
 
 
 def quantity(text: str, dimension: str) -> float:
-    """Number in SI from '180 deg/s' or '3.14'. Raises ValueError saying what was expected."""
+    """Convert to SI: from '180 deg/s' or '3.14'. Raises ValueError saying what was expected."""
     match = _QUANTITY.fullmatch(text.strip())
     try:
         number = float(match.group(1)) if match else float(text)

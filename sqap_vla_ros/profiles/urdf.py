@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.document import Problem
-from sqap_vla_ros.profiles.profile import RobotProfile
+from sqap_vla_ros.profiles.robot_profile import RobotProfile
 
 TOLERANCE = 1e-3
 MAX_BYTES = 20_000_000
@@ -94,7 +94,7 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
 
 
 def notes_on_urdf(profile: RobotProfile, urdf: Urdf) -> list[str]:
-    """What is no mistake but worth to know: cameras whose frame TF must get from elsewhere."""
+    """Tell what is no mistake but worth to know: cameras whose frame TF must get from elsewhere."""
     return [f'camera {camera.name!r}: frame {camera.optical_frame!r} is no link of the URDF; '
             'something else must publish its transform'
             for camera in profile.cameras

@@ -68,12 +68,12 @@ class Joint:
 
 @dataclass(frozen=True)
 class GripperOutput:
-    """How a gripper is told; `open` and `closed` are what is sent for 0 and 1."""
+    """How a gripper is told; `opened` and `closed` are what is sent for 0 and 1."""
 
     kind: str = 'float64'
     topic: str = 'gripper_command'
     """Topic, or name of the action."""
-    open: float = 0.0
+    opened: float = 0.0
     closed: float = 1.0
     max_effort: float = 0.0
     """N or Nm; 0: the controller's own. Not of float64."""
@@ -87,7 +87,7 @@ class Gripper:
 
     joint: str = ''
     """Name in the joint states; empty: not measured."""
-    open: float = 0.0
+    opened: float = 0.0
     """Position of that joint, m or rad."""
     closed: float = 1.0
     outputs: tuple[GripperOutput, ...] = ()
