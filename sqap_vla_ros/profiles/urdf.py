@@ -94,7 +94,7 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
 
 
 def notes_on_urdf(profile: RobotProfile, urdf: Urdf) -> list[str]:
-    """Tell what is no mistake but worth to know: cameras whose frame TF must get from elsewhere."""
+    """Tell what is no mistake: cameras whose frame TF must get from elsewhere."""
     return [f'camera {camera.name!r}: frame {camera.optical_frame!r} is no link of the URDF; '
             'something else must publish its transform'
             for camera in profile.cameras
