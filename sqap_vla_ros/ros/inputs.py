@@ -54,6 +54,10 @@ class Inputs:
         self.rejected = Counter()
         """Topic and reason to number of messages."""
         names = topics_of(profile, spec)
+        if 'gripper' in spec.state_names and not settings['gripper_joint']:
+            raise UserError('policy: its state has the gripper, and nothing tells how far it is '
+                            'closed; set gripper.joint in the profile, or parameter '
+                            'gripper_joint')
         self.images, self.pose, self.joints = names.images, names.pose, names.joints
         self.required = list(names.required)
         self._cameras = {camera.name: camera for camera in profile.cameras
