@@ -19,6 +19,8 @@ SETTINGS = (
             read_only=True),
     Setting('acknowledge_untested_profile', False, 'command although the profile has never run '
             'on its robot', read_only=True),
+    Setting('dry_run', False, 'do everything, but send the commands to ~/dry_run/TOPIC, where no '
+            'controller listens', read_only=True),
     Setting('device', 'cpu', "where inference runs: 'cpu', 'cuda' or 'cuda:N'", read_only=True),
     Setting('threads', 1, 'CPU threads of inference', 1, 256, read_only=True),
     Setting('inference_process', True, 'run inference in a process of its own (recommended) '
@@ -102,7 +104,7 @@ def profile_defaults(profile: RobotProfile) -> dict[str, object]:
 def check_acknowledged(settings: dict[str, object], profile: RobotProfile):
     """Raise UserError for an untested profile that nobody vouches for; a dry run needs nobody."""
     if (profile.needs_acknowledgement and not settings['acknowledge_untested_profile']
-            and not settings.get('dry_run', False)):
+            and not settings['dry_run']):
         raise UserError(
             f'profile {settings["profile"]}: it has never run on a {profile.robot}; try it with '
             'dry_run:=true, then, with a hand on the emergency stop, set '

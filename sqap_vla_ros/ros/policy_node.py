@@ -60,7 +60,8 @@ class PolicyNode(LifecycleNode):
         self.failure = None
         """What ends the process, see `run_node`."""
         frame = self.settings['base_frame']
-        self._reports, self._output = Reports(self, frame), Outputs(self, self._profile)
+        self._reports = Reports(self, frame)
+        self._output = Outputs(self, self._profile, self.settings['dry_run'])
         self.create_subscription(String, 'instruction', self._receive_instruction, 1)
         self.create_subscription(Bool, 'task_success', self._receive_success, 1)
         for name, command in (('hold', self._hold), ('resume', self._resume),

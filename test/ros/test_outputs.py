@@ -226,6 +226,20 @@ def test_a_gripper_topic_gets_its_own_range_on_change_only(client):
     assert values[-1].data == pytest.approx(0.0)
 
 
+def test_a_dry_run_sends_nothing_to_the_controllers(client):
+    gripper = Gripper('', 0.0, 1.0, (GripperOutput('gripper_command', '/hand/grip', 0.04, 0.0),))
+    outputs = Outputs(client, profile(Output('joint_state', 'wet/arm', joints=JOINTS),
+                                      gripper=gripper), dry_run=True)
+    wet = client.listen(JointState, 'wet/arm')
+    grips = client.listen(Float64, 'test_client/dry_run/hand/grip')
+    outputs.repeat_gripper()
+    receive(client, JointState, 'test_client/dry_run/wet/arm', outputs,
+            joint_command(gripper=0.5))
+    assert wait_until(lambda: (outputs.repeat_gripper(), outputs.publish(
+        joint_command(gripper=0.5)), grips)[-1], 10)
+    assert grips[-1].data == pytest.approx(0.02) and not wet
+
+
 @pytest.mark.parametrize('space', ['twist', 'joint_velocity'])
 def test_the_final_hold_is_standstill_several_times(client, space):
     kind, message_type = (('twist_stamped', TwistStamped) if space == 'twist'

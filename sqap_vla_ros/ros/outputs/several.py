@@ -19,10 +19,17 @@ GRIPPER = {'float64': GripperTopic, 'gripper_command': GripperAction,
 
 
 class Outputs:
-    """Publishes commands on every output of a profile; one thread at a time."""
+    """
+    Publishes commands on every output of a profile; one thread at a time.
 
-    def __init__(self, node, profile: RobotProfile):
+    In a dry run they go to ~/dry_run/TOPIC instead, where no controller listens; gripper actions
+    become values on a topic there.
+    """
+
+    def __init__(self, node, profile: RobotProfile, dry_run: bool = False):
         """Raise UserError where an output needs a package that is not installed."""
+        if dry_run:
+            profile = _diverted(profile)
         self._node = node
         self._arm = [ARM[output.kind](node, output, profile) for output in profile.outputs]
         self._grippers = [(output, GRIPPER[output.kind](node, output))
@@ -53,3 +60,15 @@ class Outputs:
             self._last.scaled(0.0), gripper=None)
         for _ in range(FINAL_HOLDS):
             self.publish(still)
+
+
+def _diverted(profile):
+    gripper = replace(profile.gripper, outputs=tuple(
+        replace(output, kind='float64', topic=_divert(output.topic))
+        for output in profile.gripper.outputs))
+    return replace(profile, gripper=gripper, outputs=tuple(
+        replace(output, topic=_divert(output.topic)) for output in profile.outputs))
+
+
+def _divert(topic):
+    return '~/dry_run/' + topic.lstrip('~/')
