@@ -32,6 +32,9 @@ class InferenceClient(Protocol):
     def infer(self, observation: Observation, reset: bool) -> Inference:
         """Wait for the answer. Raises InferenceFailed; after 'deadline' and 'died' `start`."""
 
+    def abort(self):
+        """End an inference that runs, if that can be done; callable from any thread."""
+
     def close(self):
         """End it; idempotent."""
 
@@ -106,6 +109,12 @@ class ProcessInference:
         self.close()
         return InferenceFailed('died', f'the worker process ended with exit status {code}')
 
+    def abort(self):
+        """See `InferenceClient`; the one who waits for the answer is told that the worker died."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self):
         """See `InferenceClient`."""
         if self._process is not None:
@@ -148,6 +157,9 @@ class ThreadInference:
             return self._engine.infer(observation, reset)
         except (UserError, RuntimeError, ValueError) as error:
             raise InferenceFailed('error', ' '.join(str(error).split())[:500]) from None
+
+    def abort(self):
+        """See `InferenceClient`; impossible here."""
 
     def close(self):
         """See `InferenceClient`."""

@@ -68,6 +68,7 @@ class InferenceRunner:
         with self._condition:
             self._stopping = True
             self._condition.notify()
+        self._client.abort()
         if self._thread.is_alive():
             self._thread.join()
         self._client.close()
@@ -95,6 +96,8 @@ class InferenceRunner:
         try:
             inference = self._client.infer(request.observation, reset)
         except InferenceFailed as error:
+            if self._stopping:
+                return
             self._generation = None
             self._failures += 1
             self._on_failure(error.reason, str(error))

@@ -140,20 +140,18 @@ class DemoClient:
         goal = ExecuteInstruction.Goal(instruction=instruction, max_duration=_duration(limit_s))
         self._record(True)
         try:
-            sent = self._goals.send_goal_async(goal)
-            self._wait(sent.done, CALL_TIMEOUT_S, 'execute_instruction: no answer to a goal')
-            handle = sent.result()
+            handle = self._ask(lambda: self._goals.send_goal_async(goal), CALL_TIMEOUT_S,
+                               'execute_instruction: no answer to a goal')
             if not handle.accepted:
                 return self._attempt(task, instruction, seed, False, 'goal rejected', 0.0)
-            ended = handle.get_result_async()
             try:
-                self._wait(ended.done, limit_s + GRACE_S, 'execute_instruction: no result')
+                result = self._ask(handle.get_result_async, limit_s + GRACE_S,
+                                   'execute_instruction: no result').result
             except UserError:
                 handle.cancel_goal_async()
                 raise
         finally:
             self._record(False)
-        result = ended.result().result
         succeeded = result.error_code == ExecuteInstruction.Result.SUCCEEDED
         seconds = result.duration.sec + result.duration.nanosec / 1e9
         return self._attempt(task, instruction, seed, succeeded, result.reason, seconds)
@@ -228,6 +226,15 @@ class DemoClient:
             return future.result()
         finally:
             self._node.destroy_client(client)
+
+    def _ask(self, send, timeout_s, complaint):
+        # Sent from the executor's thread: rclpy's action client loses an answer that another
+        # thread takes before the request has been noted.
+        sent = self._executor.create_task(send)
+        self._wait(sent.done, timeout_s, complaint)
+        answer = sent.result()
+        self._wait(answer.done, timeout_s, complaint)
+        return answer.result()
 
     def _wait(self, condition, timeout_s, complaint):
         deadline_s = time.monotonic() + timeout_s

@@ -30,6 +30,9 @@ class ScriptedClient:
         chunk = ActionChunk(np.zeros((1, 1)), SPEC, observation.stamp_ns)
         return Inference(chunk, {'total': 1.0}, 1)
 
+    def abort(self):
+        pass
+
     def close(self):
         self.closed = True
 

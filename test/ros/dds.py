@@ -43,6 +43,14 @@ class Client(Node):
         super().__init__('test_client', context=context)
         self.received = {}
 
+    def ask(self, send, timeout_s=DISCOVERY_TIMEOUT_S):
+        """Call `send` in the executor's thread and return the result of its future."""
+        # rclpy's action client loses an answer that another thread takes before the request has
+        # been noted.
+        sent = self.executor.create_task(send)
+        assert wait_until(lambda: sent.done() and sent.result().done(), timeout_s)
+        return sent.result().result()
+
     def listen(self, kind, topic, qos=10):
         """Keep the messages of a topic from now on."""
         messages = self.received[topic] = []

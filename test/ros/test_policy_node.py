@@ -69,15 +69,12 @@ class Rig:
         goal.max_duration.sec = fields.pop('max_duration_s', 30)
         goal.max_steps = fields.pop('max_steps', 0)
         self.feedback = []
-        future = self.action.send_goal_async(
-            goal, feedback_callback=lambda m: self.feedback.append(m.feedback))
-        assert wait_until(future.done, PATIENCE_S), self.explain()
-        return future.result()
+        feedback = self.feedback
+        return self.client.ask(lambda: self.action.send_goal_async(
+            goal, feedback_callback=lambda m: feedback.append(m.feedback)), PATIENCE_S)
 
     def result(self, handle):
-        future = handle.get_result_async()
-        assert wait_until(future.done, PATIENCE_S), self.explain()
-        return future.result()
+        return self.client.ask(handle.get_result_async, PATIENCE_S)
 
     def moving(self):
         return any(speed(t) > 1e-6 for t in self.robot.twists[-5:])

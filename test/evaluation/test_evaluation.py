@@ -1,0 +1,95 @@
+"""Episodes of the shipped policy: it sees, it understands, and evaluations can be resumed."""
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip('mujoco')
+pytest.importorskip('metaworld')
+
+from sqap_vla_ros.cli import main  # noqa: E402
+from sqap_vla_ros.evaluation.rollout import run_episode  # noqa: E402
+from sqap_vla_ros.evaluation.runner import Experiment, run_experiment  # noqa: E402
+from sqap_vla_ros.evaluation.summary import compare, summarise  # noqa: E402
+from sqap_vla_ros.models.loading import load_policy  # noqa: E402
+from sqap_vla_ros.simulation.arm import SimulatedArm  # noqa: E402
+
+SEEDS = (501, 502, 503)
+
+
+@pytest.fixture(scope='module')
+def arm():
+    """Make the panel of three buttons."""
+    arm = SimulatedArm('press_red')
+    yield arm
+    arm.close()
+
+
+@pytest.fixture(scope='module', params=['full', 'sqap_w4a4_prune40'])
+def shipped(request, repository):
+    """Load the shipped policy, in full precision and compressed."""
+    recipe = repository / 'config' / 'recipes' / f'{request.param}.yaml'
+    return load_policy(repository / 'policies' / 'small',
+                       recipe=None if request.param == 'full' else recipe)
+
+
+def test_two_instructions_in_one_scene_lead_to_two_behaviours(arm, shipped):
+    for seed in SEEDS:
+        right = run_episode(arm, shipped, 'press the red button', seed)
+        other = run_episode(arm, shipped, 'press the blue button', seed)
+        assert right.succeeded and not right.wrong
+        assert other.wrong and not other.succeeded  # in the scene of the red button's task
+
+
+def test_without_sight_it_fails(arm, shipped):
+    blank = [run_episode(arm, shipped, 'press the red button', seed, images=np.zeros_like)
+             for seed in SEEDS]
+    assert sum(episode.succeeded for episode in blank) <= 1
+
+
+def test_commands_stay_within_the_limits_of_the_arm(arm, shipped):
+    episode = run_episode(arm, shipped, 'press the green button', 504)
+    assert episode.duration_s <= 8 and episode.inferences >= 2
+    assert np.isfinite(episode.jerk_m_s3)
+
+
+def test_an_interrupted_experiment_goes_on_where_it_was(repository, tmp_path):
+    experiment = Experiment(str(repository / 'policies' / 'small'), ('full',), ('press_green',),
+                            episodes=3, first_seed=600)
+    log = tmp_path / 'log'
+    whole = run_experiment(experiment, workers=1, log=log)
+    lines = log.read_text().splitlines()
+    assert len(lines) == 3
+    changed = {**json.loads(lines[0]), 'duration_s': 123.0}
+    log.write_text(json.dumps(changed) + '\n' + lines[1] + '\n' + lines[2][:20])
+    resumed = run_experiment(experiment, workers=1, log=log)
+    assert [e['seed'] for e in resumed] == [600, 601, 602]
+    assert resumed[changed['seed'] - 600]['duration_s'] == 123.0  # was not run again
+    again = [{k: v for k, v in e.items() if k != 'latency_ms'} for e in resumed]
+    before = [{k: v for k, v in e.items() if k != 'latency_ms'} for e in whole]
+    assert again[1:] == before[1:] or again[:2] == before[:2]
+
+
+def episodes(variant, outcomes):
+    """Make episodes with given outcomes."""
+    return [{'variant': variant, 'baseline': 'none', 'task': 't', 'seed': i, 'succeeded': ok,
+             'wrong': False, 'duration_s': 1.0, 'inferences': 1, 'tokens_kept': 86.0,
+             'jerk_m_s3': 2.0, 'latency_ms': {'total': 5.0}} for i, ok in enumerate(outcomes)]
+
+
+def test_variants_are_compared_pairwise():
+    full, small = episodes('full', [1, 1, 1, 0]), episodes('w4a4', [1, 0, 1, 1])
+    summaries = {s['variant']: s for s in summarise(full + small)}
+    assert summaries['full']['success'] == 0.75 and 'full' not in summaries['full']['against']
+    against = summaries['w4a4']['against']['full']
+    assert (against['only_this'], against['only_other'], against['pairs']) == (1, 1, 4)
+    assert against['mcnemar_p'] == 1.0 and against['difference'] == 0
+    assert compare(full, small[:2])['pairs'] == 2
+
+
+@pytest.mark.parametrize('arguments', [
+    ['--tasks', 'fly'], ['--variants', 'w99'], ['--policy', 'nowhere'], ['--episodes', '0']])
+def test_mistakes_are_told_in_one_line(arguments, capsys):
+    assert main(['evaluate', *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith('sqap_vla evaluate: ') and '\n' not in error
