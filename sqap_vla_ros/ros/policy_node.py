@@ -32,6 +32,7 @@ from sqap_vla_ros.ros.reports import Reports
 
 HOUSEKEEPING_S = 0.05
 DIAGNOSTICS_S = 1.0
+SWITCH_INTERVAL_S = 0.0005
 STOP_LIMIT_S = 3.0
 """No stop profile lasts longer; then the final hold is sent all the same."""
 
@@ -378,6 +379,9 @@ class PolicyNode(LifecycleNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; a final hold is sent before it ends."""
+    # The command loop must not wait 5 ms, Python's default, for a callback that holds the lock.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
     def make():
         node = PolicyNode()
         if node.settings['autostart']:
