@@ -47,7 +47,7 @@ class BagPlayerNode(Node):
             raise UserError(f'parameter bag: {self.settings["bag"]!r} does not exist; expected a '
                             'rosbag2 directory, or a file .mcap or .db3')
         self._topics = input_topics(load_profile(self.settings['profile']))
-        self._publishers = {}
+        self._senders = {}
         self._stopping = Event()
         self._instruction = self.create_publisher(String, 'instruction', 1)
         self._thread = Thread(target=self._run, name='player', daemon=True)
@@ -94,17 +94,17 @@ class BagPlayerNode(Node):
     def _publish(self, connection, data):
         name = connection.topic.strip('/')
         kind = _message_type(connection.msgtype)
-        if name not in self._publishers:
+        if name not in self._senders:
             latched = self._topics[name]
             topic = f'/{name}' if name in ('tf', 'tf_static') else name
-            self._publishers[name] = self.create_publisher(
+            self._senders[name] = self.create_publisher(
                 kind, topic, LATCHED_QOS if latched else QOS)
         message = deserialize_message(bytes(data), kind)
         now = self.get_clock().now().to_msg()
         for part in getattr(message, 'transforms', [message]):
             if hasattr(part, 'header'):
                 part.header.stamp = now
-        self._publishers[name].publish(message)
+        self._senders[name].publish(message)
 
 
 def input_topics(profile) -> dict[str, bool]:
