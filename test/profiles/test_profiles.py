@@ -169,6 +169,7 @@ def test_what_is_no_urdf_is_refused_in_one_line(write, tmp_path, capsys, text, w
     assert words in error and error.count('\n') == 1
 
 
+@hypothesis_settings(deadline=None)
 @given(st.floats(-1e6, 1e6))
 def test_degrees_and_radians_agree(value):
     assert quantity(f'{value!r} deg', 'angle') == pytest.approx(math.radians(value))
