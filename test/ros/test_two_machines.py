@@ -91,7 +91,8 @@ def test_demo_tasks_succeed_over_the_network_with_compressed_images(
                        str(domain_id), str(LIMIT_S), str(FACTOR))
         assert wait_until(lambda: client.status is not None, 1000)
         text = client.log.read_text()
-        assert client.status == 0, text[-2000:]
+        assert client.status == 0, '\n'.join(
+            [text[-1500:], *(process.log.read_text()[-1500:] for process in processes)])
     finally:
         for process in reversed(processes):
             process.stop()
