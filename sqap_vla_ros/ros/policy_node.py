@@ -385,8 +385,8 @@ def main(arguments: list[str] | None = None) -> int:
     def make():
         node = PolicyNode()
         if node.settings['autostart']:
-            node.trigger_configure()
-            node.trigger_activate()
+            if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                node.trigger_activate()
         return node
 
     return run_node('policy_node', make, arguments)
