@@ -79,7 +79,7 @@ def new_profile(urdf_path: Path, base: str, end: str, low: list[float], high: li
         gripper = GRIPPER.format(joint=gripper_joint, opened=joint.upper, closed=joint.lower,
                                  unit='m' if joint.kind == 'prismatic' else 'rad')
     return TEMPLATE.format(
-        urdf=urdf_path.name, robot=urdf_path.stem, base=base, end=end,
+        urdf=urdf_path.name, robot=urdf.name, base=base, end=end,
         low=[float(value) for value in low], high=[float(value) for value in high],
         source='tf' if tf else 'topic, topic: camera/extrinsics',
         pose='{source: tf}' if tf else '{source: topic, topic: end_effector_pose}',
