@@ -56,7 +56,8 @@ def read_urdf(path: Path) -> Urdf:
             -math.inf if free else _number(path, given.get('lower', '0')),
             math.inf if free else _number(path, given.get('upper', '0')),
             _number(path, given.get('velocity', 'inf')))
-    return Urdf(root.get('name', path.stem), joints, frozenset(link.get('name') for link in root.findall('link')))
+    return Urdf(root.get('name', path.stem), joints,
+                frozenset(link.get('name') for link in root.findall('link')))
 
 
 def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:

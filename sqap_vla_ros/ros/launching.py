@@ -54,7 +54,7 @@ def policy_arguments(profile: str) -> list[DeclareLaunchArgument]:
 
 
 def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) -> list:
-    """Start the policy node, without respawn; a float policy is compressed with the recipe first."""
+    """Start the policy node, without respawn; a float policy is compressed first."""
     policy = Path(LaunchConfiguration('policy').perform(context)).expanduser()
     recipe = LaunchConfiguration('recipe').perform(context)
     if not recipe or (policy / 'recipe.yaml').exists():

@@ -116,7 +116,7 @@ def test_values_that_are_not_finite_never_become_commands():
     (spec('linear.x', 'linear.y', 'linear.z', unit='m/s'), 'take a profile with action.space'),
     (spec('joint_velocity.a', 'joint_position.b'), 'must all be'),
     (spec('joint_velocity.a'), r"the joints \['a'\], the profile has \['a', 'b'\]"),
-    (spec('joint_velocity.a', 'joint_velocity.b', unit='rad'), "units"),
+    (spec('joint_velocity.a', 'joint_velocity.b', unit='rad'), 'units'),
     (spec('joint_velocity.a', 'joint_velocity.a'), 'more than once')])
 def test_a_policy_that_does_not_fit_is_refused_in_words(action, words):
     with pytest.raises(UserError, match=words):

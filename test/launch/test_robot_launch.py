@@ -62,7 +62,7 @@ def wait_active(client):
     assert wait_until(lambda: state_of(client) == State.PRIMARY_STATE_ACTIVE, START_LIMIT_S, 0.5)
 
 
-@launch_pytest.fixture(scope='module')
+@launch_pytest.fixture
 def real_arm(repository, random_policy, untested_profile):
     return LaunchDescription([
         include(repository, 'real_arm', profile=str(untested_profile),
@@ -90,7 +90,7 @@ def test_a_real_arm_is_not_commanded_unless_it_is_asked_for(client):
         robot.close()
 
 
-@launch_pytest.fixture(scope='module')
+@launch_pytest.fixture
 def refused(repository, random_policy, untested_profile):
     return LaunchDescription([
         include(repository, 'real_arm', profile=str(untested_profile),
@@ -110,7 +110,7 @@ def test_an_untested_profile_does_not_command_without_acknowledgement(client):
     assert state_of(client) == State.PRIMARY_STATE_UNCONFIGURED
 
 
-@launch_pytest.fixture(scope='module')
+@launch_pytest.fixture
 def gazebo(repository, random_policy, tmp_path_factory):
     prefix = make_prefix(tmp_path_factory.mktemp('prefix'))
     text = (repository / 'config/gazebo/profile.yaml').read_text('utf-8')
@@ -153,7 +153,7 @@ def bag(tmp_path_factory):
     return path
 
 
-@launch_pytest.fixture(scope='module')
+@launch_pytest.fixture
 def replay(repository, random_policy, bag):
     return LaunchDescription([
         include(repository, 'replay', policy=str(random_policy), recipe='', bag=str(bag)),

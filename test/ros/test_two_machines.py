@@ -87,7 +87,7 @@ def test_demo_tasks_succeed_over_the_network_with_compressed_images(
         start(POLICY, 'policy', '-m', 'sqap_vla_ros.ros.policy_node', '--ros-args', '-p',
               f'policy:={compressed}', '-p', 'profile:=sim_sawyer_compressed', '-p',
               'inference_deadline_s:=20.0', '-p', 'use_sim_time:=true', '-p',
-              f'observation_timeout_s:={0.5 / FACTOR}')  # steady time; the camera is as much slower
+              f'observation_timeout_s:={0.5 / FACTOR}')  # on the steady clock
         client = start(ARM, 'client', str(Path(__file__).parent / 'two_machines_client.py'),
                        str(domain_id), str(LIMIT_S), str(FACTOR))
         assert wait_until(lambda: client.status is not None, 1000)
