@@ -89,6 +89,13 @@ class Policy(ABC):
     def reset(self):
         """Forget everything that earlier observations left: call on a new task or scene cut."""
 
+    def set_budget(self, share: float):
+        """
+        Keep only so many visual tokens from now on: a share of the recipe's budget, 0 < share <= 1.
+
+        A policy that does not prune keeps all of them, whatever the share.
+        """
+
     @abstractmethod
     def describe(self) -> dict:
         """Name, recipe, bits, backend, parameter bytes and checkpoint hash, for logs and stats."""

@@ -22,7 +22,7 @@ class ScriptedClient:
     def start(self):
         self.starts += 1
 
-    def infer(self, observation, reset):
+    def infer(self, observation, reset, budget):
         self.resets.append(reset)
         failure = self.script.pop(0) if self.script else None
         if failure:
