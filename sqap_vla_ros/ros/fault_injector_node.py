@@ -61,8 +61,8 @@ class FaultInjectorNode(Node):
                          for name, (kind, _) in STREAMS.items()}
         self._outputs = {name: self.create_publisher(kind, f'faulty/{topic}', QoSProfile(depth=5))
                          for name, (kind, topic) in STREAMS.items()}
-        self.passed_s = {}
-        """Stream to the steady time at which it last passed a message on unbroken."""
+        self.passed_ns = {}
+        """Stream to the system time at which it last passed a message on unbroken."""
         self._values = {setting.name: self.declare_parameter(
             setting.name, setting.default, setting.descriptor()).value for setting in SETTINGS}
         self._offset_ns, self._paused_ns = 0, None
@@ -90,7 +90,7 @@ class FaultInjectorNode(Node):
             stream = self._streams[name]
             self._send(name, stream.feed(message, time.monotonic()))
             if stream.fault == 'none':
-                self.passed_s[name] = time.monotonic()
+                self.passed_ns[name] = time.time_ns()
             elif stream.fault == 'delay':
                 self._timer.reset()
         return receive
@@ -114,8 +114,8 @@ class FaultInjectorNode(Node):
     def _set_parameters(self, parameters):
         values = {**self._values, **{p.name: p.value for p in parameters
                                      if p.name in self._values}}
-        for name, known in (*((n, s.faults) for n, s in self._streams.items()),
-                            ('clock', CLOCK_FAULTS)):
+        streams = ((name, stream.faults) for name, stream in self._streams.items())
+        for name, known in (*streams, ('clock', CLOCK_FAULTS)):
             if values[name] not in known:
                 return SetParametersResult(
                     successful=False, reason=f'{name}: there is no fault {values[name][:60]!a}; '
@@ -136,7 +136,7 @@ class FaultInjectorNode(Node):
         self._values = values
 
     def _clear(self, _, response):
-        self.set(clock='none', **{name: 'none' for name in STREAMS})
+        self.set(clock='none', **dict.fromkeys(STREAMS, 'none'))
         response.success, response.message = True, 'no faults'
         return response
 

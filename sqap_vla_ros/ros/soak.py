@@ -1,4 +1,4 @@
-"""Hours of work with faults at random: does anything grow, get stuck or break a limit?"""
+"""Hours of work with faults at random: nothing may grow, get stuck or break a limit."""
 from dataclasses import dataclass
 import os
 from pathlib import Path
@@ -135,13 +135,14 @@ class Soak:
             'recovery_s': time.monotonic() - ended_s if recovered else None})
 
     def _start_motion(self):
-        """New scene, instruction, consent; True once a chunk came, False when none does."""
-        task = self._random.choice(self._tasks)
+        """Make a scene, give an instruction and consent; True once a chunk came, False if none."""
         limit_s = time.monotonic() + RECOVERY_LIMIT_S
-        if not self._running():
-            instruction = self._client.reset(task, self._random.randrange(2 ** 31))
+        instruction = None
         while time.monotonic() < limit_s:
             if not self._running():
+                if instruction is None:
+                    instruction = self._client.reset(self._random.choice(self._tasks),
+                                                     self._random.randrange(2 ** 31))
                 self._instruction.publish(String(data=instruction))
                 if not self.trigger('resume').success:
                     time.sleep(0.2)
@@ -149,7 +150,7 @@ class Soak:
             before = self.record.inferences
             if wait_until(lambda: self.record.inferences > before, 5.0, 0.02):
                 return True
-            instruction = self._client.reset(task, self._random.randrange(2 ** 31))
+            instruction = None
         return False
 
     def _running(self):
