@@ -42,7 +42,7 @@ def test_pep257(repository):
 
 
 def xml_files(repository: Path) -> list[Path]:
-    """All XML files of the source tree, as git knows it or as far as it is not built."""
+    """Return the XML files of the source tree."""
     return [repository / 'package.xml', *sorted((repository / 'config').rglob('*.xml'))]
 
 

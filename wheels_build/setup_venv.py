@@ -18,7 +18,7 @@ from cmake_install import build_environment, cmake_install, SOURCE
 from debian_packages import install_packages, missing_packages
 
 REQUIREMENTS = SOURCE / 'requirements'
-BUILD_INPUTS = ('CMakeLists.txt', 'package.xml', 'cmake', 'wheels_build', 'msg', 'action',
+BUILD_INPUTS = ('CMakeLists.txt', 'package.xml', 'cmake', 'csrc', 'wheels_build', 'msg', 'action',
                 'config', 'doc', 'launch', 'policies')
 # Written to the site-packages of the environment, where Python reads it at start: the checkout,
 # then the generated modules, then a default for the variable that ROS 2 finds packages with.

@@ -9,6 +9,9 @@ def add_arguments(parser):
                         help='directory to write; an earlier compressed policy there is replaced')
     parser.add_argument('--recipe', default='sqap_w4a4_prune40',
                         help='recipe file, or name of one of config/recipes (default %(default)s)')
+    parser.add_argument('--calibration', type=Path, metavar='FILE',
+                        help='samples for recipes that need them, .npz (default: calibration.npz '
+                        'of the policy)')
 
 
 def run(arguments) -> int:
@@ -23,7 +26,8 @@ def run(arguments) -> int:
     def progress(layers):
         return tqdm(layers, desc=f'layers ({recipe.name})', unit='layer', disable=None)
 
-    report = compress_directory(arguments.policy, arguments.output, recipe, progress)
+    report = compress_directory(arguments.policy, arguments.output, recipe, progress,
+                                arguments.calibration)
     print(f'{arguments.output}: {report.layers} layers quantized, weights '
           f'{report.float_bytes / 1e6:.2f} MB in float32 -> {report.packed_bytes / 1e6:.2f} MB')
     return 0

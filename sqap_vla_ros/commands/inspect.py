@@ -15,12 +15,12 @@ def run(arguments) -> int:
     from sqap_vla_ros.compression.checkpoint import (float_parameter_bytes, load_compressed_into,
                                                      parameter_bytes)
     from sqap_vla_ros.compression.recipe import recipe_to_dict
-    from sqap_vla_ros.models.cogact import CogActModel
     from sqap_vla_ros.models.config import load_config
+    from sqap_vla_ros.models.families import build_model
 
     config = load_config(arguments.policy)
     with torch.device('meta'):
-        model = CogActModel(config)
+        model = build_model(config)
     header = load_compressed_into(model, arguments.policy)
     rows = [_row(name, model.get_submodule(name)) for name in header.layers]
     width = max((len(row[0]) for row in rows), default=5)
@@ -49,6 +49,6 @@ def run(arguments) -> int:
 
 
 def _row(name, layer):
-    tensors = [t for t in (layer.weight, layer.qweight, layer.wscale, layer.rotation_signs)
-               if t is not None]
+    tensors = [t for t in (layer.weight, layer.qweight, layer.wscale, layer.ascale,
+                           layer.rotation_signs) if t is not None]
     return name, layer.format, sum(t.numel() * t.element_size() for t in tensors)

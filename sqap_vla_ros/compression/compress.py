@@ -4,28 +4,49 @@ from typing import Callable, Iterable
 from torch import nn
 
 from sqap_vla_ros.compression.backends import choose_backend
+from sqap_vla_ros.compression.calibration import collecting
+from sqap_vla_ros.compression.hadamard import random_signs
 from sqap_vla_ros.compression.quant_linear import LinearFormat, QuantLinear
 from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
-from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, Recipe
+from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, needs_calibration, Recipe
 from sqap_vla_ros.errors import UserError
+
+# Hessians of as many layers as fit in here are collected in one pass over the samples. Layers of
+# a later pass see their inputs as the layers quantized before leave them.
+_HESSIAN_BYTES = 256 * 2 ** 20
 
 
 def compress(model: nn.Module, recipe: Recipe,
+             calibration: Callable[[nn.Module], None] | None = None,
              progress: Callable[[Iterable], Iterable] = iter) -> nn.Module:
     """
     Compress a model in place, layer by layer; returns it.
 
-    The model has `quantization_targets`, `head_width`, `set_query_key_quantizer` and
-    `set_pruning` (see `models.cogact.CogActModel`). Each float weight is let go as soon as its
-    layer is quantized. progress: wraps the layers, as `tqdm` does. Raises UserError that names
-    the layer that does not suit the recipe.
+    The model tells what compression must know of it, see `models.vla_model.VlaModel`. Each float
+    weight is let go as soon as its layer is quantized. calibration: runs the model on samples,
+    for recipes that need it; progress: wraps the layers, as `tqdm` does. Raises UserError that
+    names the layer that does not suit the recipe, or says that the recipe needs calibration.
     """
-    for name in progress(layer_names(model, recipe)):
-        linear = model.get_submodule(name)
-        try:
-            model.set_submodule(name, QuantLinear.from_linear(linear, recipe.quantization))
-        except ValueError as error:
-            raise UserError(f'recipe {recipe.name}: layer {name}: {error}') from None
+    if needs_calibration(recipe) and calibration is None:
+        raise UserError(f'recipe {recipe.name}: weight_method gptq and static activation_scales '
+                        'need calibration samples')
+    quantization, names = recipe.quantization, layer_names(model, recipe)
+    if quantization is not None and quantization.rotate_residual:
+        model.rotate_residual(quantization.rotation_seed)
+    specs = _specs(model, recipe, names)
+    remaining = iter(progress(names))
+    for group in _groups(specs, needs_calibration(recipe)):
+        statistics = {}
+        if needs_calibration(recipe):
+            statistics = _calibrate(model, recipe, {name: specs[name] for name in group},
+                                    calibration)
+        for name in group:
+            next(remaining)
+            layer = QuantLinear.from_linear(model.get_submodule(name), quantization, specs[name],
+                                            statistics.get(name))
+            model.set_submodule(name, layer)
+    for _ in remaining:  # lets a progress bar finish
+        pass
     configure(model, recipe)
     return model
 
@@ -37,6 +58,8 @@ def configure(model: nn.Module, recipe: Recipe):
         None if quantization is None or 'decoder' not in quantization.targets
         else QueryKeyQuantizer.of(quantization, model.head_width))
     model.set_pruning(recipe.pruning)
+    for name in _in_denoising(model, recipe):
+        model.get_submodule(name).denoising = model.denoising_step()
 
 
 def layer_names(model: nn.Module, recipe: Recipe) -> list[str]:
@@ -51,9 +74,9 @@ def layer_names(model: nn.Module, recipe: Recipe) -> list[str]:
 
 def make_room(model: nn.Module, recipe: Recipe, layers: list[str]):
     """Put empty QuantLinear layers into a model without storage (device 'meta')."""
-    for name in layers:
-        linear = model.get_submodule(name)
-        spec = LinearFormat.of(linear, recipe.quantization)
+    if recipe.quantization is not None and recipe.quantization.rotate_residual:
+        model.expect_rotated_residual()
+    for name, spec in _specs(model, recipe, layers).items():
         model.set_submodule(name, QuantLinear(spec, 'meta'))
 
 
@@ -69,6 +92,62 @@ def prepare(model: nn.Module, backend: str = 'auto') -> str:
         if isinstance(module, QuantLinear):
             chosen = choose_backend(backend, module)
             module.prepare(chosen)
-            if chosen.name not in used:
-                used.append(chosen.name)
-    return '+'.join(used) or 'torch'
+            if chosen not in used:
+                used.append(chosen)
+    for chosen in used:
+        chosen.fuse(model)
+    return '+'.join(chosen.label for chosen in used) or 'torch'
+
+
+def _specs(model, recipe, names):
+    quantization = recipe.quantization
+    arrives_rotated = set(model.residual_readers()) if (
+        quantization is not None and quantization.rotate_residual) else set()
+    looped = set(_in_denoising(model, recipe))
+    specs = {}
+    for name in names:
+        try:
+            specs[name] = LinearFormat.of(
+                model.get_submodule(name), quantization, name not in arrives_rotated,
+                model.denoising_step().steps if name in looped else 1)
+        except ValueError as error:
+            raise UserError(f'recipe {recipe.name}: layer {name}: {error}') from None
+    return specs
+
+
+def _in_denoising(model, recipe):
+    """Names of the layers that take an activation scale of each denoising step."""
+    quantization = recipe.quantization
+    if quantization is None or quantization.activation_scales != 'static' \
+            or 'action_head' not in quantization.targets or model.denoising_step() is None:
+        return []
+    return model.quantization_targets(QuantLinear)['action_head']
+
+
+def _groups(specs, calibrated):
+    """Layer names in runs whose Hessians fit in memory together."""
+    group, used = [], 0
+    for name, spec in specs.items():
+        size = 4 * spec.inputs ** 2 if calibrated else 0
+        if group and used + size > _HESSIAN_BYTES:
+            yield group
+            group, used = [], 0
+        group.append(name)
+        used += size
+    if group:
+        yield group
+
+
+def _calibrate(model, recipe, specs, calibration):
+    layers = {name: model.get_submodule(name) for name in specs}
+    signs = {name: random_signs(spec.inputs, recipe.quantization.rotation_seed)
+             .to(layers[name].weight.device) for name, spec in specs.items() if spec.rotated}
+    steps = {name: model.denoising_step() for name, spec in specs.items()
+             if spec.static_scales > 1}
+    with collecting(layers, signs, steps, recipe.quantization.weight_method == 'gptq') as found:
+        calibration(model)
+    for name, statistics in found.items():
+        if not statistics.largest.any():
+            raise UserError(f'recipe {recipe.name}: calibration never ran layer {name}, or with '
+                            'zeros only')
+    return found

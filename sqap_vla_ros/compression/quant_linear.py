@@ -10,9 +10,13 @@ import torch
 from torch import nn
 
 from sqap_vla_ros.compression.backends import Backend, REFERENCE
+from sqap_vla_ros.compression.calibration import InputStatistics
+from sqap_vla_ros.compression.denoising import DenoisingStep
 from sqap_vla_ros.compression.hadamard import random_signs, rotate
-from sqap_vla_ros.compression.quantization import pack_int4, quantize_weight, unpack_int4
+from sqap_vla_ros.compression.quantization import (activation_scale, levels, pack_int4,
+                                                   unpack_int4)
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, QuantizationRecipe
+from sqap_vla_ros.compression.weight_rounding import round_weight
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class LinearFormat:
     activation_bits: int
     activation_granularity: str
     rotated: bool
+    """Whether inputs are rotated at run time."""
+    static_scales: int = 0
+    """Activation scales that are fixed: 0 (dynamic), 1, or one a denoising step."""
 
     @property
     def packed(self) -> bool:
@@ -34,11 +41,14 @@ class LinearFormat:
         return self.weight_bits <= 4
 
     @classmethod
-    def of(cls, linear: nn.Linear, recipe: QuantizationRecipe) -> 'LinearFormat':
+    def of(cls, linear: nn.Linear, recipe: QuantizationRecipe, rotated: bool = True,
+           steps: int = 1) -> 'LinearFormat':
         """
         Format that a recipe gives to a float layer.
 
-        Raises ValueError where the layer's inputs do not divide into groups or bytes.
+        rotated: False where the layer's inputs arrive rotated; steps: of the denoising loop that
+        the layer is in. A group that does not divide the inputs gives one scale per channel.
+        Raises ValueError where the inputs do not pack into whole bytes.
         """
         group = recipe.weight_group
         if group is not None and (linear.in_features % group or group >= linear.in_features):
@@ -47,7 +57,8 @@ class LinearFormat:
             raise ValueError(f'{linear.in_features} inputs do not pack into whole bytes')
         return cls(linear.in_features, linear.out_features, linear.bias is not None,
                    recipe.weight_bits, group, recipe.activation_bits,
-                   recipe.activation_granularity, recipe.rotation != 'none')
+                   recipe.activation_granularity, rotated and recipe.rotation != 'none',
+                   steps if recipe.activation_scales == 'static' else 0)
 
 
 class QuantLinear(nn.Module):
@@ -63,6 +74,7 @@ class QuantLinear(nn.Module):
         self.format = spec
         self.in_features, self.out_features = spec.inputs, spec.outputs
         self.backend: Backend = REFERENCE
+        self.kernel = None  # what the backend keeps beside the buffers
         rows, columns = spec.outputs, spec.inputs
 
         def buffer(name, present, *shape, dtype=torch.float32):
@@ -76,29 +88,38 @@ class QuantLinear(nn.Module):
         groups = () if spec.weight_group is None else (columns // spec.weight_group,)
         buffer('wscale', not whole, rows, *groups)
         buffer('rotation_signs', spec.rotated, columns, dtype=torch.int8)
+        buffer('ascale', spec.static_scales > 0, spec.static_scales)
         buffer('bias', spec.bias, rows)
+        self.denoising: DenoisingStep | None = None
 
     @classmethod
     @torch.no_grad()
-    def from_linear(cls, linear: nn.Linear, recipe: QuantizationRecipe) -> 'QuantLinear':
-        """Quantize a float layer by round-to-nearest. The layer is left as it is."""
-        layer = cls(LinearFormat.of(linear, recipe), 'meta')
+    def from_linear(cls, linear: nn.Linear, recipe: QuantizationRecipe,
+                    spec: LinearFormat | None = None,
+                    statistics: InputStatistics | None = None) -> 'QuantLinear':
+        """
+        Quantize a float layer, which is left as it is.
+
+        spec: None for the recipe's; statistics: of its inputs, for recipes that need calibration.
+        """
+        layer = cls(spec or LinearFormat.of(linear, recipe), 'meta')
         weight = linear.weight.detach().float()
         if layer.format.rotated:
             signs = random_signs(linear.in_features, recipe.rotation_seed)
             layer.rotation_signs = signs.to(weight.device)
             weight = rotate(weight, layer.rotation_signs)
-        layer.set_weight(weight)
+        if layer.weight is not None:
+            layer.weight = weight
+        else:
+            layer.set_codes(*round_weight(
+                weight, recipe.weight_bits, layer.format.weight_group, recipe.weight_method,
+                recipe.weight_clip, None if statistics is None else statistics.hessian))
+        if layer.ascale is not None:
+            largest = statistics.largest.clamp_min(torch.finfo(torch.float32).tiny)
+            layer.ascale = largest / levels(recipe.activation_bits)
         if linear.bias is not None:
             layer.bias = linear.bias.detach().float().clone()
         return layer
-
-    def set_weight(self, weight: torch.Tensor):
-        """Quantize and keep a weight [N, K], already in the rotated basis."""
-        if self.weight is not None:
-            self.weight = weight
-            return
-        self.set_codes(*quantize_weight(weight, self.format.weight_bits, self.format.weight_group))
 
     def set_codes(self, codes: torch.Tensor, scale: torch.Tensor):
         """Keep codes int8 [N, K] and scales float32 [N] or [N, groups]."""
@@ -109,6 +130,15 @@ class QuantLinear(nn.Module):
         """Codes of the weight, int8 [N, K]. Only before a backend has laid it out anew."""
         return unpack_int4(self.qweight) if self.format.packed else self.qweight
 
+    def activation_scale(self, x: torch.Tensor) -> torch.Tensor:
+        """Scales of inputs x float32 [M, K], in the rotated basis: [M, 1] or [1, 1]."""
+        if self.ascale is None:
+            return activation_scale(x, self.format.activation_bits,
+                                    self.format.activation_granularity)
+        if self.denoising is None:
+            return self.ascale[:1, None]
+        return self.ascale.index_select(0, self.denoising.index)[:, None]
+
     def prepare(self, backend: Backend):
         """Run on this backend from now on; its layout replaces the portable one."""
         self.backend = backend
@@ -116,10 +146,7 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: [..., K], any floating type. Returns [..., N] of the same type."""
-        flat = x.reshape(-1, self.in_features).float()
-        if self.rotation_signs is not None:
-            flat = rotate(flat, self.rotation_signs)
-        return self.backend.linear(self, flat).view(*x.shape[:-1], self.out_features).to(x.dtype)
+        return self.backend.forward(self, x)
 
     def extra_repr(self) -> str:
         """See nn.Module."""

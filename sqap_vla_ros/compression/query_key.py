@@ -1,8 +1,10 @@
 """Quantized queries and keys: attention, and so token choice, as low-bit kernels see it."""
+from typing import Callable
+
 import torch
 
 from sqap_vla_ros.compression.hadamard import random_signs, rotate
-from sqap_vla_ros.compression.quantization import activation_scale, to_codes
+from sqap_vla_ros.compression.quantization import activation_scale, levels, to_codes
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, QuantizationRecipe
 
 
@@ -13,6 +15,9 @@ class QueryKeyQuantizer:
     The rotation R is orthonormal, so (q R)(k R)^T = q k^T: only the rounding error changes, which
     it spreads over all channels (SQAP-VLA, arXiv 2509.09090, quantizer).
     """
+
+    round_rows: Callable[..., torch.Tensor] | None = None
+    """A backend's kernel: (x [..., d], largest code, signs or None) -> rotated and rounded."""
 
     def __init__(self, bits: int, rotation_seed: int | None, head_width: int):
         self.bits = bits
@@ -36,6 +41,9 @@ class QueryKeyQuantizer:
         if self.signs is not None:
             if self.signs.device != x.device:
                 self.signs = self.signs.to(x.device)
+        if self.round_rows is not None:
+            return self.round_rows(x, levels(self.bits), self.signs)
+        if self.signs is not None:
             x = rotate(x, self.signs)
         scale = activation_scale(x, self.bits, 'per_token')
         return to_codes(x, scale, self.bits, x.dtype) * scale

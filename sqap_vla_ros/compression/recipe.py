@@ -26,12 +26,28 @@ class QuantizationRecipe:
     """2..8, or 16 to leave weights alone."""
     weight_group: int | None = None
     """Input channels that share a weight scale; None: one scale per output channel."""
+    weight_method: str = 'rtn'
+    """'rtn': round to nearest; 'gptq': correct each rounding in what follows (calibration)."""
+    weight_clip: str = 'none'
+    """'mse': clip weights where that lowers their squared error; 'none'."""
     activation_bits: int = 4
     """2..8, or 16 to leave activations alone."""
     activation_granularity: str = 'per_token'
-    """'per_token' or 'per_tensor'; scales are computed from each input."""
+    """'per_token' or 'per_tensor'."""
+    activation_scales: str = 'dynamic'
+    """
+    'dynamic': computed from each input; 'static': fixed by calibration (needs 'per_tensor').
+
+    Static scales of the action head are one for each denoising step.
+    """
     rotation: str = 'hadamard'
     """'hadamard': rotate each linear's input (folded into its weight); 'none'."""
+    rotate_residual: bool = False
+    """
+    Rotate the decoder's residual stream offline (QuaRot, arXiv 2404.00456).
+
+    What reads it is then rotated already, and needs no rotation at run time.
+    """
     rotate_query_key: bool = True
     """Rotate queries and keys per head after RoPE, before they are quantized."""
     query_key_bits: int | None = None
@@ -51,6 +67,14 @@ class QuantizationRecipe:
             raise ValueError(f'query_key_bits is {bits}, expected 2..8, 16 or null')
         _one_of('activation_granularity', self.activation_granularity, ('per_token', 'per_tensor'))
         _one_of('rotation', self.rotation, ('hadamard', 'none'))
+        _one_of('weight_method', self.weight_method, ('rtn', 'gptq'))
+        _one_of('weight_clip', self.weight_clip, ('none', 'mse'))
+        _one_of('activation_scales', self.activation_scales, ('dynamic', 'static'))
+        if self.activation_scales == 'static' and self.activation_granularity != 'per_tensor':
+            raise ValueError("activation_scales is 'static', which needs activation_granularity "
+                             "'per_tensor'")
+        if self.rotate_residual and (self.rotation == 'none' or 'decoder' not in self.targets):
+            raise ValueError("rotate_residual needs rotation 'hadamard' and target 'decoder'")
         for target in self.targets:
             _one_of('targets', target, TARGETS)
         if self.weight_group is not None and self.weight_group < 2:
@@ -133,6 +157,13 @@ class Recipe:
 
 
 _TYPES = {'quantization': QuantizationRecipe, 'pruning': PruningRecipe}
+
+
+def needs_calibration(recipe: Recipe) -> bool:
+    """Whether `compress` needs samples for this recipe."""
+    quantization = recipe.quantization
+    return quantization is not None and (quantization.weight_method == 'gptq'
+                                         or quantization.activation_scales == 'static')
 
 
 def recipe_from_dict(data: dict, source: str = 'recipe') -> Recipe:

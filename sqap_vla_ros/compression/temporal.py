@@ -14,7 +14,7 @@ class ScoreHistory:
     """Exponentially smoothed scores of the visual tokens, of which each step may see only some."""
 
     def __init__(self, decay: float):
-        """decay: what the past counts, 0 (nothing) to below 1."""
+        """Set what the past counts, 0 (nothing) to below 1."""
         self.decay = decay
         self.scores: torch.Tensor | None = None
         """float32 [V]; None: nothing seen yet."""

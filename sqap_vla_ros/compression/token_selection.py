@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import torch
 
+from sqap_vla_ros.kernels import cpu
+
 
 class Criterion(IntEnum):
     """Why a token was kept; the CRITERION_* values of TokenSelection.msg."""
@@ -104,6 +106,8 @@ def farthest_points(separation: torch.Tensor, chosen: torch.Tensor, count: int) 
     the order of choice; indices repeat only where more are asked for than there are.
     """
     nearest = separation.masked_fill(~chosen[:, None], torch.inf).amin(0)
+    if nearest.device.type == 'cpu' and nearest.dtype == torch.float32 and cpu.available():
+        return cpu.farthest_points(separation.contiguous(), nearest, count)
     points = []
     for _ in range(count):
         point = nearest.argmax(0, keepdim=True)

@@ -101,7 +101,7 @@ class TokenSelector:
         return self.kept.indices
 
     def observe(self, attention: torch.Tensor):
-        """attention: of the task query in one layer, to the tokens that are left."""
+        """Take the attention of the task query in one layer to the tokens that are left."""
         self._observed.append(attention)
 
     def end(self):

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import LlamaConfig
 
+from sqap_vla_ros.compression.denoising import DenoisingStep
+from sqap_vla_ros.compression.hadamard import random_signs
 from sqap_vla_ros.models.action_head import DiffusionActionHead
 from sqap_vla_ros.models.config import CogActConfig
 from sqap_vla_ros.models.decoder import PrunableDecoder, PruningPoint
@@ -25,6 +27,7 @@ class CogActModel(VlaModel):
 
     def __init__(self, config: CogActConfig):
         super().__init__()
+        self._denoising = None
         self.config = config
         llama = LlamaConfig(**config.llama)
         width = llama.hidden_size
@@ -79,6 +82,36 @@ class CogActModel(VlaModel):
     def head_width(self) -> int:
         """Channels of one attention head of the decoder."""
         return self.decoder.llama.layers[0].self_attn.head_dim
+
+    def residual_readers(self) -> list[str]:
+        """See `VlaModel`."""
+        readers = ('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'mlp.gate_proj',
+                   'mlp.up_proj')
+        return [f'decoder.llama.layers.{i}.{name}'
+                for i in range(len(self.decoder.llama.layers)) for name in readers]
+
+    def rotate_residual(self, seed: int):
+        """See `VlaModel`."""
+        writers = [self.projector[-1]]
+        if self.state_encoder is not None:
+            writers.append(self.state_encoder[-1])
+        signs = random_signs(self.decoder.config.hidden_size, seed)
+        self.decoder.rotate_residual(signs, writers)
+
+    def expect_rotated_residual(self):
+        """See `VlaModel`."""
+        self.decoder.residual_signs = torch.empty(self.decoder.config.hidden_size,
+                                                  dtype=torch.int8, device='meta')
+
+    def denoising_step(self) -> DenoisingStep:
+        """See `VlaModel`."""
+        if self._denoising is None:
+            head = self.action_head.config
+            step = DenoisingStep(head.ddim_steps, head.diffusion_steps // head.ddim_steps)
+            self.action_head.net.register_forward_pre_hook(
+                lambda _, inputs: step.enter(inputs[1]))
+            self._denoising = step
+        return self._denoising
 
     def set_query_key_quantizer(self, quantizer):
         """Quantize rotated queries and keys; None: leave them alone."""

@@ -11,8 +11,9 @@ from sqap_vla_ros.compression.checkpoint import (file_sha256, float_parameter_by
 from sqap_vla_ros.compression.compress import compress, layer_names
 from sqap_vla_ros.compression.recipe import Recipe, RECIPE_FILE, save_recipe
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.calibration import CALIBRATION_FILE
 from sqap_vla_ros.models.config import CONFIG_FILE
-from sqap_vla_ros.models.loading import is_compressed, load_model
+from sqap_vla_ros.models.loading import calibration_of, is_compressed, load_model
 
 MODEL_CARD = 'README.md'
 
@@ -28,26 +29,28 @@ class Report:
     """Of the same in float32."""
 
 
-def compress_directory(source: Path, output: Path, recipe: Recipe,
-                       progress: Callable = iter) -> Report:
+def compress_directory(source: Path, output: Path, recipe: Recipe, progress: Callable = iter,
+                       samples: Path | None = None) -> Report:
     """
     Compress the policy in `source` and write a policy directory `output`.
 
     The directory appears whole or not at all; one that holds an earlier compressed policy is
-    replaced. progress: see `compress`. Raises UserError where `source` is no float policy or
+    replaced. progress: see `compress`; samples: calibration samples, for recipes that need them
+    (None: `calibration.npz` of the source). Raises UserError where `source` is no float policy or
     `output` is a directory with anything else in it.
     """
     source, output = Path(source), Path(output)
     _check_output(source, output)
-    model = load_model(source)
+    # Mapped: of a large model, only the layer at hand and the packed ones are in memory.
+    model = load_model(source, mapped=True)
     layers = layer_names(model, recipe)
-    compress(model, recipe, progress=progress)
+    compress(model, recipe, calibration_of(source, recipe, samples), progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=f'.{output.name}.'))
     try:
         for path in sorted(source.iterdir()):
-            weights = path.name == INDEX_FILE or path.suffix == '.safetensors'
-            if path.is_file() and not weights and not path.name.startswith('.'):
+            data = path.name in (INDEX_FILE, CALIBRATION_FILE) or path.suffix == '.safetensors'
+            if path.is_file() and not data and not path.name.startswith('.'):
                 shutil.copyfile(path, partial / path.name)
         base = file_sha256(source / WEIGHTS_FILE)
         save_compressed(model, recipe, layers, partial, base)

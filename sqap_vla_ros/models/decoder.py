@@ -7,6 +7,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, LlamaRotaryEmbedding
 
+from sqap_vla_ros.compression.hadamard import rotate, unrotate
 from sqap_vla_ros.compression.token_selection import attention_row
 from sqap_vla_ros.models.attention import attention
 
@@ -47,6 +48,8 @@ class PrunableDecoder(nn.Module):
         del self.llama.rotary_emb
         self.config = config
         self.query_key_quantizer = None
+        # int8 [width] where the residual stream runs in a rotated basis.
+        self.register_buffer('residual_signs', None)
         self._rotary = None
 
     def forward(self, embeddings: torch.Tensor, visual: slice,
@@ -92,7 +95,44 @@ class PrunableDecoder(nn.Module):
                 # no more.
                 hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-        return self.llama.norm(hidden[:, -1]), kept
+        last = hidden[:, -1]
+        if self.residual_signs is not None:
+            last = unrotate(last, self.residual_signs)
+        return self.llama.norm(last), kept
+
+    @torch.no_grad()
+    def rotate_residual(self, signs: torch.Tensor, writers: list[nn.Linear]):
+        """
+        Rotate the residual stream (QuaRot, arXiv 2404.00456); the outputs stay the same.
+
+        signs: int8 [width]; writers: layers outside the decoder whose output it reads. RMSNorm
+        commutes with a rotation once its scale is folded into the layers that follow it. Only
+        the last token's final state is rotated back at run time.
+        """
+        def read(layer, norm):  # [N, K]: inputs arrive without the norm's scale, and rotated
+            layer.weight.copy_(rotate(layer.weight * norm.weight, signs))
+
+        def write(layer):  # [N, K]: outputs leave rotated
+            layer.weight.copy_(rotate(layer.weight.T, signs).T)
+            if layer.bias is not None:
+                layer.bias.copy_(rotate(layer.bias, signs))
+
+        embedding = self.llama.embed_tokens.weight
+        signs = signs.to(embedding.device)
+        embedding.copy_(rotate(embedding, signs))
+        for layer in writers:
+            write(layer)
+        for block in self.llama.layers:
+            attention_block, feed_forward = block.self_attn, block.mlp
+            for layer in (attention_block.q_proj, attention_block.k_proj, attention_block.v_proj):
+                read(layer, block.input_layernorm)
+            for layer in (feed_forward.gate_proj, feed_forward.up_proj):
+                read(layer, block.post_attention_layernorm)
+            for norm in (block.input_layernorm, block.post_attention_layernorm):
+                norm.weight.fill_(1)
+            write(attention_block.o_proj)
+            write(feed_forward.down_proj)
+        self.residual_signs = signs
 
     def _project(self, block, hidden, cos, sin):
         def split(x):  # [B, N, heads * d] -> [B, heads, N, d]

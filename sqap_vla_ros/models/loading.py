@@ -9,8 +9,10 @@ from sqap_vla_ros.compression.checkpoint import (file_sha256, float_parameter_by
                                                  load_compressed_into, parameter_bytes,
                                                  WEIGHTS_FILE)
 from sqap_vla_ros.compression.compress import compress, prepare
-from sqap_vla_ros.compression.recipe import load_recipe, Recipe, RECIPE_FILE
+from sqap_vla_ros.compression.recipe import (load_recipe, needs_calibration, Recipe,
+                                             RECIPE_FILE)
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.calibration import CALIBRATION_FILE, load_samples
 from sqap_vla_ros.models.config import load_config
 from sqap_vla_ros.models.families import build_model, make_policy
 from sqap_vla_ros.models.policy import Policy
@@ -45,7 +47,7 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         float_bytes = parameter_bytes(model)
         if recipe is not None:
             applied = load_recipe(recipe)
-            compress(model, applied)
+            compress(model, applied, calibration_of(directory, applied))
     model.to(device)
     stored_bytes = parameter_bytes(model)
     backends = prepare(model, backend)
@@ -60,14 +62,36 @@ def load_policy(directory: str | Path, device: str = 'cpu',
     return make_policy(model, directory, description)
 
 
+def calibration_of(directory: Path, recipe: Recipe, samples: Path | None = None):
+    """
+    Calibration for `compress`; None where the recipe needs none.
+
+    samples: a file as `models.calibration` reads it; None: `calibration.npz` of the directory.
+    The whole policy runs on each sample, and no token is pruned.
+    """
+    if not needs_calibration(recipe):
+        return None
+    observations = load_samples(samples or Path(directory) / CALIBRATION_FILE)
+
+    def run(model):
+        policy = make_policy(model, directory, {})
+        for observation in observations:
+            policy.predict(observation)
+
+    return run
+
+
 def is_compressed(directory: Path) -> bool:
     """Whether a policy directory holds a compressed policy."""
     return (Path(directory) / RECIPE_FILE).exists()
 
 
-def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
+def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> nn.Module:
     """
     Load the bare float model of a policy directory.
+
+    mapped: leave the weights in the file, mapped into memory; the file must not change while the
+    model lives.
 
     Raises UserError that names the file, and the tensor where one is missing, has another shape
     or is too many.
@@ -89,7 +113,7 @@ def load_model(directory: Path, device: str = 'cpu') -> nn.Module:
                                     f'configuration expects {tuple(expected[name].shape)}')
                 owner, _, leaf = name.rpartition('.')
                 setattr(model.get_submodule(owner), leaf,
-                        nn.Parameter(tensor.clone()))
+                        nn.Parameter(tensor if mapped else tensor.clone()))
     except FileNotFoundError:
         raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
     except (SafetensorError, OSError) as error:

@@ -22,6 +22,7 @@ from sqap_vla_ros.models.vla_model import VlaModel
 class Pi0Model(VlaModel):
     """The module tree, the prefix pass and the flow."""
 
+    family = 'pi0'
     target_roots = {'decoder': ('pi0.model.vlm.language_model.layers',),
                     'vision': ('pi0.model.vlm.vision_tower',),
                     'action_head': ('pi0.model.dit.layers',)}
@@ -132,15 +133,18 @@ class Pi0Model(VlaModel):
         cache: from `prefix`, left as it is; state: [1, S] normalised and padded; noise:
         [1, horizon, A] standard normal. Returns normalised actions [1, horizon, A].
         """
-        steps = self.config.flow_steps
-        actions = noise
-        for step in range(steps):
-            actions = actions - self.velocity(cache, state, actions, 1 - step / steps) / steps
+        # Both in float32, as openpi counts: the time embedding has periods so short that the
+        # rounding of the time shows.
+        step = torch.tensor(-1 / self.config.flow_steps)
+        time, actions = torch.tensor(1.0), noise
+        for _ in range(self.config.flow_steps):
+            actions = actions + step.to(actions) * self.velocity(cache, state, actions, time)
+            time = time + step
         return actions
 
     def velocity(self, cache: KeyValueCache, state: torch.Tensor, actions: torch.Tensor,
-                 time: float) -> torch.Tensor:
-        """Flow at one time; shapes as in `sample`."""
+                 time: torch.Tensor) -> torch.Tensor:
+        """Flow at one time, float32 []; other shapes as in `sample`."""
         embed, expert = self.pi0.embed_action_time, self.pi0.model.dit
         embedded = embed.action_in_proj(actions)
         wave = self._time_embedding(time, embedded).expand_as(embedded)
@@ -183,5 +187,5 @@ class Pi0Model(VlaModel):
         config = self.pi0.config
         fraction = torch.linspace(0, 1, like.shape[-1] // 2, dtype=torch.float64)
         period = config.min_period * (config.max_period / config.min_period) ** fraction
-        angle = 2 * torch.pi * time / period
+        angle = 1 / period * 2 * torch.pi * time
         return torch.cat([angle.sin(), angle.cos()]).to(like)[None, None]

@@ -29,8 +29,8 @@ LLAMA_2 = {'vocab_size': 32064, 'hidden_size': 4096, 'intermediate_size': 11008,
 """meta-llama/Llama-2-7b-hf with the padded vocabulary."""
 LLAMA_2_HEAD_WIDTH = 128
 UNUSED = (r'attn_pool\.', r'rotary_emb\.inv_freq$')
-_NAMES = ('linear.x', 'linear.y', 'linear.z', 'angular.x', 'angular.y', 'angular.z', 'gripper')
-_UNITS = ('m/s',) * 3 + ('rad/s',) * 3 + ('1',)
+ACTION_NAMES = ('linear.x', 'linear.y', 'linear.z', 'angular.x', 'angular.y', 'angular.z', 'gripper')
+ACTION_UNITS = ('m/s',) * 3 + ('rad/s',) * 3 + ('1',)
 
 
 def open_openvla(folder: Path, options: ImportOptions) -> Released:
@@ -194,13 +194,13 @@ def _actions(statistics, dataset, options, where):
         columns = len(statistics['action']['q01'])
     except (KeyError, TypeError):
         raise UserError(f'{where}: {dataset}: action.q01 is missing') from None
-    if columns != len(_NAMES):
-        raise UserError(f'{where}: {dataset}: {columns} action columns, expected {len(_NAMES)}: '
+    if columns != len(ACTION_NAMES):
+        raise UserError(f'{where}: {dataset}: {columns} action columns, expected {len(ACTION_NAMES)}: '
                         'position, rotation and gripper')
     step_s = options.step_s or STEP_S.get(dataset)
     if step_s is None:
         raise UserError(f'dataset {dataset!r}: the time between its actions is not known; give it '
                         'with --step-s')
-    return {'action_names': options.action_names or _NAMES,
-            'action_units': options.action_units or _UNITS, 'step_s': step_s,
+    return {'action_names': options.action_names or ACTION_NAMES,
+            'action_units': options.action_units or ACTION_UNITS, 'step_s': step_s,
             'action_scale': (1 / step_s,) * 6 + (-1.0,), 'action_offset': (0.0,) * 6 + (1.0,)}

@@ -2,12 +2,17 @@
 import torch
 from torch import nn
 
+from sqap_vla_ros.compression.denoising import DenoisingStep
+from sqap_vla_ros.errors import UserError
+
 
 class VlaModel(nn.Module):
     """Base of the model families: targets by module name, pruning, buffers."""
 
     target_roots: dict[str, tuple[str, ...]] = {}
     """Quantization target to the modules whose linear layers belong to it."""
+    family = ''
+    """For messages."""
 
     def __init__(self):
         super().__init__()
@@ -26,12 +31,58 @@ class VlaModel(nn.Module):
         """Prune visual tokens as the recipe says; None: keep all. Read by the policy."""
         self.pruning = recipe
 
-    def quantization_targets(self) -> dict[str, list[str]]:
-        """Names of the linear layers that compression may replace, by target."""
+    def residual_readers(self) -> list[str]:
+        """Names of the linear layers whose input is the decoder's normed residual stream."""
+        return []
+
+    def rotate_residual(self, seed: int):
+        """
+        Rotate the residual stream of a float decoder offline; outputs stay the same.
+
+        seed: of the rotation's random signs. Raises UserError for families that cannot.
+        """
+        raise UserError('recipe: rotate_residual is not possible for this model family; '
+                        'leave it false')
+
+    def expect_rotated_residual(self):
+        """Make room for what `rotate_residual` adds, before a checkpoint fills it."""
+
+    def denoising_step(self) -> DenoisingStep | None:
+        """
+        Which denoising step the action head is in; the same object at every call.
+
+        None: the head has no such loop, or its layers share one scale over all steps.
+        """
+        return None
+
+    def quantization_targets(self, also: type = nn.Linear) -> dict[str, list[str]]:
+        """
+        Names of the linear layers that compression may replace, by target.
+
+        also: the class that replaced them, to find them again.
+        """
         return {target: [name for name, module in self.named_modules()
-                         if isinstance(module, nn.Linear)
+                         if isinstance(module, (nn.Linear, also))
                          and any(name.startswith(f'{root}.') for root in roots)]
                 for target, roots in self.target_roots.items()}
+
+    def rotate_residual(self, signs: torch.Tensor):
+        """Not for this family. Raises UserError."""
+        raise UserError(f'recipe: rotate_residual is not supported for {self.family}; use '
+                        "rotation 'hadamard' alone")
+
+    def expect_rotated_residual(self):
+        """Not for this family. Raises UserError."""
+        self.rotate_residual(torch.empty(0))
+
+    def residual_readers(self) -> list[str]:
+        """Not for this family. Raises UserError."""
+        self.rotate_residual(torch.empty(0))
+
+    def denoising_step(self):
+        """Not for this family. Raises UserError."""
+        raise UserError(f'recipe: static activation_scales of the action head are not supported '
+                        f'for {self.family}; use dynamic ones')
 
     def restore_buffers(self):
         """Make what no checkpoint holds, after loading into a model built without storage."""

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+import torch
+
 from sqap_vla_ros.compression.checkpoint import (INDEX_FILE, load_compressed_into, read_header,
                                                  save_compressed)
 from sqap_vla_ros.compression.compress import compress, layer_names
@@ -16,7 +18,6 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cogact import CogActModel
 from sqap_vla_ros.models.compressing import compress_directory
 from sqap_vla_ros.models.loading import load_policy
-import torch
 
 RECIPE = Recipe('test', QuantizationRecipe(targets=('decoder', 'vision', 'action_head')),
                 PruningRecipe())
@@ -25,7 +26,7 @@ WEIGHTS = 'model.safetensors'
 
 @pytest.fixture
 def compressed(policy_directory, tmp_path):
-    """A compressed policy directory."""
+    """Write a compressed policy directory."""
     compress_directory(policy_directory, tmp_path / 'compressed', RECIPE)
     return tmp_path / 'compressed'
 
@@ -86,9 +87,9 @@ def test_no_float_weight_is_stored_beside_a_packed_one(compressed):
 
 def test_loading_makes_no_float_weight_on_the_way(compressed, model, monkeypatch):
     made = []
-    original = QuantLinear.set_weight
-    monkeypatch.setattr(QuantLinear, 'set_weight',
-                        lambda self, w: (made.append(w), original(self, w)))
+    original = QuantLinear.set_codes
+    monkeypatch.setattr(QuantLinear, 'set_codes',
+                        lambda self, *codes: (made.append(codes), original(self, *codes)))
     with torch.device('meta'):
         empty = CogActModel(model.config)
     load_compressed_into(empty, compressed)

@@ -1,5 +1,6 @@
 """`sqap_vla compress` and `sqap_vla inspect`."""
 import pytest
+
 from sqap_vla_ros.cli import main
 
 RECIPE = """
@@ -11,7 +12,7 @@ pruning: {ratio: 0.4}
 
 @pytest.fixture
 def recipe(tmp_path):
-    """A recipe file of the user's."""
+    """Write a recipe file of the user's."""
     path = tmp_path / 'mine.yaml'
     path.write_text(RECIPE, 'utf-8')
     return path

@@ -3,8 +3,9 @@ import math
 
 from hypothesis import given, settings, strategies as st
 import pytest
-from sqap_vla_ros.compression.hadamard import hadamard, random_signs, rotate, unrotate
 import torch
+
+from sqap_vla_ros.compression.hadamard import hadamard, random_signs, rotate, unrotate
 
 SIZES = [1, 2, 3, 12, 43, 128, 344, 512]
 LARGE = [1152, 2048, 11008]

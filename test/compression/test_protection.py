@@ -1,6 +1,7 @@
 """The end effector's surroundings in the image."""
 import numpy as np
 import pytest
+
 from sqap_vla_ros.compression.camera import PinholeCamera
 from sqap_vla_ros.compression.protection import patch_distances_m
 

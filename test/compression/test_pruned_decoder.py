@@ -1,16 +1,17 @@
 """Tokens really leave the decoder, and nothing else changes."""
 from dataclasses import replace
 
-from conftest import tiny_model
 import numpy as np
 import pytest
+from tiny_policy import tiny_model
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
 from sqap_vla_ros.compression.recipe import PruningRecipe, Recipe, save_recipe
 from sqap_vla_ros.compression.token_selection import attention_row, Criterion
 from sqap_vla_ros.models.decoder import PruningPoint
 from sqap_vla_ros.models.loading import load_policy
-import torch
-from torch.nn.functional import scaled_dot_product_attention
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 
 def masked_cognition(model, sequence, layer, kept):

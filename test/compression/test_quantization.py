@@ -1,16 +1,17 @@
 """Codes and scales."""
 from hypothesis import given, settings, strategies as st
 import pytest
+import torch
+
 from sqap_vla_ros.compression.quantization import (activation_scale, dequantize_weight, levels,
                                                    pack_int4, quantize_weight, to_codes,
                                                    unpack_int4)
-import torch
 
 BITS = st.integers(2, 8)
 
 
 def random(*shape, seed=0):
-    """Normal numbers."""
+    """Draw normal numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 

@@ -1,7 +1,8 @@
 """Quantized queries and keys."""
+import torch
+
 from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
 from sqap_vla_ros.compression.recipe import QuantizationRecipe
-import torch
 
 
 def outlier_vectors(*shape):

@@ -2,8 +2,9 @@
 from dataclasses import fields
 from pathlib import Path
 
-from conftest import tiny_model
 import pytest
+from tiny_policy import tiny_model
+
 from sqap_vla_ros.compression.compress import compress, layer_names
 from sqap_vla_ros.compression.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import (load_recipe, PruningRecipe, QuantizationRecipe,
@@ -60,7 +61,7 @@ def test_compress_replaces_the_layers_of_its_targets_and_no_others(targets):
     recipe = Recipe('test', QuantizationRecipe(targets=targets))
     names = layer_names(model, recipe)
     seen = []
-    compress(model, recipe, progress=lambda layers: seen.extend(layers) or layers)
+    compress(model, recipe, progress=lambda layers: seen.extend(layers) or iter(layers))
     replaced = [name for name, m in model.named_modules() if isinstance(m, QuantLinear)]
     assert sorted(replaced) == sorted(names) == sorted(seen) and names
     assert {name.split('.')[0] for name in names} == set(targets)

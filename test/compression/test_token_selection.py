@@ -2,10 +2,11 @@
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+import torch
+
 from sqap_vla_ros.compression.token_selection import (attention_row, Criterion, farthest_points,
                                                       grid_separation, select_by_criteria,
                                                       select_random, select_top)
-import torch
 
 GRID = (4, 6)
 TOKENS = 24

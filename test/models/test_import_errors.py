@@ -2,8 +2,8 @@
 from dataclasses import replace
 import json
 
-from conftest import write_released
 import pytest
+from released_families import write_released
 from safetensors.torch import load_file, save_file
 import tiny_released as tiny
 import torch

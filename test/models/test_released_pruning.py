@@ -1,6 +1,7 @@
 """Pruned tokens leave every later layer and step, as if they were masked out."""
 import numpy as np
 import pytest
+from released_families import FAMILIES
 import tiny_pi0
 import tiny_released
 import torch
@@ -12,7 +13,6 @@ from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.models.policy import Observation
 from sqap_vla_ros.models.self_test import self_test
 
-FAMILIES = 'openvla', 'cogact', 'pi0'
 LAYERS = 0, 1, 2
 
 
@@ -116,7 +116,7 @@ def test_pi0_pruning_equals_masking(policies, layer):
     text, kept = torch.tensor([tiny_pi0.PROMPT_IDS]), kept_tokens(512)
     state, noise = torch.rand(1, 32), torch.randn(1, 50, 32)
     cache, _ = model.prefix(visual, text, keeping(layer, kept))
-    velocity = model.velocity(cache, state, noise, 0.7)
+    velocity = model.velocity(cache, state, noise, torch.tensor(0.7))
 
     language, expert = model.pi0.model.vlm.language_model, model.pi0.model.dit
     words = language.embed_tokens(text) * visual.shape[-1] ** 0.5
@@ -126,7 +126,7 @@ def test_pi0_pruning_equals_masking(policies, layer):
         language.layers, language.norm, prefix, model._rotary_tables(prefix, 0),
         torch.ones(length, length, dtype=torch.bool), dropped, layer)
     suffix = model.pi0.embed_action_time
-    time = model._time_embedding(0.7, torch.zeros(1, 1, 32)).expand(1, 50, 32)
+    time = model._time_embedding(torch.tensor(0.7), torch.zeros(1, 1, 32)).expand(1, 50, 32)
     mixed = torch.cat([suffix.action_in_proj(noise), time], -1)
     mixed = suffix.action_time_mlp_out(
         torch.nn.functional.silu(suffix.action_time_mlp_in(mixed)))

@@ -63,6 +63,7 @@ def build(source: Path):
     unused = [name for name in missing if 'gemma_expert.lm_head' not in name]
     if unused or unexpected:
         raise SystemExit(f'tiny_pi0.py and the official class disagree: {unused} {unexpected}')
+    torch.set_float32_matmul_precision('highest')  # building lowered it to 'high'
     return model.eval()
 
 

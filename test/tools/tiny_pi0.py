@@ -69,7 +69,7 @@ def tensors() -> dict[str, torch.Tensor]:
               f'{PREFIX}paligemma.lm_head.weight': (VOCABULARY, LANGUAGE['width'])}
     for name, shape in linears.items():
         shapes |= {f'{name}.weight': shape, f'{name}.bias': shape[:1]}
-    return filled('', shapes)
+    return filled('', shapes, 0.7)
 
 
 def statistics() -> dict[str, torch.Tensor]:

@@ -3,8 +3,7 @@ import torch
 from torch.nn.functional import linear
 
 from sqap_vla_ros.compression.backends.base import Backend
-from sqap_vla_ros.compression.quantization import (activation_scale, dequantize_weight, levels,
-                                                   to_codes)
+from sqap_vla_ros.compression.quantization import dequantize_weight, levels, to_codes
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 
 # float32 holds every integer up to here.
@@ -20,16 +19,16 @@ class ReferenceBackend(Backend):
 
     name = 'reference'
 
-    def supports(self, layer) -> bool:
+    def objection(self, spec, device: torch.device) -> None:
         """See `Backend`."""
-        return True
+        return None
 
     def linear(self, layer, x: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""
         bits = layer.format.activation_bits
         if bits == FULL_PRECISION_BITS:
             return linear(x, _float_weight(layer), layer.bias)
-        xscale = activation_scale(x, bits, layer.format.activation_granularity)
+        xscale = layer.activation_scale(x)
         if layer.weight is not None:
             codes = to_codes(x, xscale, bits, torch.float32)
             return linear(codes * xscale, layer.weight.float(), layer.bias)

@@ -1,0 +1,263 @@
+// The C interface: quantized linear layers, a gated feed-forward network, rounding of rows.
+//
+// Called from Python by ctypes with raw pointers; nothing here knows of torch. Thread-safe: work
+// space belongs to the calling thread.
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+
+#include "kernels.h"
+#include "parallel.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+using sqap::kPanel;
+using sqap::Kernels;
+using sqap::Linear;
+using sqap::round_up;
+using sqap::RowJob;
+using sqap::TileJob;
+using sqap::Type;
+
+// Codes of this many bytes stay in a core's second-level cache while all weights pass by.
+constexpr int64_t kChunkBytes = 384 * 1024;
+
+const Kernels *best() {
+  for (const Kernels *k : {sqap::avx512_kernels(), sqap::avx2_kernels()})
+    if (k) return k;
+  return sqap::generic_kernels();
+}
+
+const Kernels *chosen = best();
+
+// Aligned memory that grows and is kept for the thread's next call.
+class Buffer {
+ public:
+  ~Buffer() { std::free(data_); }
+  char *get(int64_t bytes) {
+    if (bytes > size_) {
+      std::free(data_);
+      size_ = round_up(bytes, 4096);
+      data_ = static_cast<char *>(std::aligned_alloc(64, size_));
+      if (!data_) std::abort();
+    }
+    return data_;
+  }
+
+ private:
+  char *data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+struct Activations {
+  int8_t *codes;
+  int64_t stride;
+  float *scales;
+  int32_t *sums;
+};
+
+// Rows whose distance is a power of two would share one set of the first-level cache.
+int64_t code_stride(int64_t width) { return round_up(width, 64) + 64; }
+
+float *row_scratch(int64_t width) {
+  thread_local Buffer buffer;
+  return reinterpret_cast<float *>(buffer.get(2 * round_up(width, 16) * sizeof(float)));
+}
+
+RowJob rows_of(const Linear &l, const void *x, Type type, const Activations &a) {
+  return {x, type, l.inputs, l.odd, l.signs, l.hartley, l.activation_levels, l.groups,
+          a.codes, a.stride, a.scales, a.sums, nullptr};
+}
+
+Activations quantize(Buffer *buffer, const Linear &l, const void *x, Type type, int64_t rows,
+                     int64_t threads) {
+  Activations a;
+  a.stride = code_stride(l.inputs);
+  const int64_t code_bytes = round_up(rows * a.stride, 64);
+  const int64_t sum_bytes = round_up(rows * l.groups * sizeof(int32_t), 64);
+  char *memory = buffer->get(code_bytes + sum_bytes + rows * sizeof(float));
+  a.codes = reinterpret_cast<int8_t *>(memory);
+  a.sums = reinterpret_cast<int32_t *>(memory + code_bytes);
+  a.scales = reinterpret_cast<float *>(memory + code_bytes + sum_bytes);
+  const RowJob job = rows_of(l, x, type, a);
+  sqap::parallel(threads, rows, 4, [&](int64_t begin, int64_t end) {
+    RowJob own = job;
+    own.scratch = row_scratch(l.inputs);
+    chosen->quantize_rows(own, begin, end);
+  });
+  return a;
+}
+
+int64_t panels(const Linear &l) { return (l.outputs + kPanel - 1) / kPanel; }
+
+TileJob tile_of(const Linear &l, const Activations &a, int64_t panel, int64_t row) {
+  const int64_t steps = (l.inputs / l.groups + 3) / 4;
+  TileJob job;
+  job.weights = l.weights + panel * l.groups * steps * l.weight_bits * 16;
+  job.codes = a.codes + row * a.stride;
+  job.code_stride = a.stride;
+  job.steps = steps;
+  job.groups = l.groups;
+  job.sums = a.sums + row * l.groups;
+  job.row_scales = a.scales + row;
+  job.panel_scales = l.scales + panel * l.groups * kPanel;
+  job.panel_bias = l.bias ? l.bias + panel * kPanel : nullptr;
+  const int64_t left = l.outputs - panel * kPanel;
+  job.columns = left < kPanel ? left : kPanel;
+  return job;
+}
+
+// Calls visit(panel, row, rows) for tiles of nearly equal height.
+template <class Visit>
+void for_tiles(int64_t rows, int64_t stride, int64_t begin, int64_t end, const Visit &visit) {
+  const int64_t most = chosen->max_rows;
+  int64_t chunk = kChunkBytes / stride / most * most;
+  if (chunk < most) chunk = most;
+  for (int64_t start = 0; start < rows; start += chunk) {
+    const int64_t here = rows - start < chunk ? rows - start : chunk;
+    const int64_t tiles = (here + most - 1) / most;
+    for (int64_t panel = begin; panel < end; panel++)
+      for (int64_t t = 0; t < tiles; t++) {
+        const int64_t first = here * t / tiles, last = here * (t + 1) / tiles;
+        visit(panel, start + first, last - first);
+      }
+  }
+}
+
+void multiply(const Linear &l, const Activations &a, int64_t rows, void *out, Type type,
+              int64_t threads) {
+  const int64_t size = type == sqap::kBfloat16 ? 2 : 4;
+  sqap::parallel(threads, panels(l), 1, [&](int64_t begin, int64_t end) {
+    for_tiles(rows, a.stride, begin, end, [&](int64_t panel, int64_t row, int64_t height) {
+      TileJob job = tile_of(l, a, panel, row);
+      job.out = static_cast<char *>(out) + (row * l.outputs + panel * kPanel) * size;
+      job.out_stride = l.outputs;
+      job.type = type;
+      chosen->tile(job, height, l.weight_bits);
+    });
+  });
+}
+
+}  // namespace
+
+// Which instruction set runs: 'avx512_vnni', 'avx2' or 'generic'.
+EXPORT const char *sqap_isa() { return chosen->name; }
+
+// Choose an instruction set by its name, null for the best; 0 where this processor has it.
+EXPORT int sqap_set_isa(const char *name) {
+  if (!name) {
+    chosen = best();
+    return 0;
+  }
+  for (const Kernels *k : {sqap::avx512_kernels(), sqap::avx2_kernels(), sqap::generic_kernels()})
+    if (k && !std::strcmp(k->name, name)) {
+      chosen = k;
+      return 0;
+    }
+  return 1;
+}
+
+// Portable codes (4 bits: uint8 [N][K / 2], even k in the low nibble, code + 8; 8 bits: int8
+// [N][K]) to panels. `groups` divides K, and K / groups is a multiple of 4 where it is above 1.
+EXPORT void sqap_pack(const void *codes, int64_t outputs, int64_t inputs, int64_t groups,
+                      int32_t bits, uint8_t *packed) {
+  const int64_t group = inputs / groups, steps = (group + 3) / 4;
+  const auto code = [&](int64_t n, int64_t k) -> int {
+    if (n >= outputs) return 0;
+    if (bits == 8) return static_cast<const int8_t *>(codes)[n * inputs + k];
+    const uint8_t byte = static_cast<const uint8_t *>(codes)[n * (inputs / 2) + k / 2];
+    return (k % 2 ? byte >> 4 : byte & 15) - 8;
+  };
+  for (int64_t panel = 0; panel < (outputs + kPanel - 1) / kPanel; panel++)
+    for (int64_t g = 0; g < groups; g++)
+      for (int64_t step = 0; step < steps; step++, packed += bits * 16)
+        for (int64_t c = 0; c < kPanel; c++)
+          for (int64_t t = 0; t < 4; t++) {
+            const int64_t k = 4 * step + t;
+            const int q = k < group ? code(panel * kPanel + c, g * group + k) : 0;
+            if (bits == 8)
+              packed[4 * c + t] = static_cast<uint8_t>(q + 128);
+            else if (c < 16)
+              packed[4 * c + t] = static_cast<uint8_t>(q + 8);
+            else
+              packed[4 * (c - 16) + t] |= static_cast<uint8_t>((q + 8) << 4);
+          }
+}
+
+// y [rows][outputs] of x [rows][inputs], both of `type`.
+EXPORT void sqap_linear(const Linear *l, const void *x, void *y, int64_t rows, Type type,
+                        int64_t threads) {
+  thread_local Buffer buffer;
+  multiply(*l, quantize(&buffer, *l, x, type, rows, threads), rows, y, type, threads);
+}
+
+// Several layers with the same inputs and rotation: x is quantized once.
+EXPORT void sqap_linears(const Linear *const *layers, int64_t count, const void *x, void *const *y,
+                         int64_t rows, Type type, int64_t threads) {
+  thread_local Buffer buffer;
+  const Activations a = quantize(&buffer, *layers[0], x, type, rows, threads);
+  for (int64_t i = 0; i < count; i++) multiply(*layers[i], a, rows, y[i], type, threads);
+}
+
+// y = down(function(gate(x)) * up(x)); what is between the layers stays float and in this thread's
+// memory. Gate and up share inputs and rotation.
+EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *down, const void *x,
+                           void *y, int64_t rows, Type type, sqap::Gate function,
+                           int64_t threads) {
+  thread_local Buffer input_buffer, hidden_buffer, output_buffer;
+  const Activations a = quantize(&input_buffer, *gate, x, type, rows, threads);
+  const int64_t width = gate->outputs;
+  float *hidden = reinterpret_cast<float *>(hidden_buffer.get(rows * width * sizeof(float)));
+  sqap::parallel(threads, panels(*gate), 1, [&](int64_t begin, int64_t end) {
+    alignas(64) float one[16 * kPanel] = {}, other[16 * kPanel] = {};
+    for_tiles(rows, a.stride, begin, end, [&](int64_t panel, int64_t row, int64_t height) {
+      const auto part = [&](const Linear &l, float *out) {
+        TileJob job = tile_of(l, a, panel, row);
+        job.out = out;
+        job.out_stride = kPanel;
+        job.type = sqap::kFloat32;
+        chosen->tile(job, height, l.weight_bits);
+        return job.columns;
+      };
+      const int64_t columns = part(*gate, one);
+      part(*up, other);
+      chosen->gate_multiply(one, other, height * kPanel, function);
+      for (int64_t i = 0; i < height; i++)
+        std::memcpy(hidden + (row + i) * width + panel * kPanel, one + i * kPanel,
+                    columns * sizeof(float));
+    });
+  });
+  const Activations h = quantize(&output_buffer, *down, hidden, sqap::kFloat32, rows, threads);
+  multiply(*down, h, rows, y, type, threads);
+}
+
+// x [rows][width] of `type`, each row rotated (signs not null) and rounded: code * scale, into out.
+EXPORT void sqap_round_rows(const void *x, void *out, int64_t rows, int64_t width, Type type,
+                            const int8_t *signs, int64_t odd, const float *hartley, int32_t levels,
+                            int64_t threads) {
+  sqap::parallel(threads, rows, 16, [&](int64_t begin, int64_t end) {
+    const RowJob job = {x, type, width, odd, signs, hartley, levels, 1,
+                        nullptr, 0, nullptr, nullptr, row_scratch(width)};
+    chosen->round_rows(job, out, begin, end);
+  });
+}
+
+// What the layer makes of x: codes int8 [rows][inputs] and scales [rows].
+EXPORT void sqap_quantize(const Linear *l, const void *x, int64_t rows, Type type, int8_t *codes,
+                          float *scales) {
+  thread_local Buffer buffer;
+  const Activations a = quantize(&buffer, *l, x, type, rows, 1);
+  for (int64_t i = 0; i < rows; i++) std::memcpy(codes + i * l->inputs, a.codes + i * a.stride, l->inputs);
+  std::memcpy(scales, a.scales, rows * sizeof(float));
+}
+
+// Exact sums int32 [rows][outputs] of the codes that the layer makes of x; layers of one group.
+EXPORT void sqap_accumulate(const Linear *l, const void *x, int64_t rows, Type type, int32_t *out) {
+  thread_local Buffer buffer;
+  multiply(*l, quantize(&buffer, *l, x, type, rows, 1), rows, out, sqap::kInt32, 1);
+}
+
+// Runs the multiplying instruction alone; returns multiply-adds done in `rounds` rounds.
+EXPORT double sqap_peak(int64_t rounds) { return chosen->peak(rounds); }

@@ -1,0 +1,1 @@
+"""`sqap_vla bench`: paired, interleaved measurements on one machine."""

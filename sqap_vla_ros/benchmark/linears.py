@@ -1,0 +1,82 @@
+"""Single linear layers of a decoder: low bits against prepacked bfloat16, and the peak."""
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from sqap_vla_ros.benchmark.paired import paired_ratio, Ratio
+from sqap_vla_ros.benchmark.variants import parse, PrepackedLinear, Variant
+from sqap_vla_ros.compression.backends import choose_backend
+from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.kernels.timing import synchronize
+
+ROWS = (1, 4, 16, 192, 290)
+
+
+@dataclass(frozen=True)
+class LinearResult:
+    """One layer shape at one number of rows."""
+
+    inputs: int
+    outputs: int
+    rows: int
+    variant: str
+    backend: str
+    milliseconds: float
+    baseline_milliseconds: float
+    gmacs: float
+    """Billions of multiply-adds a second, rotation and quantization of the input included."""
+    ratio: Ratio
+    """Times faster than the bfloat16 baseline."""
+
+
+def measure_linears(shapes: list[tuple[int, int]], variants: list[str], device: torch.device,
+                    backend: str, rounds: int = 15) -> list[LinearResult]:
+    """Measure layers of (inputs, outputs), quantized variants only, in interleaved rounds."""
+    results = []
+    for inputs, outputs in shapes:
+        dense = nn.Linear(inputs, outputs, bias=False, dtype=torch.bfloat16, device=device)
+        dense.requires_grad_(False)
+        for name in variants:
+            layer = QuantLinear.from_linear(dense, parse(name).quantization)
+            layer.prepare(choose_backend(backend, layer))
+            for rows in ROWS:
+                baseline = PrepackedLinear(dense, rows) if device.type == 'cpu' else dense
+                results.append(_one(layer, baseline, name, rows, device, rounds))
+    return results
+
+
+@torch.inference_mode()
+def _one(layer, baseline, name, rows, device, rounds):
+    x = torch.randn(rows, layer.in_features, device=device).bfloat16()
+    work = rows * layer.in_features * layer.out_features
+    repeats = max(1, min(200, int(2e8 / work)))
+    times = np.array([[_seconds(run, x, repeats, device) for run in (layer, baseline)]
+                      for _ in range(rounds + 2)])[2:]
+    quantized, dense = np.median(times, axis=0)
+    return LinearResult(
+        layer.in_features, layer.out_features, rows, name, layer.backend.label, quantized * 1e3,
+        dense * 1e3, work / quantized / 1e9, paired_ratio(times[:, 1], times[:, 0]))
+
+
+def _seconds(run, x, repeats, device):
+    synchronize(device)
+    start = perf_counter()
+    for _ in range(repeats):
+        run(x)
+    synchronize(device)
+    return (perf_counter() - start) / repeats
+
+
+def decoder_shapes(model: nn.Module) -> list[tuple[int, int]]:
+    """List (inputs, outputs) of a model's quantized layers, each once, largest first."""
+    found = {(m.in_features, m.out_features) for m in model.modules()
+             if isinstance(m, QuantLinear)}
+    return sorted(found, key=lambda shape: -shape[0] * shape[1])
+
+
+def quantized_variants(variants: list[Variant]) -> list[str]:
+    """List the precisions among these that quantize, each once."""
+    return list(dict.fromkeys(v.precision for v in variants if v.quantization is not None))

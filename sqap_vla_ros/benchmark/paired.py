@@ -1,0 +1,56 @@
+"""Medians, intervals and paired ratios of repeated measurements."""
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFIDENCE = 0.95
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Repeated times of one thing."""
+
+    median: float
+    low: float
+    high: float
+    """Bootstrap interval of the median."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster something ran than a baseline, round by round."""
+
+    value: float
+    """Median of the rounds' ratios."""
+    low: float
+    high: float
+    """Bootstrap interval of the median."""
+    spread: float
+    """Interquartile range of the rounds' ratios."""
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the difference from 1 is larger than the spread; otherwise it is not printed."""
+        return abs(self.value - 1) > self.spread
+
+
+def summarize(times: np.ndarray) -> Summary:
+    """Median of times [rounds] and its bootstrap interval."""
+    times = np.asarray(times, np.float64)
+    return Summary(float(np.median(times)), *_interval(times))
+
+
+def paired_ratio(baseline: np.ndarray, times: np.ndarray) -> Ratio:
+    """Compare times [rounds] of two things that were measured in turn in the same rounds."""
+    ratios = np.asarray(baseline, np.float64) / np.asarray(times, np.float64)
+    low, high = np.quantile(ratios, (0.25, 0.75))
+    return Ratio(float(np.median(ratios)), *_interval(ratios), float(high - low))
+
+
+def _interval(values):
+    generator = np.random.default_rng(0)
+    picks = generator.integers(0, len(values), (_RESAMPLES, len(values)))
+    medians = np.median(values[picks], axis=1)
+    edge = (1 - CONFIDENCE) / 2
+    return tuple(float(q) for q in np.quantile(medians, (edge, 1 - edge)))

@@ -1,0 +1,83 @@
+"""Ways to run a model: precision, quantization, pruning."""
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
+from sqap_vla_ros.errors import UserError
+
+_SUFFIX = '_prune40'
+PRUNING = PruningRecipe()
+"""40 % of the visual tokens, by the three criteria, at the recipes' own default layer."""
+
+_QUANTIZED = {name: QuantizationRecipe(weight_bits=int(name[1]), activation_bits=int(name[3]))
+              for name in ('w8a8', 'w4a8', 'w4a4')}
+_PRECISIONS = ('fp32', 'bf16', 'bf16_graph', *_QUANTIZED)
+NAMES = tuple(f'{name}{suffix}' for name in _PRECISIONS for suffix in ('', _SUFFIX))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of a benchmark."""
+
+    name: str
+    precision: str
+    pruned: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of what is not quantized."""
+        return torch.float32 if self.precision == 'fp32' else torch.bfloat16
+
+    @property
+    def quantization(self) -> QuantizationRecipe | None:
+        """Recipe of the decoder's linear layers."""
+        return _QUANTIZED.get(self.precision)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The variant as a recipe; bf16 is not one."""
+        return Recipe(self.name, self.quantization, PRUNING if self.pruned else None)
+
+    @property
+    def graph(self) -> bool:
+        """Whether the whole step is one CUDA graph."""
+        return self.precision.endswith('_graph')
+
+
+def parse(name: str) -> Variant:
+    """Variant of a name. Raises UserError that lists the names."""
+    if name not in NAMES:
+        raise UserError(f'variant is {name!r}, expected one of {", ".join(NAMES)}')
+    return Variant(name, name.removesuffix(_SUFFIX), name.endswith(_SUFFIX))
+
+
+class PrepackedLinear(nn.Module):
+    """
+    bfloat16 linear layer whose weight oneDNN has laid out once: the fair baseline on a CPU.
+
+    nn.Linear lays it out at every call, which costs more than the product where rows are few.
+    """
+
+    def __init__(self, linear: nn.Linear, rows: int):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), rows)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map x [..., K], bfloat16, to [..., N]."""
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, 'none', [], '')
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the laid-out weight."""
+        return self.in_features * self.out_features * 2
+
+
+def prepack(model: nn.Module, rows: int):
+    """Replace every bfloat16 nn.Linear on the CPU, whose activations have about `rows` rows."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16:
+            model.set_submodule(name, PrepackedLinear(module, rows))

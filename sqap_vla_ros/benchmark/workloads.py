@@ -1,0 +1,162 @@
+"""One inference of each model, as a sequence of stages that are timed apart."""
+from pathlib import Path
+from time import perf_counter
+from typing import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from sqap_vla_ros.benchmark.building import BareDecoder, build, needed_bytes
+from sqap_vla_ros.benchmark.presets import Preset
+from sqap_vla_ros.benchmark.variants import Variant
+from sqap_vla_ros.compression.camera import PinholeCamera
+from sqap_vla_ros.compression.recipe import save_recipe
+from sqap_vla_ros.compression.token_selector import TokenSelector
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.kernels.timing import synchronize
+from sqap_vla_ros.models.cogact import CogActModel
+from sqap_vla_ros.models.decoder import PruningPoint
+from sqap_vla_ros.models.openvla import OpenVlaModel
+from sqap_vla_ros.models.policy import Observation
+
+Stage = tuple[str, Callable[[object], object]]
+"""Name, and a function of the stage before's result."""
+
+
+class Workload:
+    """A built variant, ready to run; one thread."""
+
+    def __init__(self, variant: Variant, stages: list[Stage], device: torch.device,
+                 backends: str, weight_bytes: int):
+        self.variant, self.device, self.backends = variant, device, backends
+        self.weight_bytes = weight_bytes
+        self._stages = stages
+
+    @torch.inference_mode()
+    def run(self) -> dict[str, float]:
+        """Run one inference; milliseconds of each stage and of all, 'total'."""
+        found, value = {}, None
+        synchronize(self.device)
+        start = before = perf_counter()
+        for name, stage in self._stages:
+            value = stage(value)
+            synchronize(self.device)
+            now = perf_counter()
+            found[name] = (now - before) * 1e3
+            before = now
+        return {**found, 'total': (before - start) * 1e3}
+
+    def peak_bytes(self) -> int | None:
+        """Most memory that one inference has allocated at a time; None where it is not counted."""
+        if self.device.type != 'cuda':
+            return None
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self.run()
+        return torch.cuda.max_memory_allocated(self.device)
+
+
+class PolicyWorkload(Workload):
+    """The shipped policy, whose own stage latencies are reported."""
+
+    def __init__(self, variant: Variant, policy, device: torch.device):
+        description = policy.describe()
+        super().__init__(variant, [], device, description['backend'],
+                         description['parameter_bytes'])
+        self._policy = policy
+        self._observation = _observation(policy.spec)
+
+    def run(self) -> dict[str, float]:
+        """See `Workload`."""
+        start = perf_counter()
+        inference = self._policy.predict(self._observation)
+        synchronize(self.device)
+        return {**inference.latencies_ms, 'total': (perf_counter() - start) * 1e3}
+
+
+def make_workload(preset: Preset, variant: Variant, device: torch.device, backend: str,
+                  policy: Path | None, scratch: Path) -> Workload:
+    """
+    Build one variant.
+
+    policy: directory of the shipped policy, for the preset 'shipped'; scratch: a directory for
+    the variant's recipe. Raises UserError for what cannot be built here, and says why.
+    """
+    if variant.graph:
+        raise UserError(f'{variant.name}: CUDA graphs need --device cuda' if device.type == 'cpu'
+                        else f'{variant.name}: this version captures no CUDA graphs')
+    if preset.config is None:
+        return _shipped(variant, device, backend, policy, scratch)
+    model, backends = build(preset, variant, device, backend)
+    selector = _selector(preset, model, device) if variant.pruned else None
+    stages = _stages(preset, model, selector, variant.dtype, device)
+    return Workload(variant, stages, device, backends, needed_bytes(model))
+
+
+def _shipped(variant, device, backend, policy, scratch):
+    from sqap_vla_ros.models.loading import load_policy
+
+    if variant.precision == 'bf16':
+        raise UserError(f'{variant.name}: the shipped policy runs in float32')
+    recipe = None
+    if variant.name != 'fp32':
+        recipe = scratch / f'{variant.name}.yaml'
+        save_recipe(variant.recipe, recipe)
+    return PolicyWorkload(variant, load_policy(policy, str(device), recipe, backend), device)
+
+
+def _observation(spec) -> Observation:
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    pose = np.eye(4)
+    pose[2, 3] = 1.0
+    camera = PinholeCamera(np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), pose, 320, 240)
+    return Observation(
+        {name: image for name in spec.cameras}, 'open the drawer',
+        np.zeros(len(spec.state_names), np.float32) if spec.state_names else None,
+        {name: camera for name in spec.cameras}, np.zeros(3))
+
+
+def _selector(preset, model, device) -> TokenSelector:
+    side = 16 if isinstance(model, BareDecoder) else model.grid
+    return TokenSelector(model.pruning, (side, side), preset.visual_tokens // side ** 2, device)
+
+
+def _point(selector):
+    if selector is None:
+        return None
+    tokens = selector.tokens
+    selector.begin(np.linspace(0, 0.5, tokens))
+    return PruningPoint(selector.recipe.layer, selector.select, selector.needs_attention)
+
+
+def _stages(preset: Preset, model: nn.Module, selector, dtype, device) -> list[Stage]:
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape):
+        return torch.randn(*shape, generator=generator).to(device, dtype)
+
+    text = torch.randint(5, 30, (1, preset.text_tokens), generator=generator).to(device)
+    if isinstance(model, BareDecoder):
+        length = preset.visual_tokens + preset.text_tokens
+        embeddings = noise(1, length, model.decoder.config.hidden_size)
+        visual = slice(1, 1 + preset.visual_tokens)
+        return [('decoder', lambda _: model.decoder(embeddings, visual, _point(selector)))]
+    config = model.config
+    if isinstance(model, CogActModel):
+        image = noise(1, 3, config.image_size, config.image_size)
+        start = noise(1, *model.action_head.shape)
+        return [('vision', lambda _: model.encode_image(image)),
+                ('decoder', lambda seen: model.cognition(seen, text, None, _point(selector))[0]),
+                ('action_head', lambda condition: model.action_head.sample(condition, start))]
+    if isinstance(model, OpenVlaModel):
+        image = noise(1, 3, config.image_size, config.image_size)
+        count = len(config.action_names)
+        return [('vision', lambda _: model.encode_image(image)),
+                ('prefill', lambda seen: model.prefill(seen, text, _point(selector))[:2]),
+                ('decode', lambda state: model.write(*state, count))]
+    images = noise(len(config.cameras), 3, config.image_size, config.image_size)
+    state = noise(1, config.model['max_state_dim'])
+    start = noise(1, config.horizon, config.model['max_action_dim'])
+    return [('vision', lambda _: model.encode_images(images)),
+            ('decoder', lambda seen: model.prefix(seen, text, _point(selector))[0]),
+            ('action_head', lambda cache: model.sample(cache, state, start))]

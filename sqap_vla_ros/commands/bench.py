@@ -1,0 +1,111 @@
+"""`sqap_vla bench`: how fast models of real shapes run here, and how much compression gains."""
+from pathlib import Path
+
+
+def add_arguments(parser):
+    """Declare the arguments."""
+    parser.add_argument('--preset', default='shipped',
+                        help='shipped, decoder-0.5b, pi0, cogact-7b or openvla-7b '
+                        '(default shipped)')
+    parser.add_argument('--policy', type=Path, help='policy directory for --preset shipped '
+                        '(default: the one that ships with the package)')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--threads', type=int, default=1, help='(default 1)')
+    parser.add_argument('--variants', nargs='+', metavar='VARIANT',
+                        help='fp32, bf16, bf16_graph, w8a8, w4a8, w4a4, each also with _prune40 '
+                        '(default: all that this machine can run)')
+    parser.add_argument('--backend', default='auto', help='of the quantized layers')
+    parser.add_argument('--rounds', type=int, default=15,
+                        help='interleaved measurements of each variant (default 15)')
+    parser.add_argument('--linears', action='store_true',
+                        help='measure linear layers of the decoder one by one as well')
+    parser.add_argument('--json', type=Path, help='write everything to this file')
+    parser.add_argument('--plot', type=Path, help='write a plot to this file (png, svg or pdf)')
+
+
+def run(arguments) -> int:
+    """Build the variants, measure them in turn, and print a table."""
+    from tempfile import TemporaryDirectory
+
+    from sqap_vla_ros.errors import UserError
+
+    for option in ('rounds', 'threads'):
+        if getattr(arguments, option) < 1:
+            raise UserError(f'--{option} is {getattr(arguments, option)}, expected at least 1')
+    for path in (arguments.json, arguments.plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UserError(f'{path}: its directory does not exist')
+    with TemporaryDirectory() as scratch:
+        _run(arguments, Path(scratch))
+    return 0
+
+
+def _run(arguments, scratch):
+    import torch
+    from tqdm import tqdm
+
+    from sqap_vla_ros.benchmark import machine, report
+    from sqap_vla_ros.benchmark.building import outline
+    from sqap_vla_ros.benchmark.linears import decoder_shapes, measure_linears, quantized_variants
+    from sqap_vla_ros.benchmark.measure import measure
+    from sqap_vla_ros.benchmark.presets import PRESETS
+    from sqap_vla_ros.benchmark.variants import NAMES, parse
+    from sqap_vla_ros.errors import UserError
+
+    if arguments.preset not in PRESETS:
+        raise UserError(f'preset is {arguments.preset!r}, expected one of {", ".join(PRESETS)}')
+    if arguments.device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda: torch finds no CUDA device here')
+    torch.set_num_threads(arguments.threads)
+    preset, device = PRESETS[arguments.preset], torch.device(arguments.device)
+    variants = [parse(name) for name in dict.fromkeys(arguments.variants or NAMES)]
+    workloads, left_out = _workloads(arguments, preset, variants, device, scratch)
+    peaks = machine.peak_gmacs(device)
+    measurements = measure(workloads, arguments.rounds, lambda rounds: tqdm(rounds, desc='rounds'))
+    linears = []
+    quantized = quantized_variants([w.variant for w in workloads])
+    if arguments.linears and preset.config is not None and quantized:
+        shapes = decoder_shapes(outline(preset, parse(quantized[0])))
+        linears = measure_linears(shapes, quantized, device, arguments.backend)
+    found = report.to_json(
+        preset.name, machine.describe(device), peaks, measurements, linears, left_out,
+        {'rounds': arguments.rounds, 'text_tokens': preset.text_tokens,
+         'visual_tokens': preset.visual_tokens})
+    report.print_report(found)
+    if arguments.json:
+        report.write_json(found, arguments.json)
+    if arguments.plot:
+        report.plot(found, arguments.plot)
+
+
+def _workloads(arguments, preset, variants, device, scratch):
+    """Variants that can run here, and why the others cannot; one that was asked for must."""
+    from sqap_vla_ros.benchmark.workloads import make_workload
+    from sqap_vla_ros.errors import UserError
+
+    policy = arguments.policy or _shipped_policy() if preset.config is None else None
+    workloads, left_out = [], []
+    for variant in variants:
+        try:
+            workloads.append(make_workload(preset, variant, device, arguments.backend, policy,
+                                           scratch))
+        except UserError as error:
+            left_out.append(str(error))
+    if not workloads:
+        raise UserError(f'no variant of {preset.name} can run here: {"; ".join(left_out)}')
+    return workloads, left_out
+
+
+def _shipped_policy() -> Path:
+    """Find policies/small of the source checkout or of the installed package."""
+    import os
+
+    from sqap_vla_ros.errors import UserError
+
+    roots = [Path(__file__).parents[2]]
+    roots += [Path(prefix) / 'share' / 'sqap_vla_ros'
+              for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    for root in roots:
+        if (root / 'policies' / 'small' / 'config.json').is_file():
+            return root / 'policies' / 'small'
+    raise UserError('the shipped policy policies/small is not installed; name one with --policy')

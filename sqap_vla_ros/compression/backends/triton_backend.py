@@ -1,0 +1,134 @@
+"""The package's Triton kernels: 4- and 8-bit weights on NVIDIA GPUs from Ampere on."""
+from importlib.util import find_spec
+import os
+
+import torch
+from torch import nn
+
+from sqap_vla_ros.compression.backends.base import Backend
+from sqap_vla_ros.compression.backends.gated_mlp import gated_mlps
+from sqap_vla_ros.compression.quantization import levels
+from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
+from sqap_vla_ros.kernels.timing import best_seconds
+from sqap_vla_ros.kernels.tuning import candidates, MatmulConfig, row_bucket
+
+OLDEST_CAPABILITY = 80
+
+
+class TritonBackend(Backend):
+    """Rotation and quantization in one kernel, product and scales in another."""
+
+    name = 'triton'
+    devices = ('cuda', 'cpu')
+
+    def __init__(self):
+        self._chosen: dict[tuple, MatmulConfig] = {}
+
+    def objection(self, spec, device: torch.device) -> str | None:
+        """See `Backend`."""
+        if find_spec('triton') is None:
+            return 'Triton is not installed (pip install triton)'
+        if device.type == 'cpu' and not _interpreted():
+            return 'it runs on CUDA devices (on the CPU only under TRITON_INTERPRET=1)'
+        if device.type == 'cuda' and capability_of(device) < OLDEST_CAPABILITY:
+            return (f'compute capability is {capability_of(device)}, it needs '
+                    f'{OLDEST_CAPABILITY} or more')
+        if FULL_PRECISION_BITS in (spec.weight_bits, spec.activation_bits):
+            return 'it multiplies integers only, and weights or activations are floating point'
+        if spec.activation_granularity != 'per_token':
+            return 'it scales activations per token only'
+        unit = 128 if spec.packed else 32
+        for what, size in (('inputs', spec.inputs), ('inputs a weight group', spec.weight_group)):
+            if size is not None and size % unit:
+                return f'{size} {what} are no multiple of {unit}'
+        return None
+
+    def prepare(self, layer):
+        """See `Backend`."""
+        if layer.format.packed:
+            from sqap_vla_ros.kernels.triton_matmul import pack
+
+            layer.qweight = pack(layer.codes())
+
+    def forward(self, layer, x: torch.Tensor) -> torch.Tensor:
+        """See `Backend`."""
+        from sqap_vla_ros.kernels.triton_rows import quantize_rows
+
+        flat = x.reshape(-1, layer.in_features).contiguous()
+        codes, scales = quantize_rows(flat, _levels(layer), layer.rotation_signs)
+        return self.multiply(layer, codes, scales, x.dtype).view(*x.shape[:-1], -1)
+
+    def multiply(self, layer, codes: torch.Tensor, scales: torch.Tensor,
+                 dtype: torch.dtype) -> torch.Tensor:
+        """Codes int8 [M, K] and scales [M] of activations to outputs [M, N]."""
+        from sqap_vla_ros.kernels.triton_matmul import matmul
+
+        config = self._config(layer, codes, scales)
+        return matmul(codes, scales, layer.qweight, layer.wscale, layer.bias, config, dtype)
+
+    def fuse(self, model: nn.Module):
+        """Gated feed-forward networks quantize x once, and their product as it is made."""
+        for name, function in gated_mlps(model, self):
+            model.set_submodule(name, TritonGatedMlp(model.get_submodule(name), function, self))
+
+    def _config(self, layer, codes, scales):
+        """Fastest of the candidates on this device, timed once for each shape."""
+        device = codes.device
+        key = (device, layer.format, row_bucket(len(codes)))
+        if key not in self._chosen:
+            capability = capability_of(device) if device.type == 'cuda' else OLDEST_CAPABILITY
+            found = candidates(capability, len(codes))
+            self._chosen[key] = found[0] if device.type == 'cpu' else min(
+                found, key=lambda config: _seconds(layer, codes, scales, config))
+        return self._chosen[key]
+
+
+class TritonGatedMlp(nn.Module):
+    """Compute down(f(gate(x)) * up(x)) in five kernels."""
+
+    def __init__(self, mlp: nn.Module, function: str, backend: TritonBackend):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        self.function, self._backend = function, backend
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map x [..., K] to [..., K]."""
+        from sqap_vla_ros.kernels import triton_rows
+
+        before = (triton_rows.SILU_MULTIPLY if self.function == 'silu'
+                  else triton_rows.GELU_TANH_MULTIPLY)
+        multiply = self._backend.multiply
+        codes, scales = triton_rows.quantize_rows(
+            x.reshape(-1, x.shape[-1]).contiguous(), _levels(self.gate_proj),
+            self.gate_proj.rotation_signs)
+        gate = multiply(self.gate_proj, codes, scales, x.dtype)
+        up = multiply(self.up_proj, codes, scales, x.dtype)
+        codes, scales = triton_rows.quantize_rows(
+            up, _levels(self.down_proj), self.down_proj.rotation_signs, before, gate)
+        return multiply(self.down_proj, codes, scales, x.dtype).view(x.shape)
+
+
+def _levels(layer):
+    return levels(layer.format.activation_bits)
+
+
+def capability_of(device: torch.device) -> int:
+    """Compute capability of a CUDA device, 10 * major + minor."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def _interpreted():
+    return os.environ.get('TRITON_INTERPRET') == '1'
+
+
+def _seconds(layer, codes, scales, config):
+    from triton.runtime.errors import OutOfResources
+
+    from sqap_vla_ros.kernels.triton_matmul import matmul
+
+    try:
+        return best_seconds(lambda: matmul(codes, scales, layer.qweight, layer.wscale, layer.bias,
+                                           config, torch.bfloat16), codes.device)
+    except OutOfResources:  # a candidate for a larger device of the same generation
+        return float('inf')
