@@ -1,15 +1,26 @@
 """The policy node's parameters: one table that declares, describes and checks them."""
+from dataclasses import replace
 import math
 
 from rcl_interfaces.msg import SetParametersResult
 
 from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.reading import load_profile
+from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.ros.setting import Setting
 
 
 SETTINGS = (
     Setting('policy', '', 'directory of the policy, as made by `sqap_vla compress`',
             read_only=True),
+    Setting('profile', 'sim_sawyer', 'robot profile: a YAML file, or the name of one that is '
+            'shipped; it sets the defaults of the parameters that describe the robot',
+            read_only=True),
+    Setting('acknowledge_untested_profile', False, 'command although the profile has never run '
+            'on its robot', read_only=True),
+    Setting('dry_run', False, 'do everything, but send the commands to ~/dry_run/TOPIC, where no '
+            'controller listens', read_only=True),
     Setting('device', 'cpu', "where inference runs: 'cpu', 'cuda' or 'cuda:N'", read_only=True),
     Setting('threads', 1, 'CPU threads of inference', 1, 256, read_only=True),
     Setting('inference_process', True, 'run inference in a process of its own (recommended) '
@@ -65,10 +76,39 @@ def motion_limits(values: dict[str, object]) -> MotionLimits:
         stop_jerk_m_s3=values['stop_jerk_m_s3'])
 
 
-def declare(node) -> dict[str, object]:
-    """Declare every setting on a node; returns name to value."""
-    return {s.name: node.declare_parameter(s.name, s.default, s.descriptor()).value
-            for s in SETTINGS}
+def declare(node) -> tuple[dict[str, object], RobotProfile]:
+    """
+    Declare every setting on a node; returns name to value, and the robot's profile.
+
+    What the profile says takes the place of a default: a parameter that is given counts more.
+    Raises UserError for a profile that is wrong.
+    """
+    setting = BY_NAME['profile']
+    name = node.declare_parameter(setting.name, setting.default, setting.descriptor()).value
+    profile = load_profile(name)
+    defaults = profile_defaults(profile)
+    values = {s.name: node.declare_parameter(
+        s.name, defaults.get(s.name, s.default), s.descriptor()).value
+        for s in SETTINGS if s is not setting}
+    return {setting.name: name, **values}, replace(profile, base_frame=values['base_frame'])
+
+
+def profile_defaults(profile: RobotProfile) -> dict[str, object]:
+    """Parameters that a profile sets."""
+    gripper = profile.gripper
+    return {'base_frame': profile.base_frame, 'gripper_joint': gripper.joint,
+            'gripper_open_position': gripper.opened, 'gripper_closed_position': gripper.closed,
+            **profile.settings}
+
+
+def check_acknowledged(settings: dict[str, object], profile: RobotProfile):
+    """Raise UserError for an untested profile that nobody vouches for; a dry run needs nobody."""
+    if (profile.needs_acknowledgement and not settings['acknowledge_untested_profile']
+            and not settings['dry_run']):
+        raise UserError(
+            f'profile {settings["profile"]}: it has never run on a {profile.robot}; try it with '
+            'dry_run:=true, then, with a hand on the emergency stop, set '
+            'acknowledge_untested_profile:=true')
 
 
 def check_change(current: dict[str, object], changes: list) -> SetParametersResult:

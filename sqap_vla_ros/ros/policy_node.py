@@ -20,14 +20,15 @@ from sqap_vla_ros.control.state_machine import Event, State, Transition
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import ProcessInference, ThreadInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner, Request
+from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.ros import parameters
 from sqap_vla_ros.ros.command_loop import CommandLoop
 from sqap_vla_ros.ros.goals import InstructionGoals
-from sqap_vla_ros.ros.inputs import check_state_names, IMAGE, Inputs, JOINTS, POSE, Sample
+from sqap_vla_ros.ros.inputs import Inputs, Sample, topics_of
 from sqap_vla_ros.ros.instruction import clean_instruction, quoted
+from sqap_vla_ros.ros.outputs.several import Outputs
 from sqap_vla_ros.ros.process import run_node
 from sqap_vla_ros.ros.reports import Reports
-from sqap_vla_ros.ros.twist_output import TwistOutput
 
 HOUSEKEEPING_S = 0.05
 DIAGNOSTICS_S = 1.0
@@ -45,7 +46,7 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self, **options):
         super().__init__('policy_node', **options)
-        self.settings = parameters.declare(self)
+        self.settings, self._profile = parameters.declare(self)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._instruction = ''
         self._controller: Controller | None = None
@@ -59,7 +60,8 @@ class PolicyNode(LifecycleNode):
         self.failure = None
         """What ends the process, see `run_node`."""
         frame = self.settings['base_frame']
-        self._reports, self._output = Reports(self, frame), TwistOutput(self, frame)
+        self._reports = Reports(self, frame)
+        self._output = Outputs(self, self._profile, self.settings['dry_run'])
         self.create_subscription(String, 'instruction', self._receive_instruction, 1)
         self.create_subscription(Bool, 'task_success', self._receive_success, 1)
         for name, command in (('hold', self._hold), ('resume', self._resume),
@@ -120,6 +122,7 @@ class PolicyNode(LifecycleNode):
 
     def _configure(self):
         settings = self.settings
+        parameters.check_acknowledged(settings, self._profile)
         if not settings['policy']:
             raise UserError('parameter policy is empty; set it to the directory of a policy, as '
                             'made by `sqap_vla compress`')
@@ -131,12 +134,12 @@ class PolicyNode(LifecycleNode):
             self._client = ThreadInference(policy, settings['device'], settings['threads'])
         self._client.start()
         spec = self._client.info.spec
-        check_state_names(spec)
+        self._mapping = ActionMapping(self._profile, spec.action)
         self._controller = self._make_controller(spec)
         self._controller.listen(self._transitions.append)
         self._reports.forget()
         self._reports.description = self._client.info.description
-        self._inputs = Inputs(self, settings, spec, self._receive_input)
+        self._inputs = Inputs(self, settings, self._profile, spec, self._receive_input)
         self._goals = InstructionGoals(self, settings, self)
         self._runner = InferenceRunner(self._client, self._next_request, self._answered,
                                        self._failed, 1 / settings['inference_rate_hz'])
@@ -145,14 +148,16 @@ class PolicyNode(LifecycleNode):
 
     def _make_controller(self, spec):
         settings = self.settings
-        inputs = {IMAGE: 'observation_timeout_s', POSE_INPUT: 'observation_timeout_s'}
-        if any(not name.startswith('end_effector.') for name in spec.state_names):
-            inputs[JOINTS] = 'observation_timeout_s'
+        topics = topics_of(self._profile, spec)
+        watched = [POSE_INPUT if name == topics.pose else name for name in topics.required]
         config = ControllerConfig(
             command_period_s=1 / settings['command_rate_hz'],
-            input_timeouts_s={name: settings[key] for name, key in inputs.items()})
-        return Controller(spec.action, parameters.motion_limits(settings), config,
-                          time.monotonic_ns)
+            input_timeouts_s=dict.fromkeys(watched, settings['observation_timeout_s']))
+        limits = parameters.motion_limits(settings)
+        if self._profile.joint_space:
+            limits = replace(limits, workspace_low_m=None, workspace_high_m=None)
+        return Controller(self._mapping.spec, limits, config, time.monotonic_ns,
+                          joint_limits(self._profile))
 
     def _release(self):
         if self._goals is not None:
@@ -203,7 +208,8 @@ class PolicyNode(LifecycleNode):
         return Request(observation, generation, received_s)
 
     def _answered(self, answer: Answer):
-        chunk = replace(answer.inference.chunk, generation=answer.request.generation)
+        chunk = replace(self._mapping.chunk(answer.inference.chunk),
+                        generation=answer.request.generation)
         self._controller.offer(chunk, self.get_clock().now().nanoseconds)
         self._reports.answered(answer, chunk)
         self._answers.append(answer)
@@ -218,13 +224,14 @@ class PolicyNode(LifecycleNode):
     # Callbacks of the executor
 
     def _receive_input(self, topic: str, sample: Sample):
-        if topic == IMAGE:
-            self._controller.image(IMAGE, sample.value, sample.stamp_ns)
+        if topic in self._inputs.images.values():
+            self._controller.image(topic, sample.value, sample.stamp_ns)
             self._runner.wake()
-        elif topic == POSE:
+        elif topic == self._inputs.pose:
             self._controller.pose(sample.value[0])
-        elif topic == JOINTS:
-            self._controller.arrived(JOINTS)
+        elif topic == self._inputs.joints:
+            self._controller.joints(sample.value)
+            self._controller.arrived(topic)
 
     def _receive_instruction(self, message):
         if self._goals is not None and self._goals.active:
