@@ -46,6 +46,8 @@ SETTINGS = (
     Setting('command_rate_hz', 50.0, 'commands a second', 1.0, 500.0),
     Setting('observation_timeout_s', 0.5, 'hold when the image, pose or joint states are older '
             'than this on the steady clock, s; read when the node is configured', 0.02, 60.0),
+    Setting('hold_on_frozen_camera', False, 'hold when ten images in a row are the same byte for '
+            'byte; otherwise only a warning; read when the node is configured'),
     Setting('max_stamp_age_s', 1.0, 'reject messages whose stamp is older than this, or newer '
             'than 0.1 s, on the clock of the node, s', 0.02, 600.0),
     Setting('max_linear_speed_m_s', 0.25, 'end effector, m/s', 0.001, 5.0),

@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 from sqap_vla_ros.control.controller import Controller, ControllerConfig, POSE as POSE_INPUT
 from sqap_vla_ros.control.state_machine import Event, State, Transition
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.client import ProcessInference, ThreadInference
+from sqap_vla_ros.inference.client import InferenceClient, ProcessInference, ThreadInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner, Request
 from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.ros import parameters
@@ -62,6 +62,7 @@ class PolicyNode(LifecycleNode):
         frame = self.settings['base_frame']
         self._reports = Reports(self, frame)
         self._output = Outputs(self, self._profile, self.settings['dry_run'])
+        self._reports.command_topics = self._output.topics
         self.create_subscription(String, 'instruction', self._receive_instruction, 1)
         self.create_subscription(Bool, 'task_success', self._receive_success, 1)
         for name, command in (('hold', self._hold), ('resume', self._resume),
@@ -126,12 +127,7 @@ class PolicyNode(LifecycleNode):
         if not settings['policy']:
             raise UserError('parameter policy is empty; set it to the directory of a policy, as '
                             'made by `sqap_vla compress`')
-        policy = os.path.expanduser(settings['policy'])
-        if settings['inference_process']:
-            self._client = ProcessInference(policy, settings['device'], settings['threads'],
-                                            settings['inference_deadline_s'])
-        else:
-            self._client = ThreadInference(policy, settings['device'], settings['threads'])
+        self._client = self.make_client(os.path.expanduser(settings['policy']))
         self._client.start()
         spec = self._client.info.spec
         self._mapping = ActionMapping(self._profile, spec.action)
@@ -146,13 +142,22 @@ class PolicyNode(LifecycleNode):
         self._runner.start()
         self._controller.event(Event.CONFIGURED)
 
+    def make_client(self, policy: str) -> InferenceClient:
+        """Make what runs the policy; not started yet."""
+        settings = self.settings
+        if settings['inference_process']:
+            return ProcessInference(policy, settings['device'], settings['threads'],
+                                    settings['inference_deadline_s'])
+        return ThreadInference(policy, settings['device'], settings['threads'])
+
     def _make_controller(self, spec):
         settings = self.settings
         topics = topics_of(self._profile, spec)
         watched = [POSE_INPUT if name == topics.pose else name for name in topics.required]
         config = ControllerConfig(
             command_period_s=1 / settings['command_rate_hz'],
-            input_timeouts_s=dict.fromkeys(watched, settings['observation_timeout_s']))
+            input_timeouts_s=dict.fromkeys(watched, settings['observation_timeout_s']),
+            hold_on_frozen_camera=settings['hold_on_frozen_camera'])
         limits = parameters.motion_limits(settings)
         if self._profile.joint_space:
             limits = replace(limits, workspace_low_m=None, workspace_high_m=None)
@@ -190,11 +195,11 @@ class PolicyNode(LifecycleNode):
     # Commands and inference: called from the command loop's and the runner's threads
 
     def _command(self):
-        now = self.get_clock().now()
-        command = self._controller.tick(now.nanoseconds)
+        now, steady_ns = self.get_clock().now(), time.monotonic_ns()
+        command = self._controller.tick(now.nanoseconds, steady_ns)
         self._still = command is None or command.still
         if command is not None:
-            self._output.publish(command)
+            self._output.publish(command, now.to_msg())
 
     def _next_request(self):
         if not self._active or self._controller.state is not State.RUNNING:

@@ -10,6 +10,7 @@ from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.ros.diagnostics import (diagnostic_array, input_values, LatencyWindow,
                                           memory_mb)
+from sqap_vla_ros.ros.graph_checks import other_publishers
 from sqap_vla_ros.ros.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.messages import (chunk_message, header, selection_message, stats_message)
 from sqap_vla_ros.ros.overlay import draw_overlay
@@ -27,6 +28,8 @@ class Reports:
         self._stats = node.create_publisher(InferenceStats, '~/inference_stats', 10)
         self._selection = node.create_publisher(TokenSelection, '~/token_selection', 1)
         self._overlay = node.create_publisher(Image, '~/overlay', 1)
+        self.command_topics: list[str] = []
+        """Where nobody else should publish."""
         self.forget()
 
     def forget(self):
@@ -72,6 +75,7 @@ class Reports:
             values |= {f'limited: {k.value}': str(n) for k, n in status.limits.items()}
             problems += [f'{name} is frozen: same image, new stamps'
                          for name in status.frozen_cameras]
+        problems += other_publishers(self._node, self.command_topics)
         values |= self.latencies.summary() | self._policy_values()
         values['node memory peak (MB)'] = memory_mb()
         values['ignored instructions'] = str(self.ignored_instructions)

@@ -29,7 +29,7 @@ from sqap_vla_ros.ros.soak_report import SoakRecord
 INJECTOR = 'fault_injector'
 SAMPLE_S = 5.0
 COMMAND_PERIOD_S = 0.02
-JITTER_S = 0.004
+JITTER_S = 0.0005
 """How far times between commands, taken from their stamps, may be wrong."""
 REACTION_LIMIT_S, RECOVERY_LIMIT_S = 20.0, 180.0
 """For a machine that is busy with other things: how long it really took is in the report."""

@@ -29,7 +29,7 @@ from sqap_vla_ros.ros.process_usage import children
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_S = 120.0
-JITTER_S = 0.004
+JITTER_S = 0.0005
 """How far times between commands, taken from their stamps, may be wrong."""
 NO_FAULTS = {**dict.fromkeys(STREAMS, 'none'), 'clock': 'none'}
 

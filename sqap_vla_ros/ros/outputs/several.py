@@ -31,15 +31,22 @@ class Outputs:
         if dry_run:
             profile = _diverted(profile)
         self._node = node
+        self.topics = [output.topic for output in profile.outputs]
+        """On which the arm is commanded."""
         self._arm = [ARM[output.kind](node, output, profile) for output in profile.outputs]
         self._grippers = [(output, GRIPPER[output.kind](node, output))
                           for output in profile.gripper.outputs]
         self._last = None if profile.joint_space else STILL
         self._last_gripper = None
 
-    def publish(self, command):
-        """Send a `Command` or `JointCommand`, and the gripper value where it changed."""
-        stamp = self._node.get_clock().now().to_msg()
+    def publish(self, command, stamp=None):
+        """
+        Send a `Command` or `JointCommand`, and the gripper value where it changed.
+
+        stamp: builtin_interfaces/Time that the command was made for; None: now.
+        """
+        if stamp is None:
+            stamp = self._node.get_clock().now().to_msg()
         for output in self._arm:
             output.publish(command, stamp)
         self._last = command
