@@ -18,6 +18,7 @@ SUMMARIES = {
     'evaluate': 'measure success in the simulation',
     'execution': 'compare inferring while the arm moves with inferring while it stands',
     'demo': 'let the compressed policy drive the simulated arm over ROS topics',
+    'replay': 'run a policy again on what the black box recorded',
     'soak': 'let the whole system work for long, with faults at random',
     'bench': 'measure latencies',
 }

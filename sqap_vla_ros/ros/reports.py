@@ -65,11 +65,16 @@ class Reports:
         self._overlay.publish(rgb_to_image(picture, header(observation.stamp_ns, self._frame_id)))
 
     def diagnose(self, state: str, reason: str, inputs=None,
-                 status: ControllerStatus | None = None):
-        """Publish diagnostics; `inputs` and `status` are None while nothing is configured."""
-        values, problems = {}, []
+                 status: ControllerStatus | None = None, token_share: float = 1.0):
+        """
+        Publish diagnostics; `inputs` and `status` are None while nothing is configured.
+
+        token_share: of the recipe's token budget that coarse motion may use.
+        """
+        values, problems = {'token budget (%)': f'{100 * token_share:.0f}'}, []
         if inputs is not None:
-            values, problems = input_values(inputs)
+            topics, problems = input_values(inputs)
+            values |= topics
         if status is not None:
             values |= {f'chunks: {k.value}': str(n) for k, n in status.offers.items()}
             values |= {f'limited: {k.value}': str(n) for k, n in status.limits.items()}
