@@ -8,7 +8,7 @@ from pathlib import Path
 import sys
 import time
 
-from circling import FAULT_FILE, SPEED_M_S, TURN_RAD_S
+from circling import CHUNK_S, FAULT_FILE, SPEED_M_S, STEP_S, TURN_RAD_S
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
@@ -24,7 +24,7 @@ class CirclingPolicy(Policy):
 
     def __init__(self, fault_file: Path):
         action = ActionSpec(('linear.x', 'linear.y', 'linear.z', 'gripper'),
-                            ('m/s', 'm/s', 'm/s', '1'), 0.05, 16)
+                            ('m/s', 'm/s', 'm/s', '1'), STEP_S, 16)
         self.spec = PolicySpec(('camera',), STATES, ('m', 'm', 'm', '1'), action, 4, (2, 2))
         self._fault_file = fault_file
         self.inferences = 0
@@ -73,7 +73,7 @@ def fail():
 
 FAILURES = {'out_of_memory': exhaust, 'error': fail, 'die': lambda: os._exit(3),
             'hang': lambda: time.sleep(10 ** 6), 'slow': lambda: time.sleep(0.5),
-            'overrun': lambda: time.sleep(1.2)}
+            'overrun': lambda: time.sleep(1.5 * CHUNK_S)}
 CHANGES = {'nan': lambda v: np.where(np.arange(16)[:, None] == 7, np.nan, v),
            'infinite': lambda v: v * np.inf, 'fast': lambda v: v * np.float32(1000)}
 

@@ -3,12 +3,10 @@ import os
 import signal
 import time
 
+from circling import CHUNK_S
 import pytest
 
 NEXT_INFERENCE_S = 0.2
-CHUNK_S = 0.8
-UNDERRUN_S = 0.5
-DEADLINE_S = 2.0
 
 
 @pytest.mark.parametrize('fault', ['nan', 'infinite', 'wrong_shape', 'error'])
@@ -46,7 +44,7 @@ def test_actions_out_of_range_are_limited_and_held_when_they_last(rig, trials):
 
 def test_an_overrun_executes_the_rest_of_the_chunk_then_decelerates(rig, trials):
     limit_s = NEXT_INFERENCE_S + CHUNK_S + 0.02
-    for trial in trials(rig, 'inference: 1.2 s', 'rest of chunk, then hold', limit_s):
+    for trial in trials(rig, 'inference: 1.5 chunks long', 'rest of chunk, then hold', limit_s):
         rig.start()
         fault_ns = rig.break_policy('overrun')
         trial.reacted(fault_ns, rig.stop_began(fault_ns))
