@@ -1,6 +1,7 @@
 """Rows of the fault table: consent, instructions, goals, parameters."""
 import time
 
+from instruction_cases import cases
 import pytest
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
@@ -10,6 +11,7 @@ from sqap_vla_ros.action import ExecuteInstruction
 
 PERIOD_S = 0.02
 DEACTIVATE, ACTIVATE = 4, 3
+FUZZED = 300
 
 
 @pytest.mark.parametrize('service, state', [('estop', 'ESTOPPED'), ('hold', 'HOLDING')])
@@ -58,6 +60,25 @@ def test_hostile_instructions_do_no_harm(rig, trials, fault):
             time.sleep(0.01)
         time.sleep(0.3)
         assert rig.state().startswith(('RUNNING', 'HOLDING'))
+        rig.start()
+
+
+def test_fuzzed_instructions_do_no_harm(rig, trials):
+    for _ in trials(rig, f'instruction: {FUZZED} fuzzed', 'refused or cleaned'):
+        rig.start()
+        for number, text in enumerate(cases(FUZZED, seed=1)):
+            try:
+                text.encode('utf-8')
+            except UnicodeEncodeError:
+                continue  # DDS carries no lone surrogates
+            rig.robot.instruction.publish(String(data=text.replace('\x00', '')))
+            time.sleep(0.005)
+            if number % 100 == 50:
+                handle = rig.goal(text.replace('\x00', ''))
+                if handle.accepted:
+                    handle.cancel_goal_async()
+                    rig.result(handle)
+        rig.healthy()
         rig.start()
 
 
