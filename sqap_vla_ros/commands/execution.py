@@ -25,14 +25,14 @@ def add_arguments(parser):
                         help='write results and episodes; an interrupted run goes on from '
                              'OUT.MODE')
     parser.add_argument('--plot', type=Path, metavar='OUT',
-                        help='draw the commanded speed of the first episode')
+                        help='draw the commanded speed in the scene with the most pauses')
 
 
 def run(arguments) -> int:
     """Print success, jerk and pauses of the modes, and the paired differences."""
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.evaluation.execution import (plot_example, run_modes, summarise_modes,
-                                                   text)
+                                                   telling_scene, text)
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant
     from sqap_vla_ros.resources import find_resource
     from sqap_vla_ros.simulation.tasks import TASKS
@@ -51,8 +51,8 @@ def run(arguments) -> int:
     report = summarise_modes(episodes)
     print(text(report))
     if arguments.plot:
-        plot_example(arguments.plot, experiment.policy, arguments.variant, tasks[0],
-                     arguments.seeds, arguments.delay)
+        plot_example(arguments.plot, experiment.policy, arguments.variant,
+                     *telling_scene(episodes), arguments.delay)
     if arguments.json:
         arguments.json.write_text(json.dumps({
             'experiment': asdict(experiment), 'delay_s': arguments.delay, 'report': report,

@@ -86,6 +86,16 @@ def text(report: dict) -> str:
     return '\n'.join(lines)
 
 
+def telling_scene(episodes: dict[str, list[dict]]) -> tuple[str, int]:
+    """Task and seed of the scene with the most pauses, solved in all modes where there is one."""
+    failed = {(e['task'], e['seed']) for own in episodes.values() for e in own
+              if not e['succeeded']}
+    own = episodes['sequential']
+    chosen = max([e for e in own if (e['task'], e['seed']) not in failed] or own,
+                 key=lambda e: e['pauses'])
+    return chosen['task'], chosen['seed']
+
+
 def plot_example(path: Path, policy: str, variant: str, task: str, seed: int, delay_s: float):
     """Draw the commanded speed of one episode in both modes; matplotlib's formats."""
     from matplotlib.figure import Figure
@@ -95,8 +105,9 @@ def plot_example(path: Path, policy: str, variant: str, task: str, seed: int, de
     axes = figure.add_subplot()
     for mode, protocol in protocols(delay_s).items():
         velocities = []
-        episode = run_episode(arm, loaded, arm.task.instructions[0], seed, protocol,
-                              trace=velocities)
+        instructions = arm.task.instructions
+        episode = run_episode(arm, loaded, instructions[seed % len(instructions)], seed,
+                              protocol, trace=velocities)
         speeds = np.linalg.norm(velocities, axis=1)
         outcome = 'success' if episode.succeeded else 'no success'
         axes.plot(np.arange(len(speeds)) * protocol.command_period_s, speeds,
