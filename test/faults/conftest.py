@@ -64,7 +64,7 @@ def trials():
                 row.times_s.append(trial.reaction_s)
             assert restarts or rig.process.pid == pid, 'the node was restarted'
             rig.healthy()
-        assert row.violations == 0, dict(rig.audit.violations)
+        assert row.violations == 0, rig.violations[-4:]
         if limit_s is not None:
             assert max(row.times_s) <= limit_s * SLACK, row.times_s
     return repeat
