@@ -57,6 +57,10 @@ struct V {
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(n >= 16 ? p : all), packed);
     for (int64_t i = 0; n < 16 && i < n; i++) p[i] = all[i];
   }
+  V rounded_to_bfloat16() const {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(to_bfloat16(low), 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(to_bfloat16(high), 16))};
+  }
   V operator+(V o) const { return {_mm256_add_ps(low, o.low), _mm256_add_ps(high, o.high)}; }
   V operator-(V o) const { return {_mm256_sub_ps(low, o.low), _mm256_sub_ps(high, o.high)}; }
   V operator*(V o) const { return {_mm256_mul_ps(low, o.low), _mm256_mul_ps(high, o.high)}; }

@@ -41,6 +41,9 @@ struct V {
   void store_bfloat16(uint16_t *p, int64_t n) const {
     _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtepi32_epi16(to_bfloat16(v)));
   }
+  V rounded_to_bfloat16() const {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(to_bfloat16(v), 16))};
+  }
   V operator+(V o) const { return {_mm512_add_ps(v, o.v)}; }
   V operator-(V o) const { return {_mm512_sub_ps(v, o.v)}; }
   V operator*(V o) const { return {_mm512_mul_ps(v, o.v)}; }

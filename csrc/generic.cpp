@@ -37,6 +37,11 @@ struct V {
   void store_bfloat16(uint16_t *p, int64_t n) const {
     for (int i = 0; i < 16 && i < n; i++) p[i] = float_to_bfloat16(v[i]);
   }
+  V rounded_to_bfloat16() const {
+    V r;
+    for (int i = 0; i < 16; i++) r.v[i] = bfloat16_to_float(float_to_bfloat16(v[i]));
+    return r;
+  }
   V operator+(const V &o) const {
     V r;
     for (int i = 0; i < 16; i++) r.v[i] = v[i] + o.v[i];

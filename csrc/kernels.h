@@ -36,10 +36,17 @@ struct Linear {
   int32_t activation_levels;  // 7 for 4 bits, 127 for 8
 };
 
-// Quantization of rows of activations.
+// What an RMSNorm needs (arXiv 1910.07467): x / sqrt(mean x^2 + epsilon) * weight.
+struct Norm {
+  const float *weight;  // [width] or null: no norm
+  float epsilon;
+};
+
+// Quantization of rows of activations, after a norm and a rotation.
 struct RowJob {
   const void *x;
   Type type;
+  Norm norm;
   int64_t width, odd;
   const int8_t *signs;
   const float *hartley;

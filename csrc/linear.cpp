@@ -16,6 +16,7 @@ namespace {
 using sqap::kPanel;
 using sqap::Kernels;
 using sqap::Linear;
+using sqap::Norm;
 using sqap::round_up;
 using sqap::RowJob;
 using sqap::TileJob;
@@ -23,6 +24,8 @@ using sqap::Type;
 
 // Codes of this many bytes stay in a core's second-level cache while all weights pass by.
 constexpr int64_t kChunkBytes = 384 * 1024;
+
+constexpr Norm kNoNorm = {nullptr, 0};
 
 const Kernels *best() {
   for (const Kernels *k : {sqap::avx512_kernels(), sqap::avx2_kernels()})
@@ -66,27 +69,39 @@ float *row_scratch(int64_t width) {
   return reinterpret_cast<float *>(buffer.get(2 * round_up(width, 16) * sizeof(float)));
 }
 
-RowJob rows_of(const Linear &l, const void *x, Type type, const Activations &a) {
-  return {x, type, l.inputs, l.odd, l.signs, l.hartley, l.activation_levels, l.groups,
+RowJob rows_of(const Linear &l, const void *x, Type type, const Norm &norm, const Activations &a) {
+  return {x, type, norm, l.inputs, l.odd, l.signs, l.hartley, l.activation_levels, l.groups,
           a.codes, a.stride, a.scales, a.sums, nullptr};
 }
 
-Activations quantize(Buffer *buffer, const Linear &l, const void *x, Type type, int64_t rows,
-                     int64_t threads) {
+int64_t activation_bytes(const Linear &l, int64_t rows) {
+  return rows * (code_stride(l.inputs) + l.groups * sizeof(int32_t) + sizeof(float));
+}
+
+// Codes, sums and scales of `rows` rows, one after another in memory that is aligned to 64 bytes.
+Activations activations_at(char *memory, const Linear &l, int64_t rows) {
   Activations a;
   a.stride = code_stride(l.inputs);
-  const int64_t code_bytes = round_up(rows * a.stride, 64);
-  const int64_t sum_bytes = round_up(rows * l.groups * sizeof(int32_t), 64);
-  char *memory = buffer->get(code_bytes + sum_bytes + rows * sizeof(float));
   a.codes = reinterpret_cast<int8_t *>(memory);
-  a.sums = reinterpret_cast<int32_t *>(memory + code_bytes);
-  a.scales = reinterpret_cast<float *>(memory + code_bytes + sum_bytes);
-  const RowJob job = rows_of(l, x, type, a);
+  a.sums = reinterpret_cast<int32_t *>(memory + rows * a.stride);
+  a.scales = reinterpret_cast<float *>(a.sums + rows * l.groups);
+  return a;
+}
+
+void quantize(const Activations &a, const Linear &l, const void *x, Type type, const Norm &norm,
+              int64_t rows, int64_t threads) {
+  const RowJob job = rows_of(l, x, type, norm, a);
   sqap::parallel(threads, rows, 4, [&](int64_t begin, int64_t end) {
     RowJob own = job;
     own.scratch = row_scratch(l.inputs);
     chosen->quantize_rows(own, begin, end);
   });
+}
+
+Activations quantize(Buffer *buffer, const Linear &l, const void *x, Type type, const Norm &norm,
+                     int64_t rows, int64_t threads) {
+  const Activations a = activations_at(buffer->get(activation_bytes(l, rows)), l, rows);
+  quantize(a, l, x, type, norm, rows, threads);
   return a;
 }
 
@@ -190,24 +205,35 @@ EXPORT void sqap_pack(const void *codes, int64_t outputs, int64_t inputs, int64_
 EXPORT void sqap_linear(const Linear *l, const void *x, void *y, int64_t rows, Type type,
                         int64_t threads) {
   thread_local Buffer buffer;
-  multiply(*l, quantize(&buffer, *l, x, type, rows, threads), rows, y, type, threads);
+  multiply(*l, quantize(&buffer, *l, x, type, kNoNorm, rows, threads), rows, y, type, threads);
 }
 
-// Several layers with the same inputs and rotation: x is quantized once.
-EXPORT void sqap_linears(const Linear *const *layers, int64_t count, const void *x, void *const *y,
-                         int64_t rows, Type type, int64_t threads) {
-  thread_local Buffer buffer;
-  const Activations a = quantize(&buffer, *layers[0], x, type, rows, threads);
-  for (int64_t i = 0; i < count; i++) multiply(*layers[i], a, rows, y[i], type, threads);
+// Bytes that `rows` quantized rows of a layer's inputs take.
+EXPORT int64_t sqap_activation_bytes(const Linear *l, int64_t rows) {
+  return activation_bytes(*l, rows);
+}
+
+// x [rows][inputs], normed where norm_weight is not null, into memory of sqap_activation_bytes.
+EXPORT void sqap_quantize_into(const Linear *l, const void *x, const float *norm_weight,
+                               float epsilon, char *memory, int64_t rows, Type type,
+                               int64_t threads) {
+  quantize(activations_at(memory, *l, rows), *l, x, type, {norm_weight, epsilon}, rows, threads);
+}
+
+// y of rows that a layer with the same inputs and rotation has quantized.
+EXPORT void sqap_multiply(const Linear *l, char *memory, void *y, int64_t rows, Type type,
+                          int64_t threads) {
+  multiply(*l, activations_at(memory, *l, rows), rows, y, type, threads);
 }
 
 // y = down(function(gate(x)) * up(x)); what is between the layers stays float and in this thread's
-// memory. Gate and up share inputs and rotation.
-EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *down, const void *x,
-                           void *y, int64_t rows, Type type, sqap::Gate function,
-                           int64_t threads) {
+// memory. Gate and up share inputs and rotation. x is normed where norm_weight is not null.
+EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *down,
+                           const float *norm_weight, float epsilon, const void *x, void *y,
+                           int64_t rows, Type type, sqap::Gate function, int64_t threads) {
   thread_local Buffer input_buffer, hidden_buffer, output_buffer;
-  const Activations a = quantize(&input_buffer, *gate, x, type, rows, threads);
+  const Activations a =
+      quantize(&input_buffer, *gate, x, type, {norm_weight, epsilon}, rows, threads);
   const int64_t width = gate->outputs;
   float *hidden = reinterpret_cast<float *>(hidden_buffer.get(rows * width * sizeof(float)));
   sqap::parallel(threads, panels(*gate), 1, [&](int64_t begin, int64_t end) {
@@ -229,7 +255,8 @@ EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *d
                     columns * sizeof(float));
     });
   });
-  const Activations h = quantize(&output_buffer, *down, hidden, sqap::kFloat32, rows, threads);
+  const Activations h =
+      quantize(&output_buffer, *down, hidden, sqap::kFloat32, kNoNorm, rows, threads);
   multiply(*down, h, rows, y, type, threads);
 }
 
@@ -238,7 +265,7 @@ EXPORT void sqap_round_rows(const void *x, void *out, int64_t rows, int64_t widt
                             const int8_t *signs, int64_t odd, const float *hartley, int32_t levels,
                             int64_t threads) {
   sqap::parallel(threads, rows, 16, [&](int64_t begin, int64_t end) {
-    const RowJob job = {x, type, width, odd, signs, hartley, levels, 1,
+    const RowJob job = {x, type, kNoNorm, width, odd, signs, hartley, levels, 1,
                         nullptr, 0, nullptr, nullptr, row_scratch(width)};
     chosen->round_rows(job, out, begin, end);
   });
@@ -248,7 +275,7 @@ EXPORT void sqap_round_rows(const void *x, void *out, int64_t rows, int64_t widt
 EXPORT void sqap_quantize(const Linear *l, const void *x, int64_t rows, Type type, int8_t *codes,
                           float *scales) {
   thread_local Buffer buffer;
-  const Activations a = quantize(&buffer, *l, x, type, rows, 1);
+  const Activations a = quantize(&buffer, *l, x, type, kNoNorm, rows, 1);
   for (int64_t i = 0; i < rows; i++) std::memcpy(codes + i * l->inputs, a.codes + i * a.stride, l->inputs);
   std::memcpy(scales, a.scales, rows * sizeof(float));
 }
@@ -256,7 +283,7 @@ EXPORT void sqap_quantize(const Linear *l, const void *x, int64_t rows, Type typ
 // Exact sums int32 [rows][outputs] of the codes that the layer makes of x; layers of one group.
 EXPORT void sqap_accumulate(const Linear *l, const void *x, int64_t rows, Type type, int32_t *out) {
   thread_local Buffer buffer;
-  multiply(*l, quantize(&buffer, *l, x, type, rows, 1), rows, out, sqap::kInt32, 1);
+  multiply(*l, quantize(&buffer, *l, x, type, kNoNorm, rows, 1), rows, out, sqap::kInt32, 1);
 }
 
 // Runs the multiplying instruction alone; returns multiply-adds done in `rounds` rounds.

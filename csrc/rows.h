@@ -122,6 +122,33 @@ inline void mix_rows(const float *hartley, const float *x, float *out, int64_t o
   }
 }
 
+// RMSNorm as transformers' Llama has it: rounded to the row's type before and after the weight.
+template <class V>
+inline void normalise(const RowJob &job, float *x, int64_t padded) {
+  V sum = V::set(0);
+  for (int64_t k = 0; k < padded; k += kLanes) sum = sum + V::load(x + k) * V::load(x + k);
+  float lanes[kLanes], square = 0;
+  sum.store(lanes);
+  for (float lane : lanes) square += lane;
+  const float factor =
+      1 / __builtin_sqrtf(square / static_cast<float>(job.width) + job.norm.epsilon);
+  const bool round = job.type == sqap::kBfloat16;
+  int64_t k = 0;
+  for (; k + kLanes <= job.width; k += kLanes) {
+    V y = V::load(x + k) * V::set(factor);
+    if (round) y = y.rounded_to_bfloat16();
+    y = y * V::load(job.norm.weight + k);
+    if (round) y = y.rounded_to_bfloat16();
+    y.store(x + k);
+  }
+  for (; k < job.width; k++) {
+    float y = x[k] * factor;
+    if (round) y = bfloat16_to_float(float_to_bfloat16(y));
+    y *= job.norm.weight[k];
+    x[k] = round ? bfloat16_to_float(float_to_bfloat16(y)) : y;
+  }
+}
+
 // Row as float, rotated but for the factor that is returned; *result is in the job's scratch.
 template <class V>
 inline float rotated_row(const RowJob &job, int64_t row, float **result) {
@@ -138,6 +165,7 @@ inline float rotated_row(const RowJob &job, int64_t row, float **result) {
     for (; k < width; k++) buffer[k] = x[k];
   }
   for (; k < padded; k++) buffer[k] = 0;
+  if (job.norm.weight) normalise<V>(job, buffer, padded);
   *result = buffer;
   if (job.signs == nullptr) return 1;
   for (k = 0; k + kLanes <= width; k += kLanes)

@@ -1,7 +1,11 @@
 """Fixtures that tests of several parts share."""
+import os
 from pathlib import Path
 
 import pytest
+
+# Decided when mujoco is imported for the first time, which may be a test that looks for it.
+os.environ.setdefault('MUJOCO_GL', 'egl')
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

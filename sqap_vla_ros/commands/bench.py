@@ -19,6 +19,13 @@ def add_arguments(parser):
                         help='interleaved measurements of each variant (default 15)')
     parser.add_argument('--linears', action='store_true',
                         help='measure linear layers of the decoder one by one as well')
+    parser.add_argument('--control', action='store_true',
+                        help='time the command loop of the policy node instead, while inference '
+                        'runs, beside a bare loop on the steady clock')
+    parser.add_argument('--seconds', type=float, default=30.0,
+                        help='of --control (default %(default)s)')
+    parser.add_argument('--rate', type=float, default=50.0, metavar='HZ',
+                        help='commands a second with --control (default %(default)s)')
     parser.add_argument('--json', type=Path, help='write everything to this file')
     parser.add_argument('--plot', type=Path, help='write a plot to this file (png, svg or pdf)')
 
@@ -36,8 +43,35 @@ def run(arguments) -> int:
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f'{path}: its directory does not exist')
     with TemporaryDirectory() as scratch:
-        _run(arguments, Path(scratch))
+        if arguments.control:
+            _run_control(arguments, Path(scratch))
+        else:
+            _run(arguments, Path(scratch))
     return 0
+
+
+def _run_control(arguments, scratch):
+    import json
+
+    from sqap_vla_ros.benchmark.machine import describe
+    from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.ros.command_timing import run as time_commands
+
+    if not 1 <= arguments.rate <= 500 or not arguments.seconds > 0:
+        raise UserError('--rate must be within 1 .. 500 Hz and --seconds more than 0')
+    found = time_commands(arguments.policy or _shipped_policy(), scratch, arguments.seconds,
+                          arguments.rate)
+    print(f'{found["commands"]} commands at {arguments.rate:g} Hz while inference ran; deviation '
+          'of the period, ms:')
+    for name, title in (('command', 'policy_node'), ('bare', 'bare loop')):
+        print(f'  {title:<12}' + '  '.join(f'{q} {found[f"{name}_deviation_{q}_ms"]:7.3f}'
+                                           for q in ('p50', 'p99', 'max')))
+    print(f'  p99 above the bare loop: {found["p99_above_bare_ms"]:.3f} ms')
+    if arguments.json:
+        import torch
+
+        found['machine'] = describe(torch.device('cpu'))
+        arguments.json.write_text(json.dumps(found, indent=1) + '\n', 'utf-8')
 
 
 def _run(arguments, scratch):

@@ -1,4 +1,4 @@
-"""`sqap_vla check`: does a policy react to image and instruction, and stay in range?"""
+"""`sqap_vla check`: whether a policy reacts to image and instruction, and stays in range."""
 from pathlib import Path
 
 

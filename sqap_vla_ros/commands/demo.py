@@ -5,6 +5,7 @@ import time
 
 from sqap_vla_ros.errors import UserError
 
+
 def add_arguments(parser):
     """Declare the arguments."""
     parser.add_argument('--policy', type=Path,

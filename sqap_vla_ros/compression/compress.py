@@ -104,11 +104,14 @@ def _specs(model, recipe, names):
     arrives_rotated = set(model.residual_readers()) if (
         quantization is not None and quantization.rotate_residual) else set()
     looped = set(_in_denoising(model, recipe))
+    vision = set(model.quantization_targets(QuantLinear).get('vision', ()))
     specs = {}
     for name in names:
         try:
             specs[name] = LinearFormat.of(
-                model.get_submodule(name), quantization, name not in arrives_rotated,
+                model.get_submodule(name),
+                quantization.of_vision() if name in vision else quantization,
+                name not in arrives_rotated,
                 model.denoising_step().steps if name in looped else 1)
         except ValueError as error:
             raise UserError(f'recipe {recipe.name}: layer {name}: {error}') from None

@@ -112,11 +112,11 @@ class QuantLinear(nn.Module):
             layer.weight = weight
         else:
             layer.set_codes(*round_weight(
-                weight, recipe.weight_bits, layer.format.weight_group, recipe.weight_method,
+                weight, layer.format.weight_bits, layer.format.weight_group, recipe.weight_method,
                 recipe.weight_clip, None if statistics is None else statistics.hessian))
         if layer.ascale is not None:
             largest = statistics.largest.clamp_min(torch.finfo(torch.float32).tiny)
-            layer.ascale = largest / levels(recipe.activation_bits)
+            layer.ascale = largest / levels(layer.format.activation_bits)
         if linear.bias is not None:
             layer.bias = linear.bias.detach().float().clone()
         return layer

@@ -4,7 +4,7 @@ The compression recipe: everything that `compress` decides, as frozen dataclasse
 Defaults are this package's own where the SQAP-VLA paper (arXiv 2509.09090) gives no value: the
 prune layer, the share of each criterion and the protection radius are not published.
 """
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 import os
 from pathlib import Path
 from typing import get_args
@@ -56,6 +56,14 @@ class QuantizationRecipe:
     """Seed of the rotation's random signs."""
     targets: tuple[str, ...] = ('decoder',)
     """Which parts of the model: 'decoder', 'vision', 'action_head'."""
+    vision_bits: int | None = None
+    """2..8, weight and activation bits of the target 'vision'; None: as the other targets."""
+
+    def of_vision(self) -> 'QuantizationRecipe':
+        """Return the recipe of the layers of the target 'vision'."""
+        if self.vision_bits is None:
+            return self
+        return replace(self, weight_bits=self.vision_bits, activation_bits=self.vision_bits)
 
     def __post_init__(self):
         for name in ('weight_bits', 'activation_bits'):
@@ -65,6 +73,8 @@ class QuantizationRecipe:
         bits = self.query_key_bits
         if bits not in (None, FULL_PRECISION_BITS) and not 2 <= bits <= 8:
             raise ValueError(f'query_key_bits is {bits}, expected 2..8, 16 or null')
+        if self.vision_bits is not None and not 2 <= self.vision_bits <= 8:
+            raise ValueError(f'vision_bits is {self.vision_bits}, expected 2..8 or null')
         _one_of('activation_granularity', self.activation_granularity, ('per_token', 'per_tensor'))
         _one_of('rotation', self.rotation, ('hadamard', 'none'))
         _one_of('weight_method', self.weight_method, ('rtn', 'gptq'))

@@ -39,8 +39,8 @@ def summarise_modes(episodes: dict[str, list[dict]]) -> dict:
     Jerk is that of the commands, mean of squares over all of a mode's commands that were sent in
     scenes that all modes solved: an arm that stands still after a failure is smooth, too.
     """
-    solved_by_all = set.intersection(*({(e['task'], e['seed']) for e in own if e['succeeded']}
-                              for own in episodes.values()))
+    solved_by_all = set.intersection(*(
+        {(e['task'], e['seed']) for e in own if e['succeeded']} for own in episodes.values()))
     report = {}
     for mode, own in episodes.items():
         solved = [e for e in own if (e['task'], e['seed']) in solved_by_all]

@@ -58,7 +58,8 @@ class Episode:
 
 
 def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
-                protocol: Protocol = Protocol(), images=None, trace: list | None = None) -> Episode:
+                protocol: Protocol = Protocol(), images=None,
+                trace: list | None = None) -> Episode:
     """
     Run one episode.
 

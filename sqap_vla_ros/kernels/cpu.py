@@ -49,8 +49,12 @@ def load() -> ctypes.CDLL:
         'sqap_set_isa': (ctypes.c_int, ctypes.c_char_p),
         'sqap_pack': (None, _pointer, _int64, _int64, _int64, _int32, _pointer),
         'sqap_linear': (None, _pointer, _pointer, _pointer, _int64, _int32, _int64),
-        'sqap_linears': (None, _pointer, _int64, _pointer, _pointer, _int64, _int32, _int64),
-        'sqap_gated_mlp': (None, *[_pointer] * 5, _int64, _int32, _int32, _int64),
+        'sqap_activation_bytes': (_int64, _pointer, _int64),
+        'sqap_quantize_into': (None, _pointer, _pointer, _pointer, ctypes.c_float, _pointer,
+                               _int64, _int32, _int64),
+        'sqap_multiply': (None, _pointer, _pointer, _pointer, _int64, _int32, _int64),
+        'sqap_gated_mlp': (None, *[_pointer] * 4, ctypes.c_float, _pointer, _pointer, _int64,
+                           _int32, _int32, _int64),
         'sqap_round_rows': (None, _pointer, _pointer, _int64, _int64, _int32, _pointer, _int64,
                             _pointer, _int32, _int64),
         'sqap_quantize': (None, _pointer, _pointer, _int64, _int32, _pointer, _pointer),
@@ -112,9 +116,10 @@ class PackedLinear:
         library.sqap_pack(codes.contiguous().data_ptr(), self.outputs, self.inputs, groups, bits,
                           self.weights.data_ptr())
         # [N, groups] -> [panels, groups, 32]
-        scale = torch.nn.functional.pad(scale.view(self.outputs, groups), (0, 0, 0, padding))
+        scale = torch.nn.functional.pad(scale.float().view(self.outputs, groups),
+                                        (0, 0, 0, padding))
         self.scales = scale.view(panels, PANEL, groups).transpose(1, 2).contiguous()
-        self.bias = None if bias is None else torch.nn.functional.pad(bias, (0, padding))
+        self.bias = None if bias is None else torch.nn.functional.pad(bias.float(), (0, padding))
         self.signs = signs
         odd, self._hartley = (1, None) if signs is None else hartley(self.inputs)
 
@@ -153,30 +158,62 @@ class PackedLinear:
         return sums
 
 
-def linears(layers: list[PackedLinear], x: torch.Tensor) -> list[torch.Tensor]:
-    """Run layers with the same inputs and rotation: [..., N] each; x is quantized once."""
+class QuantizedRows:
+    """Activations as layers with the same inputs and rotation share them."""
+
+    __slots__ = ('memory', 'shape', 'dtype')
+
+    def __init__(self, memory: torch.Tensor, shape: torch.Size, dtype: torch.dtype):
+        self.memory, self.shape, self.dtype = memory, shape, dtype
+
+
+def quantize_once(layer: PackedLinear, x: torch.Tensor, norm_weight: torch.Tensor | None = None,
+                  epsilon: float = 0.0) -> QuantizedRows:
+    """
+    Quantize x [..., K] for `layer` and all that share its inputs and rotation; see `multiply`.
+
+    norm_weight: float32 [K], of an RMSNorm that is applied to x before, or None.
+    """
     x = x.contiguous()
-    outputs = [x.new_empty((*x.shape[:-1], layer.outputs)) for layer in layers]
-    count = len(layers)
-    load().sqap_linears((_pointer * count)(*(layer.address for layer in layers)), count,
-                        x.data_ptr(), (_pointer * count)(*(y.data_ptr() for y in outputs)),
-                        x.numel() // layers[0].inputs, TYPES[x.dtype], torch.get_num_threads())
-    return outputs
+    rows = x.numel() // layer.inputs
+    library = load()
+    memory = torch.empty(library.sqap_activation_bytes(layer.address, rows), dtype=torch.uint8)
+    library.sqap_quantize_into(
+        layer.address, x.data_ptr(), None if norm_weight is None else norm_weight.data_ptr(),
+        epsilon, memory.data_ptr(), rows, TYPES[x.dtype], torch.get_num_threads())
+    return QuantizedRows(memory, x.shape, x.dtype)
+
+
+def multiply(layer: PackedLinear, x: QuantizedRows) -> torch.Tensor:
+    """Output [..., N] of a layer, in the type that x had."""
+    y = torch.empty((*x.shape[:-1], layer.outputs), dtype=x.dtype)
+    load().sqap_multiply(layer.address, x.memory.data_ptr(), y.data_ptr(),
+                         y.numel() // layer.outputs, TYPES[x.dtype], torch.get_num_threads())
+    return y
 
 
 def gated_mlp(gate: PackedLinear, up: PackedLinear, down: PackedLinear, x: torch.Tensor,
-              function: str = 'silu') -> torch.Tensor:
-    """Compute down(f(gate(x)) * up(x)), f of GATES; gate and up share inputs and rotation."""
+              function: str = 'silu', norm_weight: torch.Tensor | None = None,
+              epsilon: float = 0.0) -> torch.Tensor:
+    """
+    Compute down(f(gate(x)) * up(x)) of x [..., K], f of GATES.
+
+    Gate and up share inputs and rotation. norm_weight, epsilon: as in `quantize_once`.
+    """
     x = x.contiguous()
     y = x.new_empty((*x.shape[:-1], down.outputs))
-    load().sqap_gated_mlp(gate.address, up.address, down.address, x.data_ptr(), y.data_ptr(),
-                          x.numel() // gate.inputs, TYPES[x.dtype], GATES[function],
-                          torch.get_num_threads())
+    load().sqap_gated_mlp(
+        gate.address, up.address, down.address,
+        None if norm_weight is None else norm_weight.data_ptr(), epsilon, x.data_ptr(),
+        y.data_ptr(), x.numel() // gate.inputs, TYPES[x.dtype], GATES[function],
+        torch.get_num_threads())
     return y
 
 
 def round_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None) -> torch.Tensor:
     """Rotate rows of x [..., d] (signs int8 [d], or None) and round each to code * scale."""
+    if x.dtype not in TYPES:
+        return round_rows(x.float(), levels, signs).to(x.dtype)
     width = x.shape[-1]
     # Heads are views of [N, heads, d]: in memory still rows of d, one after another.
     out = torch.empty_like(x)

@@ -2,7 +2,8 @@
 CogACT's action head: a diffusion transformer conditioned on the cognition token.
 
 Architecture and names follow the released checkpoints (arXiv 2411.19650, section 3.3); sampling is
-DDIM (arXiv 2010.02502, eq. 12 with eta 0) over a squared-cosine schedule (arXiv 2102.09672, eq. 17).
+DDIM (arXiv 2010.02502, eq. 12 with eta 0) over a squared-cosine schedule (arXiv 2102.09672,
+eq. 17).
 """
 import math
 
@@ -24,7 +25,7 @@ class TimestepEmbedder(nn.Module):
                                  nn.Linear(width, width))
 
     def forward(self, step):
-        """step [B] -> [B, width]."""
+        """Embed: step [B] -> [B, width]."""
         half = self.frequencies // 2
         rates = torch.exp(-math.log(10000) / half * torch.arange(half, device=step.device))
         angles = step[:, None].float() * rates
@@ -41,7 +42,7 @@ class ConditionEmbedder(nn.Module):
         self.uncondition = nn.Parameter(torch.randn(1, condition_width) * 0.02)
 
     def forward(self, condition):
-        """condition [B, 1, condition_width] -> [B, 1, width]."""
+        """Embed: condition [B, 1, condition_width] -> [B, 1, width]."""
         return self.linear(condition)
 
 
@@ -66,7 +67,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x):
-        """x [B, N, width] -> [B, N, width]."""
+        """Transform: x [B, N, width] -> [B, N, width]."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
@@ -84,7 +85,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x):
-        """x [..., width] -> [..., width]."""
+        """Transform: x [..., width] -> [..., width]."""
         return self.fc2(self.act(self.fc1(x)))
 
 
@@ -99,7 +100,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, x):
-        """x [B, N, width] -> [B, N, width]."""
+        """Transform: x [B, N, width] -> [B, N, width]."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -115,7 +116,7 @@ class FinalLayer(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x):
-        """x [B, N, width] -> [B, N, outputs]."""
+        """Project: x [B, N, width] -> [B, N, outputs]."""
         return self.linear(self.norm_final(x))
 
 

@@ -32,8 +32,8 @@ class CheckpointReader(ABC):
         """Read one tensor onto the CPU. Raises UserError when it is missing."""
 
     def _missing(self, name):
-        return UserError(f'{self.where}: tensor {name} is missing; the checkpoint is incomplete or '
-                         'of another model')
+        return UserError(f'{self.where}: tensor {name} is missing; the checkpoint is incomplete '
+                         'or of another model')
 
 
 class SafetensorsReader(CheckpointReader):

@@ -132,9 +132,7 @@ class Pi0Config:
     """Added after the factor; empty: 0."""
     step_s: float = 0.02
     cameras: tuple[str, ...] = ('camera',)
-    """In the order in which the checkpoint was trained."""
-    empty_cameras: int = 0
-    """Camera slots after those, which the checkpoint was trained with and which stay masked."""
+    """In the order of training; what a checkpoint has beyond these is left out, as if masked."""
     dataset: str = ''
     model_type: str = 'pi0'
 
@@ -152,6 +150,9 @@ def load_config(directory: Path) -> CogActConfig | OpenVlaConfig | Pi0Config:
     """Read `config.json`. Raises UserError that names the file and the field."""
     path = Path(directory) / CONFIG_FILE
     data = read_json(path)
+    if not data.keys().isdisjoint(('architectures', 'vla', 'input_features')):
+        raise UserError(f'{path}: a released checkpoint, not yet a policy of this package; make '
+                        'one with: sqap_vla import')
     family = _FAMILIES.get(data.get('model_type'))
     if family is None:
         raise UserError(f'{path}: model_type is {data.get("model_type")!r}, expected one of '

@@ -42,8 +42,8 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
         return open_openvla(folder, options)
     if kind == 'pi0':
         return open_pi0(folder, options)
-    raise UserError(f'{folder / CONFIG_FILE}: model type is {kind!r}, expected a released OpenVLA, '
-                    'CogACT or pi0 checkpoint')
+    raise UserError(f'{folder / CONFIG_FILE}: model type is {kind!r}, expected a released '
+                    'OpenVLA, CogACT or pi0 checkpoint')
 
 
 def import_policy(source: Path, output: Path, options: ImportOptions = ImportOptions(),

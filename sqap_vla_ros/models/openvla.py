@@ -20,7 +20,6 @@ from sqap_vla_ros.models.vla_model import VlaModel
 class OpenVlaModel(VlaModel):
     """The module tree, and greedy decoding of the action tokens."""
 
-    family = 'OpenVLA'
     target_roots = {'decoder': ('decoder.llama.layers',), 'vision': ('vision',),
                     'action_head': ()}
 

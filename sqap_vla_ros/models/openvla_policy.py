@@ -51,7 +51,7 @@ class OpenVlaPolicy(PrunedPolicy):
                          self.spec.visual_tokens, self._selection())
 
     def _units(self, tokens, finite):
-        """Token ids [A] to action units [1, A]; all NaN where the model's output was not finite."""
+        """Token ids [A] to action units [1, A]; NaN where the logits were not finite."""
         bins = self.model.config.token_end - 1 - tokens
         normalised = self._centres[np.clip(bins, 0, len(self._centres) - 1)]
         values = self._to_action_units(self.statistics.unnormalise_action(normalised[None]))

@@ -22,7 +22,6 @@ from sqap_vla_ros.models.vla_model import VlaModel
 class Pi0Model(VlaModel):
     """The module tree, the prefix pass and the flow."""
 
-    family = 'pi0'
     target_roots = {'decoder': ('pi0.model.vlm.language_model.layers',),
                     'vision': ('pi0.model.vlm.vision_tower',),
                     'action_head': ('pi0.model.dit.layers',)}

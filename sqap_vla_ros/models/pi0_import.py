@@ -39,25 +39,24 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         except (KeyError, TypeError):
             raise UserError(f'{where}: {dataset}: {part}.mean is missing') from None
     cameras = _cameras(path, data, options)
-    try:
-        config = Pi0Config(
-            model=_model(reader, root, data), flow_steps=data.get('num_inference_steps', 10),
-            text_length=data.get('tokenizer_max_length', 48), horizon=data.get('chunk_size', 50),
-            cameras=cameras, empty_cameras=data.get('empty_cameras', 0), dataset=dataset,
-            step_s=options.step_s or _no_step(),
-            **_names('state', columns['state'], options.state_names, options.state_units),
-            **_names('action', columns['action'], options.action_names, options.action_units))
-    except TypeError as error:
-        raise UserError(f'{path}: {error}') from None
+    model = _model(reader, root, data)
+    config = Pi0Config(
+        model=model, image_size=model['vlm_config']['vision_config']['image_size'],
+        flow_steps=data.get('num_inference_steps', 10), horizon=data.get('chunk_size', 50),
+        text_length=data.get('tokenizer_max_length', 48), cameras=cameras, dataset=dataset,
+        step_s=options.step_s or _no_step(),
+        **_names('state', columns['state'], options.state_names, options.state_units),
+        **_names('action', columns['action'], options.action_names, options.action_units))
     if not options.tokenizer and not (folder / 'tokenizer.json').is_file():
         raise UserError(f'{folder}: pi0 is released without a tokenizer; give the folder of '
-                        'PaliGemma\'s tokenizer.json with --tokenizer')
+                        "PaliGemma's tokenizer.json with --tokenizer")
     return Released('pi0', config, {dataset: statistics[dataset]}, reader, sources,
                     options.tokenizer or folder)
 
 
 def _no_step():
-    raise UserError('pi0: the time between actions is not in the checkpoint; give it with --step-s')
+    raise UserError('pi0: the time between actions is not in the checkpoint; give it with '
+                    '--step-s')
 
 
 def _sources(reader: CheckpointReader, root):

@@ -44,8 +44,8 @@ class Pi0Tokenizer:
         self._tokenizer, self._length = tokenizer, length
         bos, newline = tokenizer.token_to_id('<bos>'), tokenizer.token_to_id('\n')
         if bos is None or newline is None:
-            raise UserError(f'{where}: has no <bos> or no newline token; expected PaliGemma\'s '
-                            'tokenizer.json')
+            raise UserError(f'{where}: has no <bos> or no newline token; expected the '
+                            'tokenizer.json of PaliGemma')
         self._bos, self._newline = bos, newline
 
     def __len__(self) -> int:

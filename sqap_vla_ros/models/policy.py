@@ -91,7 +91,7 @@ class Policy(ABC):
 
     def set_budget(self, share: float):
         """
-        Keep only so many visual tokens from now on: a share of the recipe's budget, 0 < share <= 1.
+        Keep only a share of the recipe's token budget from now on, 0 < share <= 1.
 
         A policy that does not prune keeps all of them, whatever the share.
         """

@@ -28,7 +28,7 @@ def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
 
 def squash(image: np.ndarray, size: int) -> torch.Tensor:
     """
-    Squash to size x size by bicubic interpolation with Pillow, as the released models were trained.
+    Squash to size x size, bicubic with Pillow, as the released models were trained.
 
     image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the CPU. Torch's interpolation
     differs from Pillow's by one grey level here and there.
@@ -110,5 +110,6 @@ def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
     if not low.shape == high.shape == mask.shape or (mask & ~(high >= low)).any():
         raise UserError(f'{path}: {dataset}: action q01, q99 and mask disagree')
     if mean.shape != (states,) or std.shape != (states,) or not (std > 0).all():
-        raise UserError(f'{path}: {dataset}: state mean and std must have {states} values, std > 0')
+        raise UserError(f'{path}: {dataset}: state mean and std must have {states} values, '
+                        'std > 0')
     return Statistics(low, high, mask, mean, std)

@@ -29,7 +29,8 @@ LLAMA_2 = {'vocab_size': 32064, 'hidden_size': 4096, 'intermediate_size': 11008,
 """meta-llama/Llama-2-7b-hf with the padded vocabulary."""
 LLAMA_2_HEAD_WIDTH = 128
 UNUSED = (r'attn_pool\.', r'rotary_emb\.inv_freq$')
-ACTION_NAMES = ('linear.x', 'linear.y', 'linear.z', 'angular.x', 'angular.y', 'angular.z', 'gripper')
+ACTION_NAMES = ('linear.x', 'linear.y', 'linear.z', 'angular.x', 'angular.y', 'angular.z',
+                'gripper')
 ACTION_UNITS = ('m/s',) * 3 + ('rad/s',) * 3 + ('1',)
 
 
@@ -70,7 +71,8 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
     settings = read_json(path).get('vla')
     base = settings.get('base_vlm') if isinstance(settings, dict) else None
     if base not in BASE_MODELS:
-        raise UserError(f'{path}: vla.base_vlm is {base!r}, expected one of {", ".join(BASE_MODELS)}')
+        raise UserError(f'{path}: vla.base_vlm is {base!r}, expected one of '
+                        f'{", ".join(BASE_MODELS)}')
     statistics = read_json(folder / STATISTICS_FILE)
     dataset = choose_dataset(statistics, options.dataset, folder / STATISTICS_FILE)
     files = sorted((folder / 'checkpoints').glob('*.pt'))
@@ -96,7 +98,7 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
         cameras=options.cameras or ('camera',), **actions)
     if not options.tokenizer and not (folder / 'tokenizer.json').is_file():
         raise UserError(f'{folder}: CogACT is released without a tokenizer; give the folder of '
-                        'Llama 2\'s tokenizer.json (OpenVLA\'s is the same) with --tokenizer')
+                        "Llama 2's tokenizer.json (OpenVLA's is the same) with --tokenizer")
     return Released('CogACT', config, {dataset: statistics[dataset]}, reader, sources,
                     options.tokenizer or folder)
 
@@ -147,13 +149,13 @@ def _last_blocks(prefixes, towers):
 
 
 def _llama(path, given, defaults):
-    """LlamaConfig's arguments, all spelt out: a later transformers may have other defaults."""
+    """Spell out LlamaConfig's arguments: a later transformers may have other defaults."""
     if given.get('model_type', 'llama') != 'llama':
         raise UserError(f'{path}: text_config.model_type is {given["model_type"]!r}, expected '
                         "'llama'")
     if given.get('rope_scaling') or given.get('rope_theta', 10000.0) != 10000.0:
         raise UserError(f'{path}: text_config has a rope_scaling or rope_theta other than '
-                        'Llama 2\'s, which this package does not support')
+                        "Llama 2's, which this package does not support")
     fields = {**LLAMA_2, **defaults}
     fields |= {key: given[key] for key in fields if key in given}
     return fields | {'num_key_value_heads': given.get('num_key_value_heads',
@@ -195,8 +197,8 @@ def _actions(statistics, dataset, options, where):
     except (KeyError, TypeError):
         raise UserError(f'{where}: {dataset}: action.q01 is missing') from None
     if columns != len(ACTION_NAMES):
-        raise UserError(f'{where}: {dataset}: {columns} action columns, expected {len(ACTION_NAMES)}: '
-                        'position, rotation and gripper')
+        raise UserError(f'{where}: {dataset}: {columns} action columns, expected '
+                        f'{len(ACTION_NAMES)}: position, rotation and gripper')
     step_s = options.step_s or STEP_S.get(dataset)
     if step_s is None:
         raise UserError(f'dataset {dataset!r}: the time between its actions is not known; give it '

@@ -64,8 +64,8 @@ class PrunedPolicy(Policy):
             return None
         last = layers - 1 if recipe.relevance == 'temporal' else layers
         if recipe.layer > last:
-            raise UserError(f'recipe: pruning layer is {recipe.layer}, expected 0..{last} for this '
-                            f'decoder of {layers} layers')
+            raise UserError(f'recipe: pruning layer is {recipe.layer}, expected 0..{last} for '
+                            f'this decoder of {layers} layers')
         return TokenSelector(recipe, self.spec.token_grid, len(self.spec.cameras), self._device)
 
     def _pruning(self, observation: Observation) -> PruningPoint | None:

@@ -50,8 +50,8 @@ def choose_dataset(statistics: dict, wanted: str | None, where: Path | str) -> s
     """Key of the statistics to use. Raises UserError that lists the keys."""
     known = sorted(key for key, value in statistics.items() if isinstance(value, dict))
     if not known:
-        raise UserError(f'{where}: has no dataset statistics (norm_stats); they are needed to turn '
-                        'model outputs into actions')
+        raise UserError(f'{where}: has no dataset statistics (norm_stats); they are needed to '
+                        'turn model outputs into actions')
     if wanted is None and len(known) > 1:
         raise UserError(f'{where}: statistics of {len(known)} datasets; choose one with '
                         f'--dataset: {", ".join(known)}')

@@ -45,7 +45,7 @@ class Tower:
 
 
 def read_tower(reader: CheckpointReader, prefix: str) -> Tower:
-    """Sizes of the timm tower under `prefix` (with its dot)."""
+    """Read the sizes of the timm tower under `prefix` (with its dot)."""
     width, _, patch, _ = reader.shape(f'{prefix}patch_embed.proj.weight')
     mlp = reader.shape(f'{prefix}blocks.0.mlp.fc1.weight')[0]
     blocks = {int(match[1]) for name in reader.names()
@@ -58,7 +58,7 @@ def read_tower(reader: CheckpointReader, prefix: str) -> Tower:
 
 def dinov2_sources(tower: Tower, prefix: str, ours: str, scale: str) -> dict[str, Source]:
     """
-    Sources of a Dinov2WithRegistersModel.
+    Name the sources of a Dinov2WithRegistersModel.
 
     scale: what LayerScale's parameter is called, 'gamma' (timm) or 'scale_factor' (OpenVLA).
     """
@@ -85,7 +85,7 @@ def dinov2_sources(tower: Tower, prefix: str, ours: str, scale: str) -> dict[str
 
 
 def siglip_sources(tower: Tower, prefix: str, ours: str) -> dict[str, Source]:
-    """Sources of a SiglipVisionModel without its head."""
+    """Name the sources of a SiglipVisionModel without its head."""
     sources = {
         'embeddings.position_embedding.weight': Source(f'{prefix}pos_embed', lambda x: x[0]),
         **_linear('embeddings.patch_embedding', f'{prefix}patch_embed.proj'),
@@ -100,7 +100,7 @@ def siglip_sources(tower: Tower, prefix: str, ours: str) -> dict[str, Source]:
 
 
 def projector_sources(released: list[str]) -> dict[str, Source]:
-    """Sources of the projector, given its linear layers' released names in order."""
+    """Name the sources of the projector, given its linear layers' released names in order."""
     sources = {}
     for i, name in enumerate(released):
         sources |= _linear(f'projector.{2 * i}', name)
@@ -108,7 +108,7 @@ def projector_sources(released: list[str]) -> dict[str, Source]:
 
 
 def llama_sources(reader: CheckpointReader, prefix: str, ours: str) -> dict[str, Source]:
-    """Sources of a LlamaModel, whose names are the same; `prefix` ends in 'model.'."""
+    """Name the sources of a LlamaModel, whose names are the same; `prefix` ends in 'model.'."""
     return {ours + name.removeprefix(prefix): Source(name) for name in sorted(reader.names())
             if name.startswith(prefix) and not name.endswith('rotary_emb.inv_freq')}
 
@@ -124,8 +124,8 @@ def check_sources(reader: CheckpointReader, sources: dict[str, Source],
     needed = {source.released for source in sources.values()}
     missing = sorted(needed - reader.names())
     if missing:
-        raise UserError(f'{reader.where}: tensor {missing[0]} is missing ({len(missing)} missing in '
-                        'all); the checkpoint is incomplete or of another model')
+        raise UserError(f'{reader.where}: tensor {missing[0]} is missing ({len(missing)} missing '
+                        'in all); the checkpoint is incomplete or of another model')
     surplus = sorted(name for name in reader.names() - needed
                      if not any(re.search(pattern, name) for pattern in unused))
     if surplus:

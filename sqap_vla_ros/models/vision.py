@@ -90,7 +90,7 @@ def make_projector(kind: str, vision_width: int, width: int) -> nn.Module:
     elif kind == 'fused-gelu-mlp':
         sizes = [vision_width, 4 * vision_width, width, width]
     else:
-        raise ValueError(f'projector is {kind!r}, expected \'gelu-mlp\' or \'fused-gelu-mlp\'')
+        raise ValueError(f"projector is {kind!r}, expected 'gelu-mlp' or 'fused-gelu-mlp'")
     layers = []
     for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
         layers += ([nn.GELU()] if i else []) + [nn.Linear(inputs, outputs)]

@@ -11,8 +11,6 @@ class VlaModel(nn.Module):
 
     target_roots: dict[str, tuple[str, ...]] = {}
     """Quantization target to the modules whose linear layers belong to it."""
-    family = ''
-    """For messages."""
 
     def __init__(self):
         super().__init__()
@@ -65,24 +63,6 @@ class VlaModel(nn.Module):
                          if isinstance(module, (nn.Linear, also))
                          and any(name.startswith(f'{root}.') for root in roots)]
                 for target, roots in self.target_roots.items()}
-
-    def rotate_residual(self, signs: torch.Tensor):
-        """Not for this family. Raises UserError."""
-        raise UserError(f'recipe: rotate_residual is not supported for {self.family}; use '
-                        "rotation 'hadamard' alone")
-
-    def expect_rotated_residual(self):
-        """Not for this family. Raises UserError."""
-        self.rotate_residual(torch.empty(0))
-
-    def residual_readers(self) -> list[str]:
-        """Not for this family. Raises UserError."""
-        self.rotate_residual(torch.empty(0))
-
-    def denoising_step(self):
-        """Not for this family. Raises UserError."""
-        raise UserError(f'recipe: static activation_scales of the action head are not supported '
-                        f'for {self.family}; use dynamic ones')
 
     def restore_buffers(self):
         """Make what no checkpoint holds, after loading into a model built without storage."""

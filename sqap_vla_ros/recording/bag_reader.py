@@ -31,8 +31,8 @@ def read_bag(path: Path) -> list[tuple[int, object]]:
         raise UserError(f'bag {path}: not readable as a bag of the black box: '
                         f'{" ".join(str(error).split())[:300]}') from None
     if not any(isinstance(entry, Observed) for _, entry in entries):
-        raise UserError(f'bag {path}: it has no {REQUEST}, so there is nothing to replay; expected '
-                        'a bag that the policy node wrote (~/save)')
+        raise UserError(f'bag {path}: it has no {REQUEST}, so there is nothing to replay; '
+                        'expected a bag that the policy node wrote (~/save)')
     return entries
 
 

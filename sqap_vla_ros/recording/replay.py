@@ -68,7 +68,7 @@ def replay(policy: Policy, entries: list[tuple[int, object]]) -> Replay:
 
 
 def _due_rows(answers, entries):
-    """(recorded, new) row for the time of each command, as the executor gives them."""
+    """Return (recorded, new) row for the time of each command, as the executor gives them."""
     old, new = ChunkExecutor(), ChunkExecutor()
     waiting = sorted(answers, key=lambda answer: answer[0])
     times = sorted(time_ns for time_ns, entry in entries

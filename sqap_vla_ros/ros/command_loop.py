@@ -1,7 +1,12 @@
 """The command timer: a thread of its own, on the steady clock."""
-from threading import Event, Thread
+from contextlib import suppress
+import os
+from threading import Event, get_native_id, Thread
 import time
 from typing import Callable
+
+NICENESS = -10
+"""Of the command thread, where the process may have it (root, or an rtprio/nice limit)."""
 
 
 class CommandLoop:
@@ -29,6 +34,8 @@ class CommandLoop:
             self._thread.join()
 
     def _run(self):
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
         due_s = time.monotonic()
         while not self._stopping.is_set():
             due_s = max(due_s + 1 / self.rate_hz, time.monotonic())

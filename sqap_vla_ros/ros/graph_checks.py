@@ -1,4 +1,4 @@
-"""What is wrong with how the policy node is connected to others: found, named, and the fix said."""
+"""What is wrong with how the policy node is connected to others, and what helps."""
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble

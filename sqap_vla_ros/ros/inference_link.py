@@ -37,8 +37,8 @@ class InferenceLink:
         """
         Connect.
 
-        node: whose clock and logger are used; state_names: of the policy; instruction: what to do, None while nothing may be
-        inferred.
+        node: whose clock and logger are used; state_names: of the policy; instruction: what to
+        do, None while nothing may be inferred.
         """
         self._node, self._controller, self._inputs = node, controller, inputs
         self._mapping, self._black_box = mapping, black_box

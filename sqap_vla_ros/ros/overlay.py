@@ -3,10 +3,13 @@ import cv2
 import numpy as np
 
 from sqap_vla_ros.compression.camera import PinholeCamera
+from sqap_vla_ros.compression.token_selection import Criterion
 from sqap_vla_ros.models.policy import TokenSelection
 
-COLOURS = {0: (255, 140, 0), 1: (60, 220, 60), 2: (70, 150, 255), 3: (200, 90, 220)}
-"""RGB by `TokenSelection` criterion: attention, robot, spatial, random."""
+COLOURS = {Criterion.ATTENTION: (255, 140, 0), Criterion.ROBOT: (60, 220, 60),
+           Criterion.SPATIAL: (70, 150, 255), Criterion.RANDOM: (200, 90, 220),
+           Criterion.FEATURE: (80, 230, 230), Criterion.DIFFERENCE: (250, 220, 60)}
+"""RGB of the frame around a kept token."""
 
 
 def draw_overlay(image: np.ndarray, selection: TokenSelection | None,
@@ -45,5 +48,5 @@ def _draw_tokens(image, selection):
         corner = (round(column * width / columns), round(row * height / rows))
         opposite = (round((column + 1) * width / columns) - 2,
                     round((row + 1) * height / rows) - 2)
-        cv2.rectangle(picture, corner, opposite, COLOURS.get(int(criterion), (255, 255, 255)), 1)
+        cv2.rectangle(picture, corner, opposite, COLOURS[Criterion(criterion)], 1)
     return picture

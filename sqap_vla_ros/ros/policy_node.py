@@ -37,6 +37,7 @@ HOUSEKEEPING_S = 0.05
 DIAGNOSTICS_S = 1.0
 SAVED = {*FAULTS, Event.HOLD, Event.ESTOP}
 """What ends motion and is worth a look at the black box."""
+SWITCH_INTERVAL_S = 0.0005
 STOP_LIMIT_S = 3.0
 """No stop profile lasts longer; then the final hold is sent all the same."""
 
@@ -389,11 +390,14 @@ class PolicyNode(LifecycleNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; a final hold is sent before it ends."""
+    # The command loop must not wait 5 ms, Python's default, for a callback that holds the lock.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
     def make():
         node = PolicyNode()
         if node.settings['autostart']:
-            node.trigger_configure()
-            node.trigger_activate()
+            if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                node.trigger_activate()
         return node
 
     return run_node('policy_node', make, arguments)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sqap_vla_ros.compression.calibration import collecting
-from sqap_vla_ros.compression.compress import compress
+from sqap_vla_ros.compression.compress import compress, prepare
 from sqap_vla_ros.compression.quant_linear import QuantLinear
 from sqap_vla_ros.compression.quantization import dequantize_weight
 from sqap_vla_ros.compression.recipe import (QuantizationRecipe, Recipe, recipe_from_dict,
@@ -114,6 +114,18 @@ def test_static_scales_follow_the_denoising_steps(policy_directory, observation,
         lambda layer, _: used.append(layer.activation_scale(None).item()))
     policy.predict(observation)
     assert used == [head.ascale[1].item(), head.ascale[0].item()]  # from noise to action
+
+
+@pytest.mark.parametrize('weight_bits', [4, 8])
+def test_static_scales_run_on_a_backend_that_uses_them(weight_bits):
+    model = tiny_model()
+    recipe = recipe_from_dict({'quantization': {**STATIC, 'targets': ['action_head'],
+                                                'weight_bits': weight_bits}})
+    condition, noise = torch.randn(1, 1, 32), torch.randn(1, 4, 2)
+    compress(model, recipe, lambda m: m.action_head.sample(condition, noise))
+    before = model.action_head.sample(condition, noise)
+    prepare(model)
+    assert torch.allclose(model.action_head.sample(condition, noise), before, atol=1e-5)
 
 
 def test_static_scales_cover_what_calibration_showed():

@@ -1,4 +1,4 @@
-"""The policy node with `faulty_worker` for its inference worker; everything else is the real one."""
+"""The policy node with `faulty_worker` for its inference worker, and nothing else changed."""
 import sys
 
 from sqap_vla_ros.inference.client import ProcessInference

@@ -206,7 +206,7 @@ class Rig:
         return self.process.log.read_text('utf-8', 'replace')
 
     def healthy(self):
-        """The process lives, and its log has neither tracebacks nor floods nor raw controls."""
+        """See that the process lives, and that its log has no tracebacks, floods or controls."""
         log = self.log()
         assert self.process.status is None and 'Traceback' not in log, log[-3000:]
         assert max(map(len, log.splitlines()), default=0) < 1200 and '\x1b[2J' not in log

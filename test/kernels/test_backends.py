@@ -1,4 +1,5 @@
 """The dispatcher: what each backend says of itself, proves, and what is chosen."""
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,10 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from sqap_vla_ros.compression.backends import (Backend, BACKENDS, choice, choose_backend,
                                                REFERENCE)
-from sqap_vla_ros.compression.compress import prepare
+from sqap_vla_ros.compression.compress import compress, prepare
 from sqap_vla_ros.compression.quant_linear import QuantLinear
 from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
-from sqap_vla_ros.compression.recipe import QuantizationRecipe
+from sqap_vla_ros.compression.recipe import QuantizationRecipe, Recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels import cpu
 
@@ -200,3 +201,48 @@ def test_mlp_with_another_activation_is_left_alone():
     able('cpu', mlp.gate_proj)
     prepare(model, 'cpu')
     assert isinstance(model['mlp'], LlamaMLP)
+
+
+def decoder_of(dtype=torch.float32, **recipe):
+    """Make a Llama decoder of three layers with quantized linear layers, and its input."""
+    from sqap_vla_ros.benchmark.building import BareDecoder
+
+    torch.manual_seed(0)
+    model = BareDecoder({
+        'vocab_size': 9, 'hidden_size': 64, 'intermediate_size': 128, 'num_hidden_layers': 3,
+        'num_attention_heads': 4, 'num_key_value_heads': 2,
+        'max_position_embeddings': 64}).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if 'norm' in name:
+            parameter.copy_(torch.rand(parameter.shape) + 0.5)
+        elif parameter.dim() == 2:
+            parameter.normal_(std=2 * parameter.shape[1] ** -0.5)
+    compress(model.to(dtype), Recipe('test', replace(QuantizationRecipe(), **recipe)))
+    return model, torch.randn(1, 20, 64).to(dtype)
+
+
+@pytest.mark.parametrize('recipe', [{}, {'rotation': 'none'}, {'weight_group': 32}])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_fused_decoder_is_the_decoder(recipe, dtype):
+    model, x = decoder_of(dtype, **{'activation_bits': 8, 'query_key_bits': 8, **recipe})
+    layer = model.decoder.llama.layers[0]
+    able('cpu', layer.mlp.gate_proj)
+    right = deepcopy(model).float().decoder(x.float(), slice(1, 10))[0]
+    before = (model.decoder(x, slice(1, 10))[0].float() - right).norm()
+    prepare(model, 'cpu')
+    assert type(layer.mlp).__name__ == 'GatedMlp'
+    assert type(layer.input_layernorm).__name__ == 'NormAndQuantize'
+    assert isinstance(layer.post_attention_layernorm, nn.Identity)
+    after = (model.decoder(x, slice(1, 10))[0].float() - right).norm()
+    # In short types both round, at different places, and random weights enlarge the difference.
+    assert after < 1.5 * before + 1e-5 * right.norm()
+
+
+def test_norm_stays_where_its_readers_do_not_share_a_rotation():
+    model, _ = decoder_of()
+    layer = model.decoder.llama.layers[1]
+    able('cpu', layer.mlp.gate_proj)
+    layer.self_attn.k_proj.rotation_signs = -layer.self_attn.k_proj.rotation_signs
+    prepare(model, 'cpu')
+    assert type(layer.input_layernorm).__name__ == 'LlamaRMSNorm'
+    assert type(model.decoder.llama.layers[0].input_layernorm).__name__ == 'NormAndQuantize'

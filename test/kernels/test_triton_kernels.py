@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaMLP
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaMLP
 
 from sqap_vla_ros.compression.backends import choose_backend
 from sqap_vla_ros.compression.compress import prepare
@@ -151,6 +151,29 @@ def test_gated_mlp_is_its_three_layers(function):
     assert prepare(model, 'triton') == 'triton'
     assert type(model['mlp']).__name__ == 'TritonGatedMlp'
     assert (model['mlp'](x) - expected).abs().max() < 0.01 * expected.abs().max()
+
+
+def test_norm_is_part_of_the_quantization_of_what_reads_it():
+    torch.manual_seed(0)
+    config = LlamaConfig(hidden_size=256, intermediate_size=256, num_attention_heads=4,
+                         num_hidden_layers=1)
+    layer = LlamaDecoderLayer(config, 0).requires_grad_(False)
+    recipe = replace(QuantizationRecipe(), activation_bits=8)
+    for name, module in list(layer.named_modules()):
+        if isinstance(module, torch.nn.Linear):
+            layer.set_submodule(name, QuantLinear.from_linear(module, recipe))
+    x = torch.randn(1, 3, 256)
+
+    def outputs():
+        normed = layer.input_layernorm(x)
+        return [layer.self_attn.k_proj(normed), layer.self_attn.v_proj(normed),
+                layer.mlp(layer.post_attention_layernorm(x))]
+
+    expected = outputs()
+    prepare(torch.nn.ModuleDict({'layer': layer}), 'triton')
+    assert type(layer.input_layernorm).__name__ == 'NormAndQuantize'
+    for found, right in zip(outputs(), expected):
+        assert (found - right).abs().max() < 0.01 * right.abs().max()
 
 
 def test_backend_says_which_shapes_it_cannot_run():

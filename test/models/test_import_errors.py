@@ -11,6 +11,7 @@ import torch
 from sqap_vla_ros.cli import main
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.importing import import_policy, open_released
+from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.models.released import ImportOptions
 
 
@@ -47,6 +48,12 @@ def test_wrong_folder(tmp_path):
     assert 'no config.json' in message(tmp_path / 'empty')
     (tmp_path / 'empty' / 'config.json').write_text('{"model_type": "bert"}')
     assert "'bert'" in message(tmp_path / 'empty')
+
+
+def test_released_folder_is_no_policy(openvla, cogact):
+    for folder, _ in (openvla, cogact):
+        with pytest.raises(UserError, match='sqap_vla import'):
+            load_policy(folder)
 
 
 def test_missing_key(openvla):

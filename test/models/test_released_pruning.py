@@ -191,3 +191,15 @@ def test_self_test_notices_damage(policies, monkeypatch):
     head = policy.model.action_head
     monkeypatch.setattr(head, 'sample', lambda condition, noise: noise * torch.nan)
     assert [check.passed for check in self_test(policy)] == [False]
+
+
+def test_vision_towers_can_have_other_bits(imported, tmp_path, repository):
+    from sqap_vla_ros.cli import main
+    assert main(['compress', str(imported['openvla']), str(tmp_path / 'policy'),
+                 '--recipe', 'sqap_w4a4_vision8_prune40']) == 0
+    policy = load_policy(tmp_path / 'policy')
+    layers = policy.model.vision[0].tower.encoder.layer[0], policy.model.decoder.llama.layers[0]
+    assert layers[0].mlp.fc1.format.weight_bits == 8
+    assert layers[1].mlp.up_proj.format.weight_bits == 4
+    images = {'camera': tiny_released.image()}
+    assert policy.predict(Observation(images, 'pick up')).chunk.finite

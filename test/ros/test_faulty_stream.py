@@ -5,14 +5,15 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from geometry_msgs.msg import PoseStamped  # noqa: E402
+from geometry_msgs.msg import PoseStamped  # noqa: E402, I100
 import numpy as np  # noqa: E402
 from sensor_msgs.msg import Image, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from sqap_vla_ros.ros.corruptions import CORRUPTIONS  # noqa: E402
 from sqap_vla_ros.ros.faulty_stream import FaultyStream  # noqa: E402
-from sqap_vla_ros.ros.image_conversion import ImageError, image_to_rgb, rgb_to_image  # noqa: E402
+from sqap_vla_ros.ros.image_conversion import (image_to_rgb, ImageError,  # noqa: E402
+                                               rgb_to_image)
 
 
 def image(grey, second=0):

@@ -24,8 +24,10 @@ JOINTS = tuple(name.removeprefix('joint.') for name in STATES if name.startswith
 def test_node_runs_a_compressed_released_model(family, tmp_path, repository):
     options = write_released(family, tmp_path / 'released')
     imported, compressed = tmp_path / 'imported', tmp_path / 'compressed'
-    # One camera: pi0 was trained with two, and pads what it does not get.
-    import_policy(tmp_path / 'released', imported, replace(options, cameras=('camera',)))
+    # One camera: pi0 was trained with two, and does without. Long steps: a chunk must outlast an
+    # inference on any machine.
+    import_policy(tmp_path / 'released', imported,
+                  replace(options, cameras=('camera',), step_s=2.0))
     recipe = repository / 'config' / 'recipes' / 'sqap_w4a4_prune40.yaml'
     assert main(['compress', str(imported), str(compressed), '--recipe', str(recipe)]) == 0
     with running(tmp_path, compressed, '-p', 'autostart:=true',

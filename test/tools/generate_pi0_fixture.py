@@ -25,7 +25,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 
 def build(source: Path):
-    """PI0Pytorch with tiny sizes and the tiny weights."""
+    """Build PI0Pytorch with tiny sizes and the tiny weights."""
     sys.path[:0] = [str(source / 'src'), str(source / 'packages/openpi-client/src')]
     sizes = {'gemma_2b': tiny.LANGUAGE, 'gemma_300m': tiny.EXPERT}
     gemma = ModuleType('openpi.models.gemma')

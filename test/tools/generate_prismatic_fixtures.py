@@ -45,12 +45,12 @@ def check_names(missing, unexpected):
 
 
 def grey_levels(pixels: torch.Tensor) -> torch.Tensor:
-    """SigLIP's input [3, S, S], normalised by 0.5 and 0.5, back to uint8."""
+    """Turn SigLIP's normalised input [3, S, S] back to uint8."""
     return (pixels * 0.5 + 0.5).mul(255).round().to(torch.uint8)
 
 
 def openvla(source: Path, folder: Path) -> dict[str, torch.Tensor]:
-    """Outputs of OpenVLAForActionPrediction and its processor."""
+    """Run OpenVLAForActionPrediction and its processor."""
     sys.path.insert(0, str(source / 'prismatic' / 'extern'))
     from hf.configuration_prismatic import OpenVLAConfig
     from hf.modeling_prismatic import OpenVLAForActionPrediction
@@ -92,7 +92,7 @@ def openvla(source: Path, folder: Path) -> dict[str, torch.Tensor]:
 
 
 def cogact(openvla_source: Path, cogact_source: Path, folder: Path) -> dict[str, torch.Tensor]:
-    """Outputs of CogACT.predict_action on the official backbones, built with the tiny sizes."""
+    """Run CogACT.predict_action on the official backbones, built with the tiny sizes."""
     sys.path[:0] = [str(openvla_source), str(cogact_source)]
     # The data pipeline of training, which needs TensorFlow, is imported but not used.
     sys.modules['prismatic.vla.materialize'] = MagicMock()

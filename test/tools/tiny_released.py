@@ -62,9 +62,10 @@ def vit_shapes(registers: int, mlp: int, scale_name: str | None, pooling: bool) 
         shapes |= {'cls_token': (1, 1, width), 'reg_token': (1, registers, width)}
     for i in range(depth):
         block = f'blocks.{i}.'
-        for name, (outputs, inputs) in {'attn.qkv': (3 * width, width), 'attn.proj': (width, width),
-                                        'mlp.fc1': (mlp, width), 'mlp.fc2': (width, mlp)}.items():
-            shapes |= {f'{block}{name}.weight': (outputs, inputs), f'{block}{name}.bias': (outputs,)}
+        linears = {'attn.qkv': (3 * width, width), 'attn.proj': (width, width),
+                   'mlp.fc1': (mlp, width), 'mlp.fc2': (width, mlp)}
+        for name, shape in linears.items():
+            shapes |= {f'{block}{name}.weight': shape, f'{block}{name}.bias': shape[:1]}
         for name in ('norm1', 'norm2'):
             shapes |= {f'{block}{name}.weight': (width,), f'{block}{name}.bias': (width,)}
         if scale_name:
@@ -165,7 +166,7 @@ def write_openvla(folder: Path, shards: int = 2):
 
 
 def cogact_groups() -> dict[str, dict[str, torch.Tensor]]:
-    """The groups of a tiny CogACT checkpoint's ['model']."""
+    """Make the groups of a tiny CogACT checkpoint's ['model']."""
     vision = {**filled('dino_featurizer.', vit_shapes(4, 256, 'gamma', False)),
               **filled('siglip_featurizer.', vit_shapes(0, SIGLIP_MLP, None, True))}
     layers = projector_shapes(['projector.0', 'projector.2', 'projector.4'])

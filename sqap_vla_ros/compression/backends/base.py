@@ -21,6 +21,9 @@ class Backend(ABC):
     devices: tuple[str, ...] = ('cpu', 'cuda')
     """Types of devices that it runs on."""
 
+    static_scales: bool = False
+    """Whether it can take fixed activation scales (`LinearFormat.static_scales`)."""
+
     @property
     def label(self) -> str:
         """What runs, for logs and diagnostics: the name, and what else decides the speed."""

@@ -32,6 +32,8 @@ def objection(backend: Backend, spec, device: torch.device) -> str | None:
     """Why a backend cannot run this format on this device, None: it ran it."""
     if device.type not in backend.devices:
         return f'it runs on {" and ".join(backend.devices)}, not on {device.type}'
+    if spec.static_scales and not backend.static_scales:
+        return 'it computes the scales of activations itself, this layer has fixed ones'
     said = backend.objection(spec, device)
     if said is not None or isinstance(backend, ReferenceBackend):
         return said

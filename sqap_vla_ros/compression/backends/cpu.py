@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sqap_vla_ros.compression.backends.base import Backend
-from sqap_vla_ros.compression.backends.gated_mlp import gated_mlps
+from sqap_vla_ros.compression.backends.fusion import attentions, gated_mlps, RmsNorm
 from sqap_vla_ros.compression.quantization import levels
 from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
@@ -43,16 +43,30 @@ class CpuBackend(Backend):
         layer.kernel = kernel
         layer.qweight, layer.wscale, layer.bias = kernel.weights, kernel.scales, kernel.bias
 
-    def forward(self, layer, x: torch.Tensor) -> torch.Tensor:
-        """See `Backend`."""
+    def forward(self, layer, x: torch.Tensor | cpu.QuantizedRows) -> torch.Tensor:
+        """See `Backend`; also takes rows that a `NormAndQuantize` before it has quantized."""
+        if type(x) is cpu.QuantizedRows:
+            return cpu.multiply(layer.kernel, x)
         if x.dtype in cpu.TYPES:
             return layer.kernel(x)
         return layer.kernel(x.float()).to(x.dtype)
 
     def fuse(self, model: nn.Module):
-        """Gated feed-forward networks become one call, rounding of queries and keys another."""
-        for name, function in gated_mlps(model, self):
-            model.set_submodule(name, GatedMlp(model.get_submodule(name), function))
+        """
+        Put fewer and larger calls in place of many small ones.
+
+        A gated feed-forward network and its norm become one call; query, key and value layers
+        share one norm and quantization of their input; rounding of queries and keys is one call.
+        """
+        for group in gated_mlps(model, self):
+            mlp = GatedMlp(model.get_submodule(group.name), group.function, group.norm)
+            model.set_submodule(group.name, mlp)
+            if group.norm_name is not None:
+                model.set_submodule(group.norm_name, nn.Identity())
+        for group in attentions(model, self):
+            model.set_submodule(group.norm_name, NormAndQuantize(
+                model.get_submodule(group.norm_name), group.norm,
+                model.get_submodule(group.first)))
         for module in model.modules():
             for quantizer in vars(module).values():
                 if isinstance(quantizer, QueryKeyQuantizer):
@@ -60,16 +74,31 @@ class CpuBackend(Backend):
 
 
 class GatedMlp(nn.Module):
-    """Compute down(f(gate(x)) * up(x)), what is between the layers in float32."""
+    """Compute down(f(gate(n)) * up(n)) of n = norm(x), in float32 between the layers."""
 
-    def __init__(self, mlp: nn.Module, function: str):
+    def __init__(self, mlp: nn.Module, function: str, norm: RmsNorm | None):
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-        self.function = function
+        self._arguments = (function, *((norm.weight, norm.epsilon) if norm else ()))
         self._kernels = [layer.kernel for layer in (self.gate_proj, self.up_proj, self.down_proj)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map x [..., K] to [..., K]."""
         if x.dtype in cpu.TYPES:
-            return cpu.gated_mlp(*self._kernels, x, self.function)
-        return cpu.gated_mlp(*self._kernels, x.float(), self.function).to(x.dtype)
+            return cpu.gated_mlp(*self._kernels, x, *self._arguments)
+        return cpu.gated_mlp(*self._kernels, x.float(), *self._arguments).to(x.dtype)
+
+
+class NormAndQuantize(nn.Module):
+    """An RMSNorm whose output is quantized at once, for the layers that read it."""
+
+    def __init__(self, module: nn.Module, norm: RmsNorm, layer: nn.Module):
+        super().__init__()
+        self.norm = module
+        self._fused, self._kernel = norm, layer.kernel
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | cpu.QuantizedRows:
+        """Quantized rows of x [..., K]; of a type without kernels, the norm's own output."""
+        if x.dtype not in cpu.TYPES:
+            return self.norm(x)
+        return cpu.quantize_once(self._kernel, x, self._fused.weight, self._fused.epsilon)

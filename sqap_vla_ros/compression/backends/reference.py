@@ -18,6 +18,7 @@ class ReferenceBackend(Backend):
     """
 
     name = 'reference'
+    static_scales = True
 
     def objection(self, spec, device: torch.device) -> None:
         """See `Backend`."""

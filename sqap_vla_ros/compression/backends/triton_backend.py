@@ -1,4 +1,5 @@
 """The package's Triton kernels: 4- and 8-bit weights on NVIDIA GPUs from Ampere on."""
+from dataclasses import dataclass
 from importlib.util import find_spec
 import os
 
@@ -6,7 +7,7 @@ import torch
 from torch import nn
 
 from sqap_vla_ros.compression.backends.base import Backend
-from sqap_vla_ros.compression.backends.gated_mlp import gated_mlps
+from sqap_vla_ros.compression.backends.fusion import attentions, gated_mlps, RmsNorm
 from sqap_vla_ros.compression.quantization import levels
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 from sqap_vla_ros.kernels.timing import best_seconds
@@ -50,13 +51,11 @@ class TritonBackend(Backend):
 
             layer.qweight = pack(layer.codes())
 
-    def forward(self, layer, x: torch.Tensor) -> torch.Tensor:
-        """See `Backend`."""
-        from sqap_vla_ros.kernels.triton_rows import quantize_rows
-
-        flat = x.reshape(-1, layer.in_features).contiguous()
-        codes, scales = quantize_rows(flat, _levels(layer), layer.rotation_signs)
-        return self.multiply(layer, codes, scales, x.dtype).view(*x.shape[:-1], -1)
+    def forward(self, layer, x) -> torch.Tensor:
+        """See `Backend`; also takes rows that a `NormAndQuantize` before it has quantized."""
+        if not isinstance(x, QuantizedRows):
+            x = _quantized(layer, x)
+        return self.multiply(layer, x.codes, x.scales, x.dtype).view(*x.shape[:-1], -1)
 
     def multiply(self, layer, codes: torch.Tensor, scales: torch.Tensor,
                  dtype: torch.dtype) -> torch.Tensor:
@@ -67,9 +66,19 @@ class TritonBackend(Backend):
         return matmul(codes, scales, layer.qweight, layer.wscale, layer.bias, config, dtype)
 
     def fuse(self, model: nn.Module):
-        """Gated feed-forward networks quantize x once, and their product as it is made."""
-        for name, function in gated_mlps(model, self):
-            model.set_submodule(name, TritonGatedMlp(model.get_submodule(name), function, self))
+        """
+        Norm, rotation and quantization become one kernel for all layers that read its output.
+
+        So do the product in a gated feed-forward network and what comes after it.
+        """
+        for group in gated_mlps(model, self):
+            mlp = TritonGatedMlp(model.get_submodule(group.name), group.function, group.norm, self)
+            model.set_submodule(group.name, mlp)
+            if group.norm_name is not None:
+                model.set_submodule(group.norm_name, nn.Identity())
+        for group in attentions(model, self):
+            model.set_submodule(group.norm_name, NormAndQuantize(
+                group.norm, model.get_submodule(group.first)))
 
     def _config(self, layer, codes, scales):
         """Fastest of the candidates on this device, timed once for each shape."""
@@ -83,29 +92,67 @@ class TritonBackend(Backend):
         return self._chosen[key]
 
 
-class TritonGatedMlp(nn.Module):
-    """Compute down(f(gate(x)) * up(x)) in five kernels."""
+@dataclass(frozen=True)
+class QuantizedRows:
+    """Activations as layers with the same inputs and rotation share them."""
 
-    def __init__(self, mlp: nn.Module, function: str, backend: TritonBackend):
+    codes: torch.Tensor
+    """int8 [M, K]."""
+    scales: torch.Tensor
+    """float32 [M]."""
+    shape: torch.Size
+    """Shape [..., K] of what was quantized."""
+    dtype: torch.dtype
+
+
+class NormAndQuantize(nn.Module):
+    """An RMSNorm whose output is quantized at once, for the layers that read it."""
+
+    def __init__(self, norm: RmsNorm, layer: nn.Module):
+        super().__init__()
+        self._norm, self._like = norm, [layer]  # a list: the layer is registered elsewhere
+
+    def forward(self, x: torch.Tensor) -> QuantizedRows:
+        """Quantized rows of x [..., K]."""
+        return _quantized(self._like[0], x, self._norm)
+
+
+class TritonGatedMlp(nn.Module):
+    """Compute down(f(gate(n)) * up(n)) of n = norm(x) in five kernels."""
+
+    def __init__(self, mlp: nn.Module, function: str, norm: RmsNorm | None,
+                 backend: TritonBackend):
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-        self.function, self._backend = function, backend
+        self._function, self._norm, self._backend = function, norm, backend
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map x [..., K] to [..., K]."""
         from sqap_vla_ros.kernels import triton_rows
 
-        before = (triton_rows.SILU_MULTIPLY if self.function == 'silu'
+        before = (triton_rows.SILU_MULTIPLY if self._function == 'silu'
                   else triton_rows.GELU_TANH_MULTIPLY)
         multiply = self._backend.multiply
-        codes, scales = triton_rows.quantize_rows(
-            x.reshape(-1, x.shape[-1]).contiguous(), _levels(self.gate_proj),
-            self.gate_proj.rotation_signs)
-        gate = multiply(self.gate_proj, codes, scales, x.dtype)
-        up = multiply(self.up_proj, codes, scales, x.dtype)
+        rows = _quantized(self.gate_proj, x, self._norm)
+        gate = multiply(self.gate_proj, rows.codes, rows.scales, x.dtype)
+        up = multiply(self.up_proj, rows.codes, rows.scales, x.dtype)
         codes, scales = triton_rows.quantize_rows(
             up, _levels(self.down_proj), self.down_proj.rotation_signs, before, gate)
         return multiply(self.down_proj, codes, scales, x.dtype).view(x.shape)
+
+
+def _quantized(layer, x, norm=None):
+    """Quantize x [..., K] as a layer's input, after a norm where one is given."""
+    from sqap_vla_ros.kernels import triton_rows
+
+    flat = x.reshape(-1, x.shape[-1]).contiguous()
+    if norm is None:
+        codes, scales = triton_rows.quantize_rows(flat, _levels(layer), layer.rotation_signs)
+    else:
+        codes, scales = triton_rows.quantize_rows(
+            flat, _levels(layer), layer.rotation_signs, triton_rows.RMS_NORM,
+            norm_weight=norm.weight, epsilon=norm.epsilon)
+    return QuantizedRows(codes, scales, x.shape, x.dtype)
 
 
 def _levels(layer):
