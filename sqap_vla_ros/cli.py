@@ -12,7 +12,7 @@ SUMMARIES = {
     'import': 'make a policy from a released OpenVLA, CogACT or pi0 checkpoint',
     'check': 'test whether a policy reacts to image and instruction',
     'compress': 'compress a policy with a recipe',
-    'profile': 'check the profile of a robot',
+    'profile': 'make or check the profile of a robot',
     'inspect': 'print what a compressed policy consists of',
     'train': 'reproduce the policy that ships with the package',
     'evaluate': 'measure success in the simulation',

@@ -28,8 +28,8 @@ class ActionMapping:
             indices = [columns.get(f'{group}.{axis}') for axis in 'xyz']
             if None not in indices:
                 matrix[np.ix_(indices, indices)] = scale * turn
-        for name, index in columns.items():
-            if name.startswith(VELOCITY):
+        for index, name in enumerate(self.spec.names):
+            if name.startswith(VELOCITY) and not spec.names[index].startswith('linear.'):
                 matrix[index, index] = action.joint_scale
         self._matrix = None if np.array_equal(matrix, np.eye(len(matrix))) else matrix
 
@@ -52,6 +52,8 @@ def joint_limits(profile: RobotProfile) -> dict[str, JointLimits] | None:
 
 
 def _renamed(name, profile):
+    if name in profile.action.columns:
+        return profile.action.columns[name]
     for kind in (VELOCITY, POSITION):
         if name.startswith(kind):
             return kind + profile.robot_joint(name.removeprefix(kind))

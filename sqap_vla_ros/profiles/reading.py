@@ -230,8 +230,12 @@ def _action(section):
     if frame is not None:
         pose = _pose(frame)
         frame.close()
+    renamed = section.section('columns')
+    columns = {}
+    if renamed is not None:
+        columns = {name: renamed.text(name) or name for name in renamed.keys()}
     section.close()
-    return Action(space, **scales, policy_frame=pose)
+    return Action(space, **scales, columns=columns, policy_frame=pose)
 
 
 def _output(section, joint_names):

@@ -118,6 +118,9 @@ class Action:
     linear_scale: float = 1.0
     angular_scale: float = 1.0
     joint_scale: float = 1.0
+    columns: dict[str, str] = field(default_factory=dict)
+    """Name of an action column to the name that it has on this robot, for example 'linear.x' to
+    'joint_velocity.slide_x' on a gantry."""
     policy_frame: Pose = Pose()
     """Of the frame in which the policy was trained, in the base frame."""
 

@@ -3,6 +3,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
+from visualization_msgs.msg import Marker
 
 from sqap_vla_ros.action_chunk import ActionChunk as Chunk
 from sqap_vla_ros.control.controller import ControllerStatus
@@ -14,6 +15,7 @@ from sqap_vla_ros.ros.graph_checks import other_publishers
 from sqap_vla_ros.ros.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.messages import (chunk_message, header, selection_message, stats_message)
 from sqap_vla_ros.ros.overlay import draw_overlay
+from sqap_vla_ros.ros.path_marker import path_marker
 
 
 class Reports:
@@ -30,6 +32,7 @@ class Reports:
         self._overlay = node.create_publisher(Image, '~/overlay', 1)
         self.command_topics: list[str] = []
         """Where nobody else should publish."""
+        self._path = node.create_publisher(Marker, '~/commanded_path', 1)
         self.forget()
 
     def forget(self):
@@ -50,9 +53,18 @@ class Reports:
         self._stats.publish(stats_message(
             answer, self._frame_id, self.description, self.latencies.inferences,
             self.latencies.overruns))
+        self._show_path(answer, chunk)
         selection = answer.inference.selection
         if selection is not None:
             self._selection.publish(selection_message(selection, chunk.stamp_ns, self._frame_id))
+
+    def _show_path(self, answer, chunk):
+        start_m = answer.request.observation.end_effector_m
+        if start_m is None or not self._path.get_subscription_count():
+            return
+        marker = path_marker(chunk, start_m, self._frame_id)
+        if marker is not None:
+            self._path.publish(marker)
 
     def show(self, answer: Answer):
         """Publish the overlay, where somebody looks."""

@@ -37,6 +37,15 @@ def test_joints_get_the_robots_names():
     assert mapped.values[0] == pytest.approx([0.5, 1.0])
 
 
+def test_twist_columns_may_be_the_joints_of_a_gantry():
+    columns = {f'linear.{axis}': f'joint_velocity.slide_{axis}' for axis in 'xyz'}
+    mapping = ActionMapping(profile(Action('joint_velocity', linear_scale=0.5, columns=columns)),
+                            TWIST)
+    mapped = mapping.chunk(ActionChunk(np.array([[1, 0.1, 0.2, 0.3]] * 2, np.float32), TWIST, 0))
+    assert mapped.spec.names == ('gripper', *columns.values())
+    assert mapped.values[0] == pytest.approx([1, 0.05, 0.1, 0.15])
+
+
 def test_a_chunk_that_is_not_finite_stays_so():
     values = np.full((2, 4), np.nan, np.float32)
     mapping = ActionMapping(profile(Action(linear_scale=0.5)), TWIST)

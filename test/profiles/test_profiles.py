@@ -9,7 +9,7 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.reading import load_profile, profile_path, read_profile
 from sqap_vla_ros.profiles.units import quantity
 
-NAMES = ('sim_sawyer', 'franka_fr3', 'ur5e', 'so101')
+NAMES = ('sim_sawyer', 'sim_sawyer_compressed', 'franka_fr3', 'ur5e', 'so101')
 
 PROFILE = """\
 robot: Two-joint arm
@@ -63,9 +63,9 @@ def urdf(tmp_path):
 def test_shipped_profiles_have_no_problems(name):
     profile, problems = read_profile(profile_path(name))
     assert problems == []
-    assert profile.needs_acknowledgement == (name != 'sim_sawyer')
+    assert profile.needs_acknowledgement == (not name.startswith('sim'))
     text = profile_path(name).read_text('utf-8')
-    assert name == 'sim_sawyer' or 'Never run\n# on the robot' in text \
+    assert name.startswith('sim') or 'Never run\n# on the robot' in text \
         or 'Never run on the robot' in text
 
 
@@ -133,7 +133,7 @@ def test_loading_a_wrong_profile_names_file_line_and_command(write):
 
 
 def test_an_unknown_name_lists_the_shipped_ones():
-    with pytest.raises(UserError, match='franka_fr3, sim_sawyer, so101, ur5e'):
+    with pytest.raises(UserError, match='franka_fr3, sim_sawyer, sim_sawyer_compressed, so101, ur5e'):
         load_profile('terminator')
 
 
@@ -169,6 +169,7 @@ def test_what_is_no_urdf_is_refused_in_one_line(write, tmp_path, capsys, text, w
     assert words in error and error.count('\n') == 1
 
 
+@hypothesis_settings(deadline=None)
 @given(st.floats(-1e6, 1e6))
 def test_degrees_and_radians_agree(value):
     assert quantity(f'{value!r} deg', 'angle') == pytest.approx(math.radians(value))
