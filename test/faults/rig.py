@@ -31,6 +31,8 @@ HERE = Path(__file__).resolve().parent
 PATIENCE_S = 120.0
 JITTER_S = 0.0005
 """How far times between commands, taken from their stamps, may be wrong."""
+SIMULATED_TIME_JITTER_S = 0.04
+"""The same where stamps are a clock that comes by messages, 100 a second."""
 NO_FAULTS = {**dict.fromkeys(STREAMS, 'none'), 'clock': 'none'}
 
 
@@ -63,10 +65,10 @@ class StandInRobot(Robot):
 class Rig:
     """One policy node whose inputs pass the fault injector. Times are ns, system clock."""
 
-    def __init__(self, client, injector, robot, process, fault_file):
+    def __init__(self, client, injector, robot, process, fault_file, jitter_s):
         self.client, self.injector, self.robot = client, injector, robot
         self.process, self._fault_file = process, fault_file
-        self.audit = CommandAudit(MotionLimits(), JITTER_S)
+        self.audit = CommandAudit(MotionLimits(), jitter_s)
         self.twists = []
         """(stamp_ns, speed_m_s) of every command."""
         self.violations = []
@@ -260,7 +262,8 @@ def running(directory, domain_id, simulated, clock=False):
             robot = (SimulatedRobot(client, directory, environment) if simulated
                      else StandInRobot(client))
             try:
-                rig = Rig(client, injector, robot, process, fault_file)
+                rig = Rig(client, injector, robot, process, fault_file,
+                          SIMULATED_TIME_JITTER_S if clock else JITTER_S)
                 rig.restart = lambda: start_policy(directory, environment, *arguments)
                 rig.wait_state('READY')
                 yield rig
