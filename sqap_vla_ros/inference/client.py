@@ -18,6 +18,10 @@ WORKER = 'sqap_vla_ros.inference.worker'
 """Module that the worker process runs."""
 
 
+DEATH_PATIENCE_S = 1.0
+"""A busy machine can take seconds to bury a process whose socket is closed already."""
+
+
 class InferenceFailed(Exception):
     """One inference gave no answer; `reason` is one of the constants of this module."""
 
@@ -119,7 +123,10 @@ class ProcessInference:
             raise self._died() from None
 
     def _died(self):
-        code = self._process.wait(5) if self._process else None
+        try:
+            code = self._process.wait(DEATH_PATIENCE_S) if self._process else None
+        except subprocess.TimeoutExpired:
+            code = 'unknown: it closed its socket and still exists'
         self.close()
         return InferenceFailed(DIED, f'the worker process ended with exit status {code}')
 

@@ -47,7 +47,7 @@ class InferenceRunner:
     def __init__(self, client: InferenceClient, next_request: Callable[[], Request | None],
                  on_answer: Callable[[Answer], None], on_failure: Callable[[str, str], None],
                  period_s: float):
-        """`on_failure` gets a reason, of `InferenceFailed` or 'restart', and a text."""
+        """`on_failure` gets a reason, of `InferenceFailed`, 'restart' or 'internal', and a text."""
         self._client, self._next_request = client, next_request
         self._on_answer, self._on_failure = on_answer, on_failure
         self.period_s = period_s
@@ -81,14 +81,27 @@ class InferenceRunner:
         due_s = time.monotonic()
         while not self._stopping:
             self._pause(due_s - time.monotonic())
-            self._woken = False
-            request = self._next_request()
-            if request is None:
-                with self._condition:
-                    self._condition.wait_for(lambda: self._woken or self._stopping)
-                continue
-            due_s = max(due_s + self.period_s, time.monotonic())
-            self._infer(request)
+            try:
+                due_s = self._step(due_s)
+            except Exception as error:
+                # Whatever it was: a thread that ended in silence would never answer again.
+                self._generation = None
+                self._failures += 1
+                self._on_failure('internal', f'{type(error).__name__}: {error}')
+                self._client.close()
+                due_s = time.monotonic() + self.period_s
+
+    def _step(self, due_s):
+        """Wait for a request and serve it; returns when the next one is due."""
+        self._woken = False
+        request = self._next_request()
+        if request is None:
+            with self._condition:
+                self._condition.wait_for(lambda: self._woken or self._stopping)
+            return due_s
+        due_s = max(due_s + self.period_s, time.monotonic())
+        self._infer(request)
+        return due_s
 
     def _pause(self, seconds):
         if seconds > 0:
