@@ -47,7 +47,7 @@ class InferenceRunner:
     def __init__(self, client: InferenceClient, next_request: Callable[[], Request | None],
                  on_answer: Callable[[Answer], None], on_failure: Callable[[str, str], None],
                  period_s: float):
-        """`on_failure` gets a reason, of `InferenceFailed`, 'restart' or 'internal', and a text."""
+        """`on_failure` gets a reason (of `InferenceFailed`, 'restart', 'internal') and a text."""
         self._client, self._next_request = client, next_request
         self._on_answer, self._on_failure = on_answer, on_failure
         self.period_s = period_s
