@@ -54,7 +54,7 @@ def test_cmake_generates_exactly_the_interfaces_that_exist(repository, cmake):
 def test_programs_start_a_main_that_exists(repository, cmake):
     programs = dict(re.findall(r'install_python_program\((\w+) \$\{PROJECT_NAME\}\.(\S+)', cmake))
     assert set(programs) == {'sim_arm_node', 'policy_node', 'bag_player_node', 'fake_robot_node',
-                             'sqap_vla'}
+                             'fault_injector_node', 'sqap_vla'}
     for module in programs.values():
         path = repository / 'sqap_vla_ros' / f'{module.replace(".", "/")}.py'
         functions = [node.name for node in ast.parse(path.read_text('utf-8')).body

@@ -243,15 +243,16 @@ class Controller:
 
     # Output
 
-    def tick(self, now_ns: int) -> Command | JointCommand | None:
+    def tick(self, now_ns: int, steady_ns: int | None = None) -> Command | JointCommand | None:
         """
         Command to publish now; None: publish nothing.
 
         To be called every `command_period_s`, whatever the state. now_ns: time on the
-        observations' clock.
+        observations' clock. steady_ns: that on the steady clock where the caller read both at
+        once, so that what it stamps the command with and what it was limited for agree.
         """
         with self._lock:
-            steady_ns = self._clock()
+            steady_ns = self._clock() if steady_ns is None else steady_ns
             period_s = (self.config.command_period_s if self._ticked_ns is None
                         else (steady_ns - self._ticked_ns) * 1e-9)
             self._ticked_ns = steady_ns

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.policy import Observation, PolicySpec
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.ros.graph_checks import IncompatibleQos
 from sqap_vla_ros.ros.image_conversion import compressed_image_to_rgb, image_to_rgb
 from sqap_vla_ros.ros.messages import pinhole_camera, stamp_to_ns
 from sqap_vla_ros.ros.rate import RateMeter
@@ -53,6 +54,7 @@ class Inputs:
         self._latest: dict[str, Sample] = {}
         self.rejected = Counter()
         """Topic and reason to number of messages."""
+        self.incompatible = IncompatibleQos()
         names = topics_of(profile, spec)
         if 'gripper' in spec.state_names and not settings['gripper_joint']:
             raise UserError('policy: its state has the gripper, and nothing tells how far it is '
@@ -148,7 +150,8 @@ class Inputs:
             return
         self._readers[topic], self.rates[topic] = read, RateMeter()
         self._subscriptions.append(self._node.create_subscription(
-            kind, topic, lambda message: self._receive(topic, message), qos))
+            kind, topic, lambda message: self._receive(topic, message), qos,
+            event_callbacks=self.incompatible.callbacks(topic)))
 
     def _follow(self, topic, frame):
         self._readers[topic], self.rates[topic] = self._read_pose, RateMeter()

@@ -1,6 +1,8 @@
 """The policy node's parameters: one table that declares, describes and checks them."""
 from dataclasses import replace
 import math
+import os
+from pathlib import Path
 
 from rcl_interfaces.msg import SetParametersResult
 
@@ -43,9 +45,17 @@ SETTINGS = (
     Setting('inference_rate_hz', 5.0, 'inferences a second, at most', 0.1, 200.0),
     Setting('inference_deadline_s', 2.0, 'an inference without an answer for so long counts as '
             'hung: hold, and start the worker again, s', 0.05, 600.0),
+    Setting('token_governor', False, 'keep fewer visual tokens while inferences take longer than '
+            'their period; never in fine motion; read when the node is configured'),
+    Setting('black_box_s', 10.0, 'seconds that the black box remembers, 0: none', 0.0, 600.0,
+            read_only=True),
+    Setting('black_box_directory', '', 'where bags of the black box are written; empty: '
+            'sqap_vla_black_box in $ROS_HOME or ~/.ros', read_only=True),
     Setting('command_rate_hz', 50.0, 'commands a second', 1.0, 500.0),
     Setting('observation_timeout_s', 0.5, 'hold when the image, pose or joint states are older '
             'than this on the steady clock, s; read when the node is configured', 0.02, 60.0),
+    Setting('hold_on_frozen_camera', False, 'hold when ten images in a row are the same byte for '
+            'byte; otherwise only a warning; read when the node is configured'),
     Setting('max_stamp_age_s', 1.0, 'reject messages whose stamp is older than this, or newer '
             'than 0.1 s, on the clock of the node, s', 0.02, 600.0),
     Setting('max_linear_speed_m_s', 0.25, 'end effector, m/s', 0.001, 5.0),
@@ -61,6 +71,13 @@ SETTINGS = (
             'base frame, m'),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def black_box_directory(values: dict[str, object]) -> Path:
+    """Where the black box is written."""
+    if values['black_box_directory']:
+        return Path(values['black_box_directory']).expanduser()
+    return Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'sqap_vla_black_box'
 
 
 def motion_limits(values: dict[str, object]) -> MotionLimits:

@@ -11,6 +11,7 @@ from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.ros.diagnostics import (diagnostic_array, input_values, LatencyWindow,
                                           memory_mb)
+from sqap_vla_ros.ros.graph_checks import other_publishers
 from sqap_vla_ros.ros.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.messages import (chunk_message, header, selection_message, stats_message)
 from sqap_vla_ros.ros.overlay import draw_overlay
@@ -29,6 +30,8 @@ class Reports:
         self._stats = node.create_publisher(InferenceStats, '~/inference_stats', 10)
         self._selection = node.create_publisher(TokenSelection, '~/token_selection', 1)
         self._overlay = node.create_publisher(Image, '~/overlay', 1)
+        self.command_topics: list[str] = []
+        """Where nobody else should publish."""
         self._path = node.create_publisher(Marker, '~/commanded_path', 1)
         self.forget()
 
@@ -74,16 +77,22 @@ class Reports:
         self._overlay.publish(rgb_to_image(picture, header(observation.stamp_ns, self._frame_id)))
 
     def diagnose(self, state: str, reason: str, inputs=None,
-                 status: ControllerStatus | None = None):
-        """Publish diagnostics; `inputs` and `status` are None while nothing is configured."""
-        values, problems = {}, []
+                 status: ControllerStatus | None = None, token_share: float = 1.0):
+        """
+        Publish diagnostics; `inputs` and `status` are None while nothing is configured.
+
+        token_share: of the recipe's token budget that coarse motion may use.
+        """
+        values, problems = {'token budget (%)': f'{100 * token_share:.0f}'}, []
         if inputs is not None:
-            values, problems = input_values(inputs)
+            topics, problems = input_values(inputs)
+            values |= topics
         if status is not None:
             values |= {f'chunks: {k.value}': str(n) for k, n in status.offers.items()}
             values |= {f'limited: {k.value}': str(n) for k, n in status.limits.items()}
             problems += [f'{name} is frozen: same image, new stamps'
                          for name in status.frozen_cameras]
+        problems += other_publishers(self._node, self.command_topics)
         values |= self.latencies.summary() | self._policy_values()
         values['node memory peak (MB)'] = memory_mb()
         values['ignored instructions'] = str(self.ignored_instructions)

@@ -38,7 +38,7 @@ class StandInNode:
     def __init__(self):
         self.callbacks, self.kinds, self.warnings = {}, {}, []
 
-    def create_subscription(self, kind, topic, callback, qos):
+    def create_subscription(self, kind, topic, callback, qos, event_callbacks=None):
         self.callbacks[topic], self.kinds[topic] = callback, kind
         return topic
 

@@ -1,5 +1,6 @@
 """All outputs of a profile behind one `publish`."""
 from dataclasses import replace
+import time
 
 from sqap_vla_ros.control.command import STILL
 from sqap_vla_ros.control.joint_command import JointCommand
@@ -10,8 +11,9 @@ from sqap_vla_ros.ros.outputs.joint_state import JointStateOutput
 from sqap_vla_ros.ros.outputs.joint_trajectory import JointTrajectoryOutput
 from sqap_vla_ros.ros.outputs.twist import TwistOutput
 
-FINAL_HOLDS = 3
-"""Hold commands sent after the arm was told to stop for good."""
+FINAL_HOLDS, FINAL_HOLD_PAUSE_S = 3, 0.02
+"""Hold commands sent after the arm was told to stop for good; of several at once, a queue of one
+command keeps the last and loses the end of the stop before."""
 ARM = {'twist_stamped': TwistOutput, 'joint_trajectory': JointTrajectoryOutput,
        'float64_multi_array': JointArrayOutput, 'joint_state': JointStateOutput}
 GRIPPER = {'float64': GripperTopic, 'gripper_command': GripperAction,
@@ -31,15 +33,22 @@ class Outputs:
         if dry_run:
             profile = _diverted(profile)
         self._node = node
+        self.topics = [output.topic for output in profile.outputs]
+        """On which the arm is commanded."""
         self._arm = [ARM[output.kind](node, output, profile) for output in profile.outputs]
         self._grippers = [(output, GRIPPER[output.kind](node, output))
                           for output in profile.gripper.outputs]
         self._last = None if profile.joint_space else STILL
         self._last_gripper = None
 
-    def publish(self, command):
-        """Send a `Command` or `JointCommand`, and the gripper value where it changed."""
-        stamp = self._node.get_clock().now().to_msg()
+    def publish(self, command, stamp=None):
+        """
+        Send a `Command` or `JointCommand`, and the gripper value where it changed.
+
+        stamp: builtin_interfaces/Time that the command was made for; None: now.
+        """
+        if stamp is None:
+            stamp = self._node.get_clock().now().to_msg()
         for output in self._arm:
             output.publish(command, stamp)
         self._last = command
@@ -59,6 +68,7 @@ class Outputs:
         still = STILL if not isinstance(self._last, JointCommand) else replace(
             self._last.scaled(0.0), gripper=None)
         for _ in range(FINAL_HOLDS):
+            time.sleep(FINAL_HOLD_PAUSE_S)
             self.publish(still)
 
 
