@@ -1,5 +1,7 @@
 # make demo   set up .venv, then let the compressed policy drive the simulated arm over ROS 2
 # make test   set up .venv, then run all tests; `make test NUMPY=1.26` does it with NumPy 1.26
+# make faults set up .venv, then repeat every fault of doc/faults.md FAULT_REPEATS times (5)
+# make fuzz   set up .venv, then try 10 000 hostile instructions
 # make lint   only the style checks
 # make setup  only .venv (the packages of requirements/, the interfaces, .venv/bin/sqap_vla)
 # make clean  remove the environments and everything built
@@ -15,13 +17,22 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test faults fuzz lint setup clean
 
 demo: setup
 	$(VENV)/bin/sqap_vla demo $(DEMO_ARGS)
 
 test: setup
 	ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+# FAULT_SLACK is a factor on every time limit, FAULT_ROBOT simulated or stand-in.
+faults: setup
+	ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST FAULT_REPEATS=$(or $(FAULT_REPEATS),5) \
+	FAULT_SLACK=$(or $(FAULT_SLACK),1) FAULT_ROBOT=$(or $(FAULT_ROBOT),simulated) \
+	$(VENV)/bin/python -m pytest -q test/faults $(PYTEST_ARGS)
+
+fuzz: setup
+	INSTRUCTION_CASES=10000 $(VENV)/bin/python -m pytest -q test/ros/test_instruction_fuzz.py
 
 lint: setup
 	$(VENV)/bin/python -m pytest test/test_lint.py $(PYTEST_ARGS)

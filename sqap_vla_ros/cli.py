@@ -12,10 +12,14 @@ SUMMARIES = {
     'import': 'make a policy from a released OpenVLA, CogACT or pi0 checkpoint',
     'check': 'test whether a policy reacts to image and instruction',
     'compress': 'compress a policy with a recipe',
+    'profile': 'make or check the profile of a robot',
     'inspect': 'print what a compressed policy consists of',
     'train': 'reproduce the policy that ships with the package',
     'evaluate': 'measure success in the simulation',
+    'execution': 'compare inferring while the arm moves with inferring while it stands',
     'demo': 'let the compressed policy drive the simulated arm over ROS topics',
+    'replay': 'run a policy again on what the black box recorded',
+    'soak': 'let the whole system work for long, with faults at random',
     'bench': 'measure latencies',
 }
 

@@ -1,6 +1,7 @@
 """Single linear layers of a decoder: low bits against prepacked bfloat16, and the peak."""
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Callable
 
 import numpy as np
 import torch
@@ -33,7 +34,8 @@ class LinearResult:
 
 
 def measure_linears(shapes: list[tuple[int, int]], variants: list[str], device: torch.device,
-                    backend: str, rounds: int = 15) -> list[LinearResult]:
+                    backend: str, rounds: int = 15,
+                    clock: Callable[[], float] = perf_counter) -> list[LinearResult]:
     """Measure layers of (inputs, outputs), quantized variants only, in interleaved rounds."""
     results = []
     for inputs, outputs in shapes:
@@ -44,16 +46,16 @@ def measure_linears(shapes: list[tuple[int, int]], variants: list[str], device: 
             layer.prepare(choose_backend(backend, layer))
             for rows in ROWS:
                 baseline = PrepackedLinear(dense, rows) if device.type == 'cpu' else dense
-                results.append(_one(layer, baseline, name, rows, device, rounds))
+                results.append(_one(layer, baseline, name, rows, device, rounds, clock))
     return results
 
 
 @torch.inference_mode()
-def _one(layer, baseline, name, rows, device, rounds):
+def _one(layer, baseline, name, rows, device, rounds, clock):
     x = torch.randn(rows, layer.in_features, device=device).bfloat16()
     work = rows * layer.in_features * layer.out_features
     repeats = max(1, min(200, int(2e8 / work)))
-    times = np.array([[_seconds(run, x, repeats, device) for run in (layer, baseline)]
+    times = np.array([[_seconds(run, x, repeats, device, clock) for run in (layer, baseline)]
                       for _ in range(rounds + 2)])[2:]
     quantized, dense = np.median(times, axis=0)
     return LinearResult(
@@ -61,13 +63,13 @@ def _one(layer, baseline, name, rows, device, rounds):
         dense * 1e3, work / quantized / 1e9, paired_ratio(times[:, 1], times[:, 0]))
 
 
-def _seconds(run, x, repeats, device):
+def _seconds(run, x, repeats, device, clock):
     synchronize(device)
-    start = perf_counter()
+    start = clock()
     for _ in range(repeats):
         run(x)
     synchronize(device)
-    return (perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def decoder_shapes(model: nn.Module) -> list[tuple[int, int]]:

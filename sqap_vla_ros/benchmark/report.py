@@ -10,6 +10,7 @@ from sqap_vla_ros.benchmark.measure import Measurement
 from sqap_vla_ros.benchmark.paired import Ratio
 from sqap_vla_ros.benchmark.variants import PRUNING
 
+_CLOCKS = {'perf_counter': 'time on the wall', 'thread_time': 'processor time of the thread'}
 BASELINES = ('fp32', 'bf16', 'bf16_graph')
 
 
@@ -51,7 +52,8 @@ def print_report(report: dict):
                               for kind, value in report['peak_gmacs'].items()))
     pruning = report['pruning']
     print(f'prune40: {pruning["ratio"]:.0%} of the visual tokens leave before layer '
-          f'{pruning["layer"]} ({pruning["method"]}); {report["rounds"]} interleaved rounds')
+          f'{pruning["layer"]} ({pruning["method"]}); {report["rounds"]} interleaved rounds, '
+          f'{_CLOCKS[report["clock"]]}')
     for reason in report['left_out']:
         print(f'left out: {reason}')
     if report['variants']:
@@ -112,8 +114,9 @@ def plot(report: dict, path: Path):
     axes = figure.subplots()
     names = [v['variant'] for v in report['variants']]
     left = np.zeros(len(names))
-    for stage in report['variants'][0]['stages_ms']:
-        values = np.array([v['stages_ms'].get(stage, 0) for v in report['variants']])
+    for stage in report['variants'][0]['stages_ms'] or ['total']:
+        values = np.array([v['stages_ms'].get(stage, v['median_ms'] if stage == 'total' else 0)
+                           for v in report['variants']])
         axes.barh(names, values, left=left, label=stage)
         left += values
     totals = np.array([[v['median_ms'], *v['interval_ms']] for v in report['variants']])

@@ -17,6 +17,9 @@ def add_arguments(parser):
     parser.add_argument('--backend', default='auto', help='of the quantized layers')
     parser.add_argument('--rounds', type=int, default=15,
                         help='interleaved measurements of each variant (default 15)')
+    parser.add_argument('--cpu-time', action='store_true',
+                        help='count the processor time of the one thread instead of the clock on '
+                        'the wall: for busy machines, and a CPU with --threads 1 only')
     parser.add_argument('--linears', action='store_true',
                         help='measure linear layers of the decoder one by one as well')
     parser.add_argument('--control', action='store_true',
@@ -39,6 +42,8 @@ def run(arguments) -> int:
     for option in ('rounds', 'threads'):
         if getattr(arguments, option) < 1:
             raise UserError(f'--{option} is {getattr(arguments, option)}, expected at least 1')
+    if arguments.cpu_time and (arguments.device != 'cpu' or arguments.threads != 1):
+        raise UserError('--cpu-time counts one thread: it needs --device cpu and --threads 1')
     for path in (arguments.json, arguments.plot):
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f'{path}: its directory does not exist')
@@ -75,6 +80,8 @@ def _run_control(arguments, scratch):
 
 
 def _run(arguments, scratch):
+    from time import perf_counter, thread_time
+
     import torch
     from tqdm import tqdm
 
@@ -94,16 +101,19 @@ def _run(arguments, scratch):
     preset, device = PRESETS[arguments.preset], torch.device(arguments.device)
     variants = [parse(name) for name in dict.fromkeys(arguments.variants or NAMES)]
     workloads, left_out = _workloads(arguments, preset, variants, device, scratch)
+    clock = thread_time if arguments.cpu_time else perf_counter
+    for workload in workloads:
+        workload.clock = clock
     peaks = machine.peak_gmacs(device)
     measurements = measure(workloads, arguments.rounds, lambda rounds: tqdm(rounds, desc='rounds'))
     linears = []
     quantized = quantized_variants([w.variant for w in workloads])
     if arguments.linears and preset.config is not None and quantized:
         shapes = decoder_shapes(outline(preset, parse(quantized[0])))
-        linears = measure_linears(shapes, quantized, device, arguments.backend)
+        linears = measure_linears(shapes, quantized, device, arguments.backend, clock=clock)
     found = report.to_json(
         preset.name, machine.describe(device), peaks, measurements, linears, left_out,
-        {'rounds': arguments.rounds, 'text_tokens': preset.text_tokens,
+        {'rounds': arguments.rounds, 'clock': clock.__name__, 'text_tokens': preset.text_tokens,
          'visual_tokens': preset.visual_tokens})
     report.print_report(found)
     if arguments.json:

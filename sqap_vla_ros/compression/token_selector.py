@@ -32,6 +32,8 @@ class TokenSelector:
         self._history = ScoreHistory(recipe.smoothing)
         self._scene = SceneWatch()
         self._phase = PhaseGate(recipe.fine_speed_m_s) if recipe.fine_ratio is not None else None
+        self.share = 1.0
+        """Of the recipe's budget that may be used, 0 < share <= 1."""
         self.reset()
 
     def reset(self):
@@ -61,7 +63,7 @@ class TokenSelector:
         if self.remembers and image is not None and self._scene.changed(image, instruction):
             self._history.reset()
         fine = self._phase is not None and self._phase.fine(stamp_ns, end_effector_m, gripper)
-        self.budget = self.recipe.kept(self.tokens, fine)
+        self.budget = max(1, round(self.share * self.recipe.kept(self.tokens, fine)))
         if distances_m is None:
             distances_m = np.full(self.tokens, np.inf)
         radius = self.recipe.protection_radius_m

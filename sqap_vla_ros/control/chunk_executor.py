@@ -23,7 +23,7 @@ class Offer(Enum):
     """Given by the controller, which offers chunks to the executor only while running."""
 
 
-class Mode(Enum):
+class Mode(str, Enum):
     """How chunks that overlap in time are combined."""
 
     SEQUENTIAL = 'sequential'

@@ -2,13 +2,16 @@
 from dataclasses import dataclass, field
 import math
 from threading import RLock
-from typing import Callable
+from typing import Callable, Mapping
 
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig, Offer
 from sqap_vla_ros.control.command import Command, CommandMapping
+from sqap_vla_ros.control.joint_command import (JointCommand, JointCommandLimiter,
+                                                JointMapping)
+from sqap_vla_ros.control.joint_limits import JointLimits
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits, require_positive
 from sqap_vla_ros.control.state_machine import (Event, State, StateMachine, Transition,
                                                 TRANSITIONS)
@@ -94,24 +97,34 @@ class Controller:
     forever, so that a final hold is on the wire. UNREADY and READY finish a stop in progress and
     then emit nothing. Every way into or out of RUNNING flushes the chunks.
 
-    Raises UserError for a spec that is no twist, ValueError for limits that need a pose without a
-    timeout for it.
+    joints: for a policy that commands joints; then its limits count instead of the twist's, no
+    workspace is kept, and commands are `JointCommand`s.
+
+    Raises UserError for a spec that is no twist (or commands other joints), ValueError for limits
+    that need a pose without a timeout for it.
     """
 
     def __init__(self, spec: ActionSpec, limits: MotionLimits, config: ControllerConfig,
-                 clock: Callable[[], int]):
+                 clock: Callable[[], int], joints: Mapping[str, JointLimits] | None = None):
         _check(limits, config)
         self.spec, self.config = spec, config
         self._clock = clock
         self._lock = RLock()
-        self._mapping = CommandMapping(spec)
+        self._joint_space = joints is not None
+        if self._joint_space:
+            self._mapping = JointMapping(spec, joints)
+            self._limiter = JointCommandLimiter(joints, limits.gripper_debounce_s,
+                                                limits.gripper_min_change)
+        else:
+            self._mapping, self._limiter = CommandMapping(spec), CommandLimiter(limits)
         self._executor = ChunkExecutor(config.executor, spec)
-        self._limiter = CommandLimiter(limits)
         self._watchdog = InputWatchdog(config.input_timeouts_s)
         self._cameras: dict[str, FrozenCameraDetector] = {}
         self._machine = StateMachine()
         self._clock_jumps = ClockJumpDetector(config.clock_jump_s, config.clock_pause_s)
         self._position_m = None
+        self._joints: Mapping[str, float] = {}
+        self._joints_ns = 0
         self._velocity: tuple[np.ndarray, np.ndarray, int] | None = None
         self._ticked_ns: int | None = None
         self._on_wire = False
@@ -140,6 +153,11 @@ class Controller:
             with self._lock:
                 self._position_m = position_m
                 self._watchdog.feed(POSE, self._clock())
+
+    def joints(self, positions: Mapping[str, float]):
+        """Take in measured joint positions by name, rad or m; needed in joint space."""
+        with self._lock:
+            self._joints, self._joints_ns = dict(positions), self._clock()
 
     def velocity(self, linear_m_s, angular_rad_s):
         """Take in the measured twist, base frame; it is where a start from READY begins."""
@@ -206,10 +224,12 @@ class Controller:
     def set_limits(self, limits: MotionLimits):
         """Change the limits, at standstill only; otherwise raises ValueError and changes none."""
         with self._lock:
-            _check(limits, self.config)
+            if not self._joint_space:
+                _check(limits, self.config)
             if self._machine.state is State.RUNNING or not self._limiter.still:
                 raise ValueError('limits can be changed at standstill only: hold first')
-            self._limiter.replace(limits)
+            if not self._joint_space:
+                self._limiter.replace(limits)
 
     @property
     def state(self) -> State:
@@ -223,15 +243,16 @@ class Controller:
 
     # Output
 
-    def tick(self, now_ns: int) -> Command | None:
+    def tick(self, now_ns: int, steady_ns: int | None = None) -> Command | JointCommand | None:
         """
         Command to publish now; None: publish nothing.
 
         To be called every `command_period_s`, whatever the state. now_ns: time on the
-        observations' clock.
+        observations' clock. steady_ns: that on the steady clock where the caller read both at
+        once, so that what it stamps the command with and what it was limited for agree.
         """
         with self._lock:
-            steady_ns = self._clock()
+            steady_ns = self._clock() if steady_ns is None else steady_ns
             period_s = (self.config.command_period_s if self._ticked_ns is None
                         else (steady_ns - self._ticked_ns) * 1e-9)
             self._ticked_ns = steady_ns
@@ -239,13 +260,13 @@ class Controller:
             state = self._machine.state
             if state is State.RUNNING:
                 wanted = self._wanted(now_ns, steady_ns)
-                command = self._limiter.limit(wanted, period_s, self._position(steady_ns))
+                command = self._limiter.limit(wanted, period_s, self._place(steady_ns))
                 self._watch_saturation(steady_ns)
                 self._on_wire = True
                 return command
             if state in (State.UNREADY, State.READY) and not self._on_wire:
                 return None
-            command = self._limiter.limit(None, period_s)
+            command = self._limiter.limit(None, period_s, self._place(steady_ns))
             self._on_wire = state in (State.HOLDING, State.ESTOPPED) or not command.still
             return command
 
@@ -280,7 +301,7 @@ class Controller:
         return transition
 
     def _measured_velocity(self):
-        if self._velocity is None:
+        if self._velocity is None or self._joint_space:
             return ()
         linear, angular, arrived_ns = self._velocity
         recent = (self._clock() - arrived_ns) * 1e-9 < VELOCITY_TIMEOUT_S
@@ -318,11 +339,12 @@ class Controller:
         if self._executed_ns is None:
             self._ramp_from_ns = steady_ns
         self._executed_ns = steady_ns
-        command = self._mapping.command(row)
+        command = (self._mapping.command(row, self._place(steady_ns)) if self._joint_space
+                   else self._mapping.command(row))
         share = (steady_ns - self._ramp_from_ns) * 1e-9 / self.config.ramp_in_s
         if share >= 1:
             return command
-        return Command(command.linear_m_s * share, command.angular_rad_s * share, command.gripper)
+        return command.scaled(share)
 
     def _watch_underrun(self, steady_ns):
         first = self._executed_ns is None
@@ -345,8 +367,13 @@ class Controller:
             reasons = ', '.join(sorted(limit.value for limit in limited))
             self._handle(Event.SATURATED, f'{reasons} for {timeout_s:.1f} s')
 
-    def _position(self, steady_ns):
-        """Measured position, moved on by what was commanded since it came."""
+    def _place(self, steady_ns):
+        """Measured position or joints, moved on by what was commanded since they came."""
+        if self._joint_space:
+            age_s = (steady_ns - self._joints_ns) * 1e-9
+            velocities = self._limiter.velocities
+            return {name: position + velocities.get(name, 0.0) * age_s
+                    for name, position in self._joints.items()}
         if self._position_m is None:
             return None
         age_s = self._watchdog.age_s(POSE, steady_ns)

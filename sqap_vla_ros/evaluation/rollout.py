@@ -3,8 +3,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sqap_vla_ros.control.chunk_executor import ChunkExecutor
-from sqap_vla_ros.control.command import CommandMapping
+from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig
+from sqap_vla_ros.control.command import CommandMapping, STILL
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.models.policy import Observation, Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
@@ -22,6 +22,15 @@ class Protocol:
     delay_s: float = 0.1
     """Robot time from an observation to its chunk; rows whose time passed are skipped."""
     command_period_s: float = 0.02
+    sequential: bool = False
+    """
+    Execute each chunk from its first row on and to its end, stop, and only then observe again.
+
+    `inference_period_s` then has no meaning. False: infer while moving, skip what has passed.
+    """
+    executor: ExecutorConfig = ExecutorConfig()
+    limited: bool = True
+    """False: rows reach the arm as they are, as in a plain loop around a policy."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +49,31 @@ class Episode:
     """Mean over inferences."""
     jerk_m_s3: float
     """Root mean square of the commanded velocity's second difference."""
+    pauses: int
+    """How often there was nothing to execute after the first chunk had come."""
+    paused_s: float
+    """Robot time spent so."""
     latency_ms: dict[str, float]
     """Stage to its median over the episode's inferences."""
 
 
 def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
-                protocol: Protocol = Protocol(), images=None) -> Episode:
+                protocol: Protocol = Protocol(), images=None,
+                trace: list | None = None) -> Episode:
     """
     Run one episode.
 
-    images: replaces what the policy sees, a function of the true image; None: the truth. The
-    command path is the node's: time-aligned chunks, limiter, commands at a fixed rate.
+    images: replaces what the policy sees, a function of the true image; None: the truth. trace:
+    gets the commanded velocities [3], m/s, one a command period. The command path is the node's:
+    time-aligned chunks, limiter, commands at a fixed rate.
     """
     arm.reset(seed=seed)
     policy.reset()
-    executor = ChunkExecutor()
+    executor = ChunkExecutor(protocol.executor)
     limiter = CommandLimiter(MotionLimits())
     mapping = CommandMapping(policy.spec.action)
     pending, due_s, next_inference_s = None, 0.0, 0.0
-    commands, kept, latencies = [], [], []
+    commands, kept, latencies, due_rows = [], [], [], []
     while arm.time_s < protocol.limit_s - 1e-9 and not arm.succeeded and not arm.failed:
         now_ns = round(arm.time_s * 1e9)
         if pending is None and arm.time_s >= next_inference_s - 1e-9:
@@ -66,20 +81,29 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
             kept.append(_tokens(inference))
             latencies.append(inference.latencies_ms)
             pending, due_s = inference.chunk, arm.time_s + protocol.delay_s
-            next_inference_s = arm.time_s + protocol.inference_period_s
+            next_inference_s = _next_inference_s(arm.time_s, inference.chunk.spec, protocol)
         if pending is not None and arm.time_s >= due_s - 1e-9:
-            executor.offer(replace(pending, generation=executor.generation), now_ns)
+            stamp_ns = now_ns if protocol.sequential else pending.stamp_ns
+            executor.offer(replace(pending, generation=executor.generation, stamp_ns=stamp_ns),
+                           now_ns)
             pending = None
         row = executor.row(now_ns)
+        due_rows.append(row is not None)
         wanted = None if row is None else mapping.command(row)
-        command = limiter.limit(wanted, protocol.command_period_s, arm.end_effector_m)
+        command = wanted or STILL
+        if protocol.limited:
+            command = limiter.limit(wanted, protocol.command_period_s, arm.end_effector_m)
         commands.append(command.linear_m_s)
         arm.command(command.linear_m_s, arm.gripper if command.gripper is None
                     else command.gripper)
         arm.step(protocol.command_period_s)
+    if trace is not None:
+        trace.extend(commands)
+    pauses, paused = count_pauses(due_rows)
     return Episode(arm.task.name, seed, bool(arm.succeeded), bool(arm.failed),
                    round(float(arm.time_s), 4), len(kept),
-                   float(np.mean(kept)), _jerk(commands, protocol.command_period_s),
+                   float(np.mean(kept)), _jerk(commands, protocol.command_period_s), pauses,
+                   round(paused * protocol.command_period_s, 4),
                    {stage: round(float(np.median([latency[stage] for latency in latencies])), 3)
                     for stage in latencies[0]})
 
@@ -104,6 +128,21 @@ def expert_frames(arm: SimulatedArm, seeds: range, every_s: float = 0.2) -> list
                 arm.command(action[:3], action[3])
                 arm.step(0.05)
     return frames
+
+
+def count_pauses(due: list[bool]) -> tuple[int, int]:
+    """How often and for how many commands no row was due, after the first one was."""
+    if True not in due:
+        return 0, 0
+    after = due[due.index(True):]
+    begins = sum(before and not now for before, now in zip(after, after[1:]))
+    return begins, after.count(False)
+
+
+def _next_inference_s(now_s, spec, protocol):
+    if protocol.sequential:
+        return now_s + protocol.delay_s + spec.horizon * spec.step_s
+    return now_s + protocol.inference_period_s
 
 
 def _tokens(inference):

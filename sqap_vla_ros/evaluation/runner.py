@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sqap_vla_ros.evaluation.rollout import Protocol
+
 BASELINES = ('none', 'shuffled_image', 'blank_instruction', 'swapped_instruction')
 FRAMES_SEED = 100_000_000
 """Of the expert's episodes whose images the shuffled-image baseline is shown."""
@@ -28,6 +30,7 @@ class Experiment:
     first_seed: int = 1000
     baseline: str = 'none'
     """What is taken away from the policy: see BASELINES."""
+    protocol: Protocol = Protocol()
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class _Job:
     task: str
     baseline: str
     seeds: tuple[int, ...]
+    protocol: Protocol
 
 
 def run_experiment(experiment: Experiment, workers: int, log: Path | None = None) -> list[dict]:
@@ -86,7 +90,7 @@ def _jobs(experiment, done):
                                 if (variant, task, experiment.baseline, s) not in done)
                 if missing:
                     jobs.append(_Job(experiment.policy, variant, task, experiment.baseline,
-                                     missing))
+                                     missing, experiment.protocol))
     return jobs
 
 
@@ -126,7 +130,8 @@ def _run_job(job: _Job) -> list[dict]:
     images = _images(job, arm) if job.baseline == 'shuffled_image' else None
     episodes = []
     for seed in job.seeds:
-        episode = run_episode(arm, policy, _instruction(job, arm, seed), seed, images=images)
+        episode = run_episode(arm, policy, _instruction(job, arm, seed), seed, job.protocol,
+                              images)
         episodes.append({'variant': job.variant, 'baseline': job.baseline, **asdict(episode)})
     arm.close()
     return episodes

@@ -13,8 +13,17 @@ from sqap_vla_ros.inference.wire import (inference_from_wire, info_from_wire, ob
 from sqap_vla_ros.models.policy import Inference, Observation
 
 
+DEADLINE, DIED, ERROR, OUT_OF_MEMORY = 'deadline', 'died', 'error', 'out_of_memory'
+WORKER = 'sqap_vla_ros.inference.worker'
+"""Module that the worker process runs."""
+
+
+DEATH_PATIENCE_S = 1.0
+"""A busy machine can take seconds to bury a process whose socket is closed already."""
+
+
 class InferenceFailed(Exception):
-    """One inference gave no answer; `reason` is 'deadline', 'died' or 'error'."""
+    """One inference gave no answer; `reason` is one of the constants of this module."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -29,8 +38,12 @@ class InferenceClient(Protocol):
     def start(self):
         """Load and warm up; blocks. Raises UserError."""
 
-    def infer(self, observation: Observation, reset: bool) -> Inference:
-        """Wait for the answer. Raises InferenceFailed; after 'deadline' and 'died' `start`."""
+    def infer(self, observation: Observation, reset: bool, budget: float = 1.0) -> Inference:
+        """
+        Wait for the answer; arguments as in `Engine.infer`.
+
+        Raises InferenceFailed; after 'deadline' and 'died' call `start`.
+        """
 
     def abort(self):
         """End an inference that runs, if that can be done; callable from any thread."""
@@ -43,9 +56,9 @@ class ProcessInference:
     """Inference in a process of its own: its Python never holds up the node's."""
 
     def __init__(self, policy: str, device: str = 'cpu', threads: int = 1,
-                 deadline_s: float = 2.0, load_timeout_s: float = 120.0):
-        self._command = [sys.executable, '-m', 'sqap_vla_ros.inference.worker',
-                         '--policy', str(policy), '--device', device, '--threads', str(threads)]
+                 deadline_s: float = 2.0, load_timeout_s: float = 120.0, module: str = WORKER):
+        self._command = [sys.executable, '-m', module, '--policy', str(policy),
+                         '--device', device, '--threads', str(threads)]
         self._threads = threads
         self.deadline_s, self.load_timeout_s = deadline_s, load_timeout_s
         self._process = self._connection = self._images = None
@@ -79,35 +92,43 @@ class ProcessInference:
             raise UserError(message['message'])
         self.info = info_from_wire({k: v for k, v in message.items() if k != 'kind'})
 
-    def infer(self, observation: Observation, reset: bool = False) -> Inference:
+    def infer(self, observation: Observation, reset: bool = False,
+              budget: float = 1.0) -> Inference:
         """See `InferenceClient`."""
         if self._connection is None:
-            raise InferenceFailed('died', 'no inference worker runs')
+            raise InferenceFailed(DIED, 'no inference worker runs')
         self._sequence += 1
         request = observation_to_wire(observation, self._images)
         try:
-            send(self._connection, {**request, 'reset': reset, 'sequence': self._sequence})
+            send(self._connection, {**request, 'reset': reset, 'budget': budget,
+                                    'sequence': self._sequence})
         except OSError:
             raise self._died() from None
         answer = self._wait(self.deadline_s)
         if answer['kind'] == 'failed':
-            raise InferenceFailed('error', answer['message'])
-        return inference_from_wire(answer, self.info.spec.action)
+            raise InferenceFailed(answer['reason'], answer['message'])
+        try:
+            return inference_from_wire(answer, self.info.spec.action)
+        except ValueError as error:  # a chunk of another shape than the policy promised
+            raise InferenceFailed(ERROR, str(error)) from None
 
     def _wait(self, timeout_s):
         try:
             if not self._connection.poll(timeout_s):
                 self._process.kill()
                 self.close()
-                raise InferenceFailed('deadline', f'no answer within {timeout_s:g} s')
+                raise InferenceFailed(DEADLINE, f'no answer within {timeout_s:g} s')
             return receive(self._connection)
         except (EOFError, OSError):
             raise self._died() from None
 
     def _died(self):
-        code = self._process.wait(5) if self._process else None
+        try:
+            code = self._process.wait(DEATH_PATIENCE_S) if self._process else None
+        except subprocess.TimeoutExpired:
+            code = 'unknown: it closed its socket and still exists'
         self.close()
-        return InferenceFailed('died', f'the worker process ended with exit status {code}')
+        return InferenceFailed(DIED, f'the worker process ended with exit status {code}')
 
     def abort(self):
         """See `InferenceClient`; the one who waits for the answer is told that the worker died."""
@@ -149,14 +170,17 @@ class ThreadInference:
         self._engine = load_engine(*self._arguments)
         self.info = self._engine.info
 
-    def infer(self, observation: Observation, reset: bool = False) -> Inference:
+    def infer(self, observation: Observation, reset: bool = False,
+              budget: float = 1.0) -> Inference:
         """See `InferenceClient`; a hanging inference cannot be ended here."""
+        from sqap_vla_ros.inference.engine import failure
+
         if self._engine is None:
-            raise InferenceFailed('died', 'no policy is loaded')
+            raise InferenceFailed(DIED, 'no policy is loaded')
         try:
-            return self._engine.infer(observation, reset)
+            return self._engine.infer(observation, reset, budget)
         except (UserError, RuntimeError, ValueError) as error:
-            raise InferenceFailed('error', ' '.join(str(error).split())[:500]) from None
+            raise InferenceFailed(*failure(error)) from None
 
     def abort(self):
         """See `InferenceClient`; impossible here."""

@@ -1,4 +1,5 @@
 """A loaded policy, warmed up and tested: what runs inside a worker process or in a thread."""
+import sys
 from time import perf_counter
 
 import numpy as np
@@ -37,10 +38,15 @@ class Engine:
                             'image; it does not see')
         self.info = WorkerInfo(policy.spec, policy.describe(), warm_up_ms)
 
-    def infer(self, observation: Observation, reset: bool) -> Inference:
-        """Run the policy, after `reset` when a new task begins."""
+    def infer(self, observation: Observation, reset: bool, budget: float = 1.0) -> Inference:
+        """
+        Run the policy, after `reset` when a new task begins.
+
+        budget: see `Policy.set_budget`.
+        """
         if reset:
             self._policy.reset()
+        self._policy.set_budget(budget)
         return self._policy.predict(observation)
 
 
@@ -55,6 +61,24 @@ def load_engine(policy: str, device: str, threads: int, recipe: str | None = Non
         raise UserError(f'device {device!r}: torch {torch.__version__} sees no CUDA device; set '
                         "device to 'cpu' or install torch for your GPU")
     return Engine(load_policy(policy, device=device, recipe=recipe))
+
+
+def failure(error: Exception) -> tuple[str, str]:
+    """
+    Reason ('out_of_memory' or 'error') and one line for an exception of an inference.
+
+    After the former, what torch holds of the device's memory without need has been freed.
+    """
+    text = ' '.join(str(error).split())[:500]
+    # torch raises OutOfMemoryError, or RuntimeError where a library of CUDA ran out; both say so.
+    exhausted = isinstance(error, RuntimeError) and (
+        'out of memory' in text.lower() or 'ALLOC_FAILED' in text)
+    if not exhausted:
+        return 'error', text
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return 'out_of_memory', text
 
 
 def _blank_observation(spec: PolicySpec, grey: int) -> Observation:

@@ -5,7 +5,8 @@ import time
 from typing import Callable
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.client import InferenceClient, InferenceFailed
+from sqap_vla_ros.inference.client import (DEADLINE, DIED, InferenceClient, InferenceFailed,
+                                           OUT_OF_MEMORY)
 from sqap_vla_ros.models.policy import Inference, Observation
 
 RESTART_PAUSE_S = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -20,6 +21,8 @@ class Request:
     generation: int
     received_s: float
     """Steady clock when the observation was complete."""
+    budget: float = 1.0
+    """Share of the recipe's visual tokens that may be kept."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,14 @@ class InferenceRunner:
     Asks `next_request` for work, at most once a period, and calls back.
 
     All callbacks come from the runner's own thread and must not block. A worker that hangs or
-    dies is reported and started again, with growing pauses.
+    dies is reported and started again, with growing pauses. One whose device ran out of memory is
+    asked the same once more, now that its cache is freed, and replaced when that fails as well.
     """
 
     def __init__(self, client: InferenceClient, next_request: Callable[[], Request | None],
                  on_answer: Callable[[Answer], None], on_failure: Callable[[str, str], None],
                  period_s: float):
-        """`on_failure` gets a reason ('deadline', 'died', 'error', 'restart') and a text."""
+        """`on_failure` gets a reason (of `InferenceFailed`, 'restart', 'internal') and a text."""
         self._client, self._next_request = client, next_request
         self._on_answer, self._on_failure = on_answer, on_failure
         self.period_s = period_s
@@ -77,31 +81,47 @@ class InferenceRunner:
         due_s = time.monotonic()
         while not self._stopping:
             self._pause(due_s - time.monotonic())
-            self._woken = False
-            request = self._next_request()
-            if request is None:
-                with self._condition:
-                    self._condition.wait_for(lambda: self._woken or self._stopping)
-                continue
-            due_s = max(due_s + self.period_s, time.monotonic())
-            self._infer(request)
+            try:
+                due_s = self._step(due_s)
+            except Exception as error:
+                # Whatever it was: a thread that ended in silence would never answer again.
+                self._generation = None
+                self._failures += 1
+                self._on_failure('internal', f'{type(error).__name__}: {error}')
+                self._client.close()
+                due_s = time.monotonic() + self.period_s
+
+    def _step(self, due_s):
+        """Wait for a request and serve it; returns when the next one is due."""
+        self._woken = False
+        request = self._next_request()
+        if request is None:
+            with self._condition:
+                self._condition.wait_for(lambda: self._woken or self._stopping)
+            return due_s
+        due_s = max(due_s + self.period_s, time.monotonic())
+        self._infer(request)
+        return due_s
 
     def _pause(self, seconds):
         if seconds > 0:
             with self._condition:
                 self._condition.wait_for(lambda: self._stopping, seconds)
 
-    def _infer(self, request):
+    def _infer(self, request, again=False):
         reset = request.generation != self._generation
         try:
-            inference = self._client.infer(request.observation, reset)
+            inference = self._client.infer(request.observation, reset, request.budget)
         except InferenceFailed as error:
             if self._stopping:
                 return
             self._generation = None
             self._failures += 1
             self._on_failure(error.reason, str(error))
-            if error.reason in ('deadline', 'died'):
+            exhausted = error.reason == OUT_OF_MEMORY
+            if exhausted and not again:
+                self._infer(request, again=True)
+            elif exhausted or error.reason in (DEADLINE, DIED):
                 self._restart()
             return
         self._generation = request.generation

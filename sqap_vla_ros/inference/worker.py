@@ -10,13 +10,13 @@ import signal
 import sys
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.engine import load_engine
+from sqap_vla_ros.inference.engine import failure, load_engine
 from sqap_vla_ros.inference.wire import (inference_to_wire, info_to_wire, observation_from_wire,
                                          receive, send, SharedImages)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Serve until the node hangs up."""
+def main(argv: list[str] | None = None, load=load_engine) -> int:
+    """Serve until the node hangs up. load: makes the engine."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--socket', type=int, required=True)
     parser.add_argument('--memory', type=int, required=True)
@@ -29,14 +29,14 @@ def main(argv: list[str] | None = None) -> int:
     os.nice(5)  # the command timer goes first
     connection, images = Connection(arguments.socket), SharedImages(arguments.memory)
     try:
-        return _serve(connection, images, arguments)
+        return _serve(connection, images, arguments, load)
     except (EOFError, OSError):
         return 0
 
 
-def _serve(connection, images, arguments):
+def _serve(connection, images, arguments, load):
     try:
-        engine = load_engine(arguments.policy, arguments.device, arguments.threads)
+        engine = load(arguments.policy, arguments.device, arguments.threads)
     except UserError as error:
         send(connection, {'kind': 'error', 'message': str(error)})
         return 1
@@ -44,11 +44,12 @@ def _serve(connection, images, arguments):
     while True:
         request = receive(connection)
         try:
-            inference = engine.infer(observation_from_wire(request, images), request['reset'])
+            inference = engine.infer(observation_from_wire(request, images), request['reset'],
+                                     request['budget'])
         except (UserError, RuntimeError, ValueError) as error:
-            # RuntimeError covers torch's CUDA out of memory: the node decides what comes next.
+            reason, message = failure(error)  # the node decides what comes next
             send(connection, {'kind': 'failed', 'sequence': request['sequence'],
-                              'message': ' '.join(str(error).split())[:500]})
+                              'reason': reason, 'message': message})
         else:
             send(connection, {'kind': 'result', 'sequence': request['sequence'],
                               **inference_to_wire(inference)})

@@ -89,6 +89,13 @@ class Policy(ABC):
     def reset(self):
         """Forget everything that earlier observations left: call on a new task or scene cut."""
 
+    def set_budget(self, share: float):
+        """
+        Keep only a share of the recipe's token budget from now on, 0 < share <= 1.
+
+        A policy that does not prune keeps all of them, whatever the share.
+        """
+
     @abstractmethod
     def describe(self) -> dict:
         """Name, recipe, bits, backend, parameter bytes and checkpoint hash, for logs and stats."""

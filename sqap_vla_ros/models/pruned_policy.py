@@ -40,6 +40,11 @@ class PrunedPolicy(Policy):
         if self._selector is not None:
             self._selector.reset()
 
+    def set_budget(self, share: float):
+        """See `Policy`."""
+        if self._selector is not None:
+            self._selector.share = share
+
     def describe(self) -> dict:
         """See `Policy`."""
         return dict(self._description)

@@ -101,9 +101,26 @@ class DemoClient:
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
-    def listen(self, kind, topic: str, callback: Callable):
+    def listen(self, kind, topic: str, callback: Callable, qos: QoSProfile | int = 100):
         """Call back for every message of a topic, in the client's thread."""
-        self._node.create_subscription(kind, topic, callback, QoSProfile(depth=100))
+        self._node.create_subscription(kind, topic, callback, qos)
+
+    def publisher(self, kind, topic: str):
+        """Make a publisher, which lasts as long as the client."""
+        return self._node.create_publisher(kind, topic, 1)
+
+    def trigger(self, service: str) -> Trigger.Response:
+        """Call a service of type Trigger."""
+        return self._call(Trigger, service, Trigger.Request())
+
+    def set_parameters(self, node: str, **values):
+        """Set parameters of a node, all or none. Raises UserError when it refuses."""
+        parameters = [Parameter(name, value=value).to_parameter_msg()
+                      for name, value in values.items()]
+        result = self._call(SetParametersAtomically, f'{node}/set_parameters_atomically',
+                            SetParametersAtomically.Request(parameters=parameters)).result
+        if not result.successful:
+            raise UserError(f'{node}: {result.reason}')
 
     def wait_for_arm(self, timeout_s: float = CALL_TIMEOUT_S):
         """Wait until the simulated arm sends images."""
@@ -119,13 +136,8 @@ class DemoClient:
 
     def reset(self, task: str, seed: int) -> str:
         """Start an episode, wait until its first images are there; returns the instruction."""
-        parameters = [Parameter(name, value=value).to_parameter_msg()
-                      for name, value in (('task', task), ('seed', seed))]
-        result = self._call(SetParametersAtomically, f'{SIMULATION}/set_parameters_atomically',
-                            SetParametersAtomically.Request(parameters=parameters)).result
-        if not result.successful:
-            raise UserError(f'{SIMULATION}: {result.reason}')
-        answer = self._call(Trigger, f'{SIMULATION}/reset', Trigger.Request())
+        self.set_parameters(SIMULATION, task=task, seed=seed)
+        answer = self.trigger(f'{SIMULATION}/reset')
         if not answer.success:
             raise UserError(f'{SIMULATION}: {answer.message}')
         images = self._counts['image']

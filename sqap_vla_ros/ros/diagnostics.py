@@ -56,7 +56,7 @@ def diagnostic_array(stamp, node_name: str, state: str, reason: str, problems: l
 
 
 def input_values(inputs) -> tuple[dict[str, str], list[str]]:
-    """Rates, ages and rejections of the input topics; and the required ones that never came."""
+    """Rates, ages and rejections of the input topics; and what is wrong with them."""
     now_s = time.monotonic()
     values, problems = {}, []
     for topic, rate in inputs.rates.items():
@@ -66,7 +66,7 @@ def input_values(inputs) -> tuple[dict[str, str], list[str]]:
         if topic in inputs.required and age_s == np.inf:
             problems.append(f'no valid message on {topic} yet')
     values |= {f'rejected {key}': str(count) for key, count in inputs.rejected.items()}
-    return values, problems
+    return values, problems + inputs.incompatible.problems()
 
 
 def memory_mb() -> str:

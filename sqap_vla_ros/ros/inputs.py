@@ -8,19 +8,21 @@ from typing import Callable
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.policy import Observation, PolicySpec
-from sqap_vla_ros.ros.image_conversion import image_to_rgb
+from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.ros.graph_checks import IncompatibleQos
+from sqap_vla_ros.ros.image_conversion import compressed_image_to_rgb, image_to_rgb
 from sqap_vla_ros.ros.messages import pinhole_camera, stamp_to_ns
 from sqap_vla_ros.ros.rate import RateMeter
+from sqap_vla_ros.ros.transforms import TransformPoller
 
 FUTURE_STAMP_S = 0.1
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-IMAGE, POSE, JOINTS, INFO, EXTRINSICS = (
-    'camera/image_raw', 'end_effector_pose', 'joint_states', 'camera/camera_info',
-    'camera/extrinsics')
+END_EFFECTOR = ('end_effector.x', 'end_effector.y', 'end_effector.z')
 
 
 @dataclass(frozen=True)
@@ -35,38 +37,49 @@ class Sample:
 
 class Inputs:
     """
-    Subscriptions of one camera, the end effector and the joints.
+    Subscriptions of the cameras, the end effector and the joints, as the profile names them.
 
     Callbacks run in the executor's thread, `observation` in any thread. A message that is not
-    valid is counted by reason, logged (throttled) and otherwise as if it had never come.
+    valid is counted by reason, logged (throttled) and otherwise as if it had never come. Poses
+    from TF count as messages on 'tf FRAME'.
     """
 
-    def __init__(self, node, settings: dict, spec: PolicySpec,
+    def __init__(self, node, settings: dict, profile: RobotProfile, spec: PolicySpec,
                  on_valid: Callable[[str, Sample], None]):
-        """`on_valid(topic, sample)` is called for every valid message."""
-        self._node, self._settings, self._spec = node, settings, spec
-        self._on_valid = on_valid
+        """`on_valid(topic, sample)` is called for every valid message. Raises UserError."""
+        self._node, self._settings, self._profile = node, settings, profile
+        self._spec, self._on_valid = spec, on_valid
+        self._base_frame = settings['base_frame']
         self._lock = Lock()
         self._latest: dict[str, Sample] = {}
         self.rejected = Counter()
         """Topic and reason to number of messages."""
-        self.required = [IMAGE, POSE]  # the pose for the workspace limits
-        if any(not name.startswith('end_effector.') for name in spec.state_names):
-            self.required.append(JOINTS)
-        kinds = {IMAGE: (Image, self._read_image), POSE: (PoseStamped, self._read_pose),
-                 JOINTS: (JointState, self._read_joints), INFO: (CameraInfo, lambda info: info),
-                 EXTRINSICS: (PoseStamped, self._read_pose)}
-        self.rates = {topic: RateMeter() for topic in kinds}
-        self._subscriptions = [
-            node.create_subscription(kind, topic, self._receiver(topic, read),
-                                     LATCHED_QOS if topic == EXTRINSICS
-                                     else qos_profile_sensor_data)
-            for topic, (kind, read) in kinds.items()]
+        self.incompatible = IncompatibleQos()
+        names = topics_of(profile, spec)
+        if 'gripper' in spec.state_names and not settings['gripper_joint']:
+            raise UserError('policy: its state has the gripper, and nothing tells how far it is '
+                            'closed; set gripper.joint in the profile, or parameter '
+                            'gripper_joint')
+        self.images, self.pose, self.joints = names.images, names.pose, names.joints
+        self.required = list(names.required)
+        self._cameras = {camera.name: camera for camera in profile.cameras
+                         if camera.name in spec.cameras}
+        self._places = {}  # camera name to what its extrinsics are known by
+        self.rates = {}
+        self._readers = {}
+        self._frames = {}
+        self._subscriptions = []
+        self._listen()
+        self._poller = None
+        if self._frames:
+            self._poller = TransformPoller(node, self._base_frame, self._frames, self._receive)
 
     def close(self):
         """Stop listening."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+        if self._poller is not None:
+            self._poller.close()
 
     def age_s(self, topic: str) -> float:
         """Steady time since the last valid message; infinite when there was none."""
@@ -83,38 +96,78 @@ class Inputs:
         """
         Put the newest valid messages together; None while a required one is missing.
 
-        Also returns when the image was received, steady clock. The stamp is the image's.
+        None, too, while the stamps of the images are too far apart. Also returns when the images
+        were received, steady clock. Stamp and time are those of the oldest image.
         """
         with self._lock:
             latest = dict(self._latest)
         if any(topic not in latest for topic in self.required):
             return None
-        image = latest[IMAGE]
-        pose = latest[POSE].value[0] if POSE in latest else None
-        camera = self._camera(latest)
-        name = self._spec.cameras[0]
+        images = {name: latest[self.images[name]] for name in self._spec.cameras}
+        stamps = [image.stamp_ns for image in images.values()]
+        if (max(stamps) - min(stamps)) / 1e9 > self._profile.max_camera_skew_s:
+            self._reject(', '.join(self.images.values()), _invalid(
+                'skew', f'stamps are {(max(stamps) - min(stamps)) / 1e9:.3f} s apart, expected '
+                f'at most {self._profile.max_camera_skew_s:g} s (max_camera_skew of the profile)'))
+            return None
+        pose = latest[self.pose].value[0] if self.pose in latest else None
+        cameras = {name: self._camera(name, latest) for name in images}
         return Observation(
-            {name: image.value}, instruction, self._state(latest),
-            {} if camera is None else {name: camera}, pose, image.stamp_ns), image.received_s
+            {name: image.value for name, image in images.items()}, instruction,
+            self._state(latest),
+            {name: camera for name, camera in cameras.items() if camera is not None}, pose,
+            min(stamps)), min(image.received_s for image in images.values())
 
     def camera(self):
-        """Where the camera is, `PinholeCamera` or None."""
+        """Where the policy's first camera is, `PinholeCamera` or None."""
         with self._lock:
-            return self._camera(self._latest)
+            return self._camera(self._spec.cameras[0], self._latest)
 
-    def _receiver(self, topic, read):
-        def receive(message):
-            try:
-                stamp_ns = self._check_stamp(topic, message)
-                sample = Sample(read(message), stamp_ns, time.monotonic())
-            except UserError as error:
-                self._reject(topic, error)
-                return
-            with self._lock:
-                self._latest[topic] = sample
-            self.rates[topic].tick(sample.received_s)
-            self._on_valid(topic, sample)
-        return receive
+    def _listen(self):
+        profile = self._profile
+        for name, camera in self._cameras.items():
+            kind = CompressedImage if camera.compressed else Image
+            self._subscribe(kind, camera.topic, self._read_compressed if camera.compressed
+                            else self._read_image)
+            if camera.info_topic is not None:
+                self._subscribe(CameraInfo, camera.info_topic, lambda info: info)
+            if camera.extrinsics == 'topic':
+                self._places[name] = camera.extrinsics_topic
+                self._subscribe(PoseStamped, camera.extrinsics_topic, self._read_pose,
+                                LATCHED_QOS)
+            elif camera.extrinsics == 'tf':
+                self._places[name] = f'tf {camera.optical_frame}'
+                self._follow(self._places[name], camera.optical_frame)
+        if profile.pose_source == 'tf':
+            if self.pose in self.required or self._frames:
+                self._follow(self.pose, profile.end_effector_frame)
+        else:
+            self._subscribe(PoseStamped, profile.pose_topic, self._read_pose)
+        self._subscribe(JointState, profile.joint_states_topic, self._read_joints)
+
+    def _subscribe(self, kind, topic, read, qos=qos_profile_sensor_data):
+        if topic in self._readers:
+            return
+        self._readers[topic], self.rates[topic] = read, RateMeter()
+        self._subscriptions.append(self._node.create_subscription(
+            kind, topic, lambda message: self._receive(topic, message), qos,
+            event_callbacks=self.incompatible.callbacks(topic)))
+
+    def _follow(self, topic, frame):
+        self._readers[topic], self.rates[topic] = self._read_pose, RateMeter()
+        self._frames[topic] = frame
+
+    def _receive(self, topic, message):
+        try:
+            stamp_ns = self._check_stamp(topic, message)
+            sample = Sample(self._readers[topic](message), stamp_ns, time.monotonic())
+        except UserError as error:
+            self._reject(topic, error)
+            return
+        with self._lock:
+            self._latest[topic] = sample
+        self.rates[topic].tick(sample.received_s)
+        self._on_valid(topic, sample)
 
     def _reject(self, topic, error):
         reason = getattr(error, 'reason', None)
@@ -123,7 +176,7 @@ class Inputs:
 
     def _check_stamp(self, topic, message):
         stamp_ns = stamp_to_ns(message.header.stamp)
-        if topic in (INFO, EXTRINSICS):  # may be sent once
+        if topic not in (*self.images.values(), self.pose, self.joints):  # may be sent once
             return stamp_ns
         age_s = (self._node.get_clock().now().nanoseconds - stamp_ns) / 1e9
         limit_s = self._settings['max_stamp_age_s']
@@ -136,11 +189,13 @@ class Inputs:
     def _read_image(self, message):
         return image_to_rgb(message, self._settings['max_image_pixels'])
 
+    def _read_compressed(self, message):
+        return compressed_image_to_rgb(message, self._settings['max_image_pixels'])
+
     def _read_pose(self, message):
-        frame = self._settings['base_frame']
-        if message.header.frame_id != frame:
+        if message.header.frame_id != self._base_frame:
             raise _invalid('frame', f'frame_id is {message.header.frame_id[:60]!a}, expected '
-                           f'{frame!r} (parameter base_frame)')
+                           f'{self._base_frame!r} (parameter base_frame)')
         p, q = message.pose.position, message.pose.orientation
         position, quaternion = np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
         if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
@@ -153,6 +208,8 @@ class Inputs:
                            'positions')
         joints = dict(zip(message.name, message.position))
         wanted = [name for name in map(self._joint, self._spec.state_names) if name]
+        if self._profile.joint_space:
+            wanted += [joint.name for joint in self._profile.joints]
         missing = [name for name in wanted if name not in joints]
         if missing:
             raise _invalid('missing_joint', f'joint {missing[0]!r} is missing; the policy needs '
@@ -164,47 +221,94 @@ class Inputs:
     def _joint(self, state_name):
         if state_name == 'gripper':
             return self._settings['gripper_joint']
-        return state_name.removeprefix('joint.') if state_name.startswith('joint.') else None
+        if not state_name.startswith('joint.'):
+            return None
+        return self._profile.robot_joint(state_name.removeprefix('joint.'))
 
     def _state(self, latest):
         if not self._spec.state_names:
             return None
-        return np.array([self._state_value(name, latest) for name in self._spec.state_names],
-                        np.float32)
+        position = None
+        if self.pose in latest:
+            frame = self._profile.action.policy_frame
+            position = Rotation.from_quat(frame.quaternion_xyzw).inv().apply(
+                latest[self.pose].value[0] - np.array(frame.position_m))
+        return np.array([self._state_value(name, latest, position)
+                         for name in self._spec.state_names], np.float32)
 
-    def _state_value(self, name, latest):
-        if name.startswith('end_effector.'):
-            return latest[POSE].value[0]['xyz'.index(name[-1])]
-        position = latest[JOINTS].value[self._joint(name)]
+    def _state_value(self, name, latest, position):
+        if name in END_EFFECTOR:
+            return position[END_EFFECTOR.index(name)]
+        angle = latest[self.joints].value[self._joint(name)]
         if name != 'gripper':
-            return position
+            return angle
         opened = self._settings['gripper_open_position']
         closed = self._settings['gripper_closed_position']
-        return min(max((position - opened) / (closed - opened), 0.0), 1.0)
+        return min(max((angle - opened) / (closed - opened), 0.0), 1.0)
 
-    def _camera(self, latest):
-        if INFO not in latest or EXTRINSICS not in latest:
+    def _camera(self, name, latest):
+        camera = self._cameras[name]
+        info, pose = camera.intrinsics, None
+        if info is not None:
+            info = _camera_info(info)
+        elif camera.info_topic in latest:
+            info = latest[camera.info_topic].value
+        if camera.extrinsics == 'fixed':
+            pose = np.array(camera.pose.position_m), np.array(camera.pose.quaternion_xyzw)
+        elif self._places.get(name) in latest:
+            pose = latest[self._places[name]].value
+        if info is None or pose is None:
             return None
         try:
-            return pinhole_camera(latest[INFO].value, *latest[EXTRINSICS].value)
+            return pinhole_camera(info, *pose)
         except UserError as error:
-            self._reject(INFO, error)
+            self._reject(camera.info_topic or name, error)
             return None
+
+
+@dataclass(frozen=True)
+class InputTopics:
+    """What a policy needs of a robot."""
+
+    images: dict[str, str]
+    """Camera name to topic, of the policy's cameras."""
+    pose: str
+    joints: str
+    required: tuple[str, ...]
+    """Without them there is no observation, and none of them may become stale."""
+
+
+def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
+    """Topics by their part. Raises UserError for a policy that this robot cannot serve."""
+    for name in spec.state_names:
+        if name not in (*END_EFFECTOR, 'gripper') and not name.startswith('joint.'):
+            raise UserError(f'policy: its state has {name!r}; this node knows end_effector.x, .y, '
+                            '.z, gripper and joint.NAME')
+    cameras = {camera.name: camera.topic for camera in profile.cameras}
+    missing = [name for name in spec.cameras if name not in cameras]
+    if missing:
+        raise UserError(f'policy: it needs the camera {missing[0]!r}; the profile of '
+                        f'{profile.robot} has {", ".join(cameras) or "none"}. Give a camera of '
+                        'the profile that name')
+    pose = (profile.pose_topic if profile.pose_source == 'topic'
+            else f'tf {profile.end_effector_frame}')
+    images = {name: cameras[name] for name in spec.cameras}
+    required = list(images.values())
+    # The workspace limits need the pose, whatever the policy needs.
+    if not profile.joint_space or any(name in END_EFFECTOR for name in spec.state_names):
+        required.append(pose)
+    if profile.joint_space or any(name not in END_EFFECTOR for name in spec.state_names):
+        required.append(profile.joint_states_topic)
+    return InputTopics(images, pose, profile.joint_states_topic, tuple(required))
+
+
+def _camera_info(intrinsics):
+    info = CameraInfo(width=intrinsics.width, height=intrinsics.height)
+    info.k = [intrinsics.fx, 0.0, intrinsics.cx, 0.0, intrinsics.fy, intrinsics.cy, 0.0, 0.0, 1.0]
+    return info
 
 
 def _invalid(reason: str, message: str) -> UserError:
     error = UserError(message)
     error.reason = reason
     return error
-
-
-def check_state_names(spec: PolicySpec):
-    """Raise UserError for a policy whose state this node cannot put together."""
-    for name in spec.state_names:
-        known = name in ('end_effector.x', 'end_effector.y', 'end_effector.z', 'gripper')
-        if not known and not name.startswith('joint.'):
-            raise UserError(f'policy: its state has {name!r}; this node knows end_effector.x, .y, '
-                            '.z, gripper and joint.NAME')
-    if len(spec.cameras) != 1:
-        raise UserError(f'policy: it needs the cameras {", ".join(spec.cameras)}; this node has '
-                        'one camera')

@@ -1,4 +1,5 @@
 """doc/parameters.md, made from the tables that the nodes declare their parameters with."""
+from sqap_vla_ros.ros import bag_player_node, fake_robot_node
 from sqap_vla_ros.ros.parameters import SETTINGS
 from sqap_vla_ros.ros.setting import Setting
 from sqap_vla_ros.ros.sim_arm_node import settings_for
@@ -16,7 +17,9 @@ def reference() -> str:
     """Markdown: a table a node."""
     parts = [HEAD]
     for node, settings in (('policy_node', SETTINGS),
-                           ('sim_arm_node', settings_for(TASKS))):
+                           ('sim_arm_node', settings_for(TASKS)),
+                           ('bag_player_node', bag_player_node.SETTINGS),
+                           ('fake_robot_node', fake_robot_node.SETTINGS)):
         parts.append(f'\n## {node}\n\n| parameter | default | range | fixed | what |\n'
                      '| --- | --- | --- | --- | --- |\n')
         parts += [_row(setting) for setting in settings]

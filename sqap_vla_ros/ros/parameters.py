@@ -1,15 +1,28 @@
 """The policy node's parameters: one table that declares, describes and checks them."""
+from dataclasses import replace
 import math
+import os
+from pathlib import Path
 
 from rcl_interfaces.msg import SetParametersResult
 
 from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.reading import load_profile
+from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.ros.setting import Setting
 
 
 SETTINGS = (
     Setting('policy', '', 'directory of the policy, as made by `sqap_vla compress`',
             read_only=True),
+    Setting('profile', 'sim_sawyer', 'robot profile: a YAML file, or the name of one that is '
+            'shipped; it sets the defaults of the parameters that describe the robot',
+            read_only=True),
+    Setting('acknowledge_untested_profile', False, 'command although the profile has never run '
+            'on its robot', read_only=True),
+    Setting('dry_run', False, 'do everything, but send the commands to ~/dry_run/TOPIC, where no '
+            'controller listens', read_only=True),
     Setting('device', 'cpu', "where inference runs: 'cpu', 'cuda' or 'cuda:N'", read_only=True),
     Setting('threads', 1, 'CPU threads of inference', 1, 256, read_only=True),
     Setting('inference_process', True, 'run inference in a process of its own (recommended) '
@@ -32,9 +45,17 @@ SETTINGS = (
     Setting('inference_rate_hz', 5.0, 'inferences a second, at most', 0.1, 200.0),
     Setting('inference_deadline_s', 2.0, 'an inference without an answer for so long counts as '
             'hung: hold, and start the worker again, s', 0.05, 600.0),
+    Setting('token_governor', False, 'keep fewer visual tokens while inferences take longer than '
+            'their period; never in fine motion; read when the node is configured'),
+    Setting('black_box_s', 10.0, 'seconds that the black box remembers, 0: none', 0.0, 600.0,
+            read_only=True),
+    Setting('black_box_directory', '', 'where bags of the black box are written; empty: '
+            'sqap_vla_black_box in $ROS_HOME or ~/.ros', read_only=True),
     Setting('command_rate_hz', 50.0, 'commands a second', 1.0, 500.0),
     Setting('observation_timeout_s', 0.5, 'hold when the image, pose or joint states are older '
             'than this on the steady clock, s; read when the node is configured', 0.02, 60.0),
+    Setting('hold_on_frozen_camera', False, 'hold when ten images in a row are the same byte for '
+            'byte; otherwise only a warning; read when the node is configured'),
     Setting('max_stamp_age_s', 1.0, 'reject messages whose stamp is older than this, or newer '
             'than 0.1 s, on the clock of the node, s', 0.02, 600.0),
     Setting('max_linear_speed_m_s', 0.25, 'end effector, m/s', 0.001, 5.0),
@@ -52,6 +73,13 @@ SETTINGS = (
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
+def black_box_directory(values: dict[str, object]) -> Path:
+    """Where the black box is written."""
+    if values['black_box_directory']:
+        return Path(values['black_box_directory']).expanduser()
+    return Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'sqap_vla_black_box'
+
+
 def motion_limits(values: dict[str, object]) -> MotionLimits:
     """Limits that the parameters describe. Raises ValueError naming the field that is wrong."""
     return MotionLimits(
@@ -65,10 +93,39 @@ def motion_limits(values: dict[str, object]) -> MotionLimits:
         stop_jerk_m_s3=values['stop_jerk_m_s3'])
 
 
-def declare(node) -> dict[str, object]:
-    """Declare every setting on a node; returns name to value."""
-    return {s.name: node.declare_parameter(s.name, s.default, s.descriptor()).value
-            for s in SETTINGS}
+def declare(node) -> tuple[dict[str, object], RobotProfile]:
+    """
+    Declare every setting on a node; returns name to value, and the robot's profile.
+
+    What the profile says takes the place of a default: a parameter that is given counts more.
+    Raises UserError for a profile that is wrong.
+    """
+    setting = BY_NAME['profile']
+    name = node.declare_parameter(setting.name, setting.default, setting.descriptor()).value
+    profile = load_profile(name)
+    defaults = profile_defaults(profile)
+    values = {s.name: node.declare_parameter(
+        s.name, defaults.get(s.name, s.default), s.descriptor()).value
+        for s in SETTINGS if s is not setting}
+    return {setting.name: name, **values}, replace(profile, base_frame=values['base_frame'])
+
+
+def profile_defaults(profile: RobotProfile) -> dict[str, object]:
+    """Parameters that a profile sets."""
+    gripper = profile.gripper
+    return {'base_frame': profile.base_frame, 'gripper_joint': gripper.joint,
+            'gripper_open_position': gripper.opened, 'gripper_closed_position': gripper.closed,
+            **profile.settings}
+
+
+def check_acknowledged(settings: dict[str, object], profile: RobotProfile):
+    """Raise UserError for an untested profile that nobody vouches for; a dry run needs nobody."""
+    if (profile.needs_acknowledgement and not settings['acknowledge_untested_profile']
+            and not settings['dry_run']):
+        raise UserError(
+            f'profile {settings["profile"]}: it has never run on a {profile.robot}; try it with '
+            'dry_run:=true, then, with a hand on the emergency stop, set '
+            'acknowledge_untested_profile:=true')
 
 
 def check_change(current: dict[str, object], changes: list) -> SetParametersResult:

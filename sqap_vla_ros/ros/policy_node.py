@@ -16,21 +16,27 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from sqap_vla_ros.control.controller import Controller, ControllerConfig, POSE as POSE_INPUT
-from sqap_vla_ros.control.state_machine import Event, State, Transition
+from sqap_vla_ros.control.state_machine import Event, FAULTS, State, Transition
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.client import ProcessInference, ThreadInference
-from sqap_vla_ros.inference.runner import Answer, InferenceRunner, Request
+from sqap_vla_ros.inference.client import InferenceClient
+from sqap_vla_ros.inference.runner import Answer, InferenceRunner
+from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
+from sqap_vla_ros.recording.black_box import BlackBox
+from sqap_vla_ros.recording.entries import Changed
 from sqap_vla_ros.ros import parameters
 from sqap_vla_ros.ros.command_loop import CommandLoop
 from sqap_vla_ros.ros.goals import InstructionGoals
-from sqap_vla_ros.ros.inputs import check_state_names, IMAGE, Inputs, JOINTS, POSE, Sample
+from sqap_vla_ros.ros.inference_link import commanded, InferenceLink, make_client
+from sqap_vla_ros.ros.inputs import Inputs, Sample, topics_of
 from sqap_vla_ros.ros.instruction import clean_instruction, quoted
+from sqap_vla_ros.ros.outputs.several import Outputs
 from sqap_vla_ros.ros.process import run_node
 from sqap_vla_ros.ros.reports import Reports
-from sqap_vla_ros.ros.twist_output import TwistOutput
 
 HOUSEKEEPING_S = 0.05
 DIAGNOSTICS_S = 1.0
+SAVED = {*FAULTS, Event.HOLD, Event.ESTOP}
+"""What ends motion and is worth a look at the black box."""
 SWITCH_INTERVAL_S = 0.0005
 STOP_LIMIT_S = 3.0
 """No stop profile lasts longer; then the final hold is sent all the same."""
@@ -46,26 +52,31 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self, **options):
         super().__init__('policy_node', **options)
-        self.settings = parameters.declare(self)
+        self.settings, self._profile = parameters.declare(self)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._instruction = ''
         self._controller: Controller | None = None
         self._transitions: deque[Transition] = deque()
         self._asked_for_hold = False
-        self._used_stamp_ns = -1
         self._still = True
         self._goals = self._runner = self._loop = self._inputs = self._client = None
+        self._link = None
         self._answers: deque[Answer] = deque(maxlen=16)
         self._active = False
         self.failure = None
         """What ends the process, see `run_node`."""
         frame = self.settings['base_frame']
-        self._reports, self._output = Reports(self, frame), TwistOutput(self, frame)
+        self._reports = Reports(self, frame)
+        self._output = Outputs(self, self._profile, self.settings['dry_run'])
+        self._reports.command_topics = self._output.topics
+        self._black_box = BlackBox(self.settings['black_box_s'], parameters.black_box_directory(
+            self.settings), self.get_logger().info)
         self.create_subscription(String, 'instruction', self._receive_instruction, 1)
         self.create_subscription(Bool, 'task_success', self._receive_success, 1)
         for name, command in (('hold', self._hold), ('resume', self._resume),
                               ('estop', self._estop), ('reset_estop', self._reset_estop)):
             self.create_service(Trigger, f'~/{name}', self._service(command))
+        self.create_service(Trigger, '~/save', self._save)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(HOUSEKEEPING_S, self._keep_house, clock=steady)
         self.create_timer(DIAGNOSTICS_S, self._diagnose, clock=steady)
@@ -121,39 +132,48 @@ class PolicyNode(LifecycleNode):
 
     def _configure(self):
         settings = self.settings
+        parameters.check_acknowledged(settings, self._profile)
         if not settings['policy']:
             raise UserError('parameter policy is empty; set it to the directory of a policy, as '
                             'made by `sqap_vla compress`')
-        policy = os.path.expanduser(settings['policy'])
-        if settings['inference_process']:
-            self._client = ProcessInference(policy, settings['device'], settings['threads'],
-                                            settings['inference_deadline_s'])
-        else:
-            self._client = ThreadInference(policy, settings['device'], settings['threads'])
+        self._client = self.make_client(os.path.expanduser(settings['policy']))
         self._client.start()
         spec = self._client.info.spec
-        check_state_names(spec)
+        self._mapping = ActionMapping(self._profile, spec.action)
         self._controller = self._make_controller(spec)
         self._controller.listen(self._transitions.append)
         self._reports.forget()
         self._reports.description = self._client.info.description
-        self._inputs = Inputs(self, settings, spec, self._receive_input)
+        self._inputs = Inputs(self, settings, self._profile, spec, self._receive_input)
         self._goals = InstructionGoals(self, settings, self)
-        self._runner = InferenceRunner(self._client, self._next_request, self._answered,
-                                       self._failed, 1 / settings['inference_rate_hz'])
+        self._link = InferenceLink(
+            self, self._controller, self._inputs, self._mapping, spec.state_names,
+            self._black_box, lambda: self._instruction if self._active else None,
+            settings['token_governor'])
+        self._link.listeners += [self._reports.answered,
+                                 lambda answer, _: self._answers.append(answer)]
+        self._runner = InferenceRunner(self._client, self._link.next_request, self._answered,
+                                       self._link.failed, 1 / settings['inference_rate_hz'])
         self._runner.start()
         self._controller.event(Event.CONFIGURED)
 
+    def make_client(self, policy: str) -> InferenceClient:
+        """Make what runs the policy; not started yet."""
+        return make_client(policy, self.settings)
+
     def _make_controller(self, spec):
         settings = self.settings
-        inputs = {IMAGE: 'observation_timeout_s', POSE_INPUT: 'observation_timeout_s'}
-        if any(not name.startswith('end_effector.') for name in spec.state_names):
-            inputs[JOINTS] = 'observation_timeout_s'
+        topics = topics_of(self._profile, spec)
+        watched = [POSE_INPUT if name == topics.pose else name for name in topics.required]
         config = ControllerConfig(
             command_period_s=1 / settings['command_rate_hz'],
-            input_timeouts_s={name: settings[key] for name, key in inputs.items()})
-        return Controller(spec.action, parameters.motion_limits(settings), config,
-                          time.monotonic_ns)
+            input_timeouts_s=dict.fromkeys(watched, settings['observation_timeout_s']),
+            hold_on_frozen_camera=settings['hold_on_frozen_camera'])
+        limits = parameters.motion_limits(settings)
+        if self._profile.joint_space:
+            limits = replace(limits, workspace_low_m=None, workspace_high_m=None)
+        return Controller(self._mapping.spec, limits, config, time.monotonic_ns,
+                          joint_limits(self._profile))
 
     def _release(self):
         if self._goals is not None:
@@ -167,6 +187,7 @@ class PolicyNode(LifecycleNode):
         if self._controller is not None:
             self._controller.event(Event.SHUTDOWN)
         self._goals = self._inputs = self._runner = self._client = self._controller = None
+        self._link = None
         self._reports.state(*self.motion_state())
 
     def _stop_commanding(self, reason):
@@ -186,46 +207,27 @@ class PolicyNode(LifecycleNode):
     # Commands and inference: called from the command loop's and the runner's threads
 
     def _command(self):
-        now = self.get_clock().now()
-        command = self._controller.tick(now.nanoseconds)
+        now, steady_ns = self.get_clock().now(), time.monotonic_ns()
+        command = self._controller.tick(now.nanoseconds, steady_ns)
         self._still = command is None or command.still
         if command is not None:
-            self._output.publish(command)
-
-    def _next_request(self):
-        if not self._active or self._controller.state is not State.RUNNING:
-            return None
-        generation = self._controller.generation
-        taken = self._inputs.observation(self._instruction)
-        if taken is None or taken[0].stamp_ns == self._used_stamp_ns:
-            return None
-        observation, received_s = taken
-        self._used_stamp_ns = observation.stamp_ns
-        return Request(observation, generation, received_s)
+            self._output.publish(command, now.to_msg())
+            self._black_box.add(commanded(command), now.nanoseconds)
 
     def _answered(self, answer: Answer):
-        chunk = replace(answer.inference.chunk, generation=answer.request.generation)
-        self._controller.offer(chunk, self.get_clock().now().nanoseconds)
-        self._reports.answered(answer, chunk)
-        self._answers.append(answer)
-
-    def _failed(self, reason, text):
-        self.get_logger().error(f'inference {reason}: {text}', throttle_duration_sec=1.0)
-        if reason == 'error':
-            self._controller.bad_chunk(text)
-        else:
-            self._controller.event(Event.INFERENCE_FAILED, f'{reason}: {text}')
+        self._link.answered(answer, 1 / self.settings['inference_rate_hz'])
 
     # Callbacks of the executor
 
     def _receive_input(self, topic: str, sample: Sample):
-        if topic == IMAGE:
-            self._controller.image(IMAGE, sample.value, sample.stamp_ns)
+        if topic in self._inputs.images.values():
+            self._controller.image(topic, sample.value, sample.stamp_ns)
             self._runner.wake()
-        elif topic == POSE:
+        elif topic == self._inputs.pose:
             self._controller.pose(sample.value[0])
-        elif topic == JOINTS:
-            self._controller.arrived(JOINTS)
+        elif topic == self._inputs.joints:
+            self._controller.joints(sample.value)
+            self._controller.arrived(topic)
 
     def _receive_instruction(self, message):
         if self._goals is not None and self._goals.active:
@@ -281,6 +283,10 @@ class PolicyNode(LifecycleNode):
 
     def _reset_estop(self):
         return self._controller.reset_estop('service')
+
+    def _save(self, _, response):
+        response.success, response.message = self._black_box.save(asked=True)
+        return response
 
     def _set_parameters(self, changes):
         result = parameters.check_change(self.settings, changes)
@@ -353,6 +359,10 @@ class PolicyNode(LifecycleNode):
             if transition.before is not transition.after:
                 self.get_logger().info(f'{transition.after.value}: {transition.reason}')
             self._reports.state(transition.after.value, transition.reason)
+            self._black_box.add(Changed(f'{transition.after.value}: {transition.reason}'),
+                                self.get_clock().now().nanoseconds)
+            if transition.before is State.RUNNING and transition.event in SAVED:
+                self._black_box.save()
             if transition.after is State.RUNNING:
                 self._output.repeat_gripper()
         while self._answers:
@@ -364,7 +374,8 @@ class PolicyNode(LifecycleNode):
 
     def _diagnose(self):
         status = None if self._controller is None else self._status()
-        self._reports.diagnose(*self.motion_state(), self._inputs, status)
+        share = 1.0 if self._link is None else self._link.token_share
+        self._reports.diagnose(*self.motion_state(), self._inputs, status, share)
 
     def _status(self):
         return self._controller.status(self.get_clock().now().nanoseconds)

@@ -3,6 +3,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
+from visualization_msgs.msg import Marker
 
 from sqap_vla_ros.action_chunk import ActionChunk as Chunk
 from sqap_vla_ros.control.controller import ControllerStatus
@@ -10,9 +11,11 @@ from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.ros.diagnostics import (diagnostic_array, input_values, LatencyWindow,
                                           memory_mb)
+from sqap_vla_ros.ros.graph_checks import other_publishers
 from sqap_vla_ros.ros.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.messages import (chunk_message, header, selection_message, stats_message)
 from sqap_vla_ros.ros.overlay import draw_overlay
+from sqap_vla_ros.ros.path_marker import path_marker
 
 
 class Reports:
@@ -27,6 +30,9 @@ class Reports:
         self._stats = node.create_publisher(InferenceStats, '~/inference_stats', 10)
         self._selection = node.create_publisher(TokenSelection, '~/token_selection', 1)
         self._overlay = node.create_publisher(Image, '~/overlay', 1)
+        self.command_topics: list[str] = []
+        """Where nobody else should publish."""
+        self._path = node.create_publisher(Marker, '~/commanded_path', 1)
         self.forget()
 
     def forget(self):
@@ -47,9 +53,18 @@ class Reports:
         self._stats.publish(stats_message(
             answer, self._frame_id, self.description, self.latencies.inferences,
             self.latencies.overruns))
+        self._show_path(answer, chunk)
         selection = answer.inference.selection
         if selection is not None:
             self._selection.publish(selection_message(selection, chunk.stamp_ns, self._frame_id))
+
+    def _show_path(self, answer, chunk):
+        start_m = answer.request.observation.end_effector_m
+        if start_m is None or not self._path.get_subscription_count():
+            return
+        marker = path_marker(chunk, start_m, self._frame_id)
+        if marker is not None:
+            self._path.publish(marker)
 
     def show(self, answer: Answer):
         """Publish the overlay, where somebody looks."""
@@ -62,16 +77,22 @@ class Reports:
         self._overlay.publish(rgb_to_image(picture, header(observation.stamp_ns, self._frame_id)))
 
     def diagnose(self, state: str, reason: str, inputs=None,
-                 status: ControllerStatus | None = None):
-        """Publish diagnostics; `inputs` and `status` are None while nothing is configured."""
-        values, problems = {}, []
+                 status: ControllerStatus | None = None, token_share: float = 1.0):
+        """
+        Publish diagnostics; `inputs` and `status` are None while nothing is configured.
+
+        token_share: of the recipe's token budget that coarse motion may use.
+        """
+        values, problems = {'token budget (%)': f'{100 * token_share:.0f}'}, []
         if inputs is not None:
-            values, problems = input_values(inputs)
+            topics, problems = input_values(inputs)
+            values |= topics
         if status is not None:
             values |= {f'chunks: {k.value}': str(n) for k, n in status.offers.items()}
             values |= {f'limited: {k.value}': str(n) for k, n in status.limits.items()}
             problems += [f'{name} is frozen: same image, new stamps'
                          for name in status.frozen_cameras]
+        problems += other_publishers(self._node, self.command_topics)
         values |= self.latencies.summary() | self._policy_values()
         values['node memory peak (MB)'] = memory_mb()
         values['ignored instructions'] = str(self.ignored_instructions)

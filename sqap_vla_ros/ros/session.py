@@ -49,6 +49,14 @@ class SimulatedSession:
         self._children.stop()
         signal.signal(signal.SIGTERM, self._previous)
 
+    def start(self, name: str, module: str, *arguments: str):
+        """Start one more node beside the others; it is ended with them."""
+        self._children.start(name, module, *arguments)
+
+    def pid(self, name: str) -> int:
+        """Process id of one of the nodes."""
+        return self._children.pid(name)
+
     def _start(self, domain_id):
         children, policy = self._children, self._policy
         compressed = policy
@@ -88,6 +96,10 @@ class Children:
             self._environment)
         if ends:
             self._ending.add(name)
+
+    def pid(self, name):
+        """Process id."""
+        return self._processes[name].pid
 
     def finish(self, name, timeout_s=180.0):
         """Wait for one that ends by itself."""

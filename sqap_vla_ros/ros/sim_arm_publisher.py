@@ -1,4 +1,5 @@
 """What the simulated arm tells: image, camera, end effector, joints, success, time."""
+import cv2
 from geometry_msgs.msg import PoseStamped, TransformStamped
 import numpy as np
 from rclpy.node import Node
@@ -7,7 +8,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Header
 
 from sqap_vla_ros.ros.image_conversion import rgb_to_image
@@ -19,6 +20,8 @@ FINGER_JOINT = 'r_close'
 # Reliable, because with best effort an image that a shared-memory segment cannot hold a few times
 # over is lost silently; a best-effort subscriber matches too. Parameters can override it.
 IMAGE_QOS = QoSProfile(depth=5)
+JPEG = 95
+"""Quality of camera/image_raw/compressed."""
 STATE_QOS = QoSProfile(depth=5)
 CLOCK_QOS = QoSProfile(depth=1)
 LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -40,6 +43,8 @@ class SimArmPublisher:
         self._image = node.create_publisher(
             Image, 'camera/image_raw', IMAGE_QOS,
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        self._compressed = node.create_publisher(
+            CompressedImage, 'camera/image_raw/compressed', IMAGE_QOS)
         self._camera_info = node.create_publisher(CameraInfo, 'camera/camera_info', IMAGE_QOS)
         self._extrinsics = node.create_publisher(PoseStamped, 'camera/extrinsics', LATCHED_QOS)
         self._pose = node.create_publisher(PoseStamped, 'end_effector_pose', STATE_QOS)
@@ -87,6 +92,10 @@ class SimArmPublisher:
         """Publish the image and the camera that took it."""
         header = self._header(OPTICAL_FRAME)
         self._image.publish(rgb_to_image(image, header))
+        if self._compressed.get_subscription_count():
+            _, data = cv2.imencode('.jpg', image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, JPEG))
+            self._compressed.publish(CompressedImage(header=header, format='jpeg',
+                                                     data=data.tobytes()))
         camera = arm.camera
         k = camera.intrinsics
         projection = np.hstack([k, np.zeros((3, 1))])

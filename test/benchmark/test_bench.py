@@ -1,5 +1,6 @@
 """`sqap_vla bench` on models of a few thousand weights, and its statistics."""
 import json
+import time
 
 import numpy as np
 import pytest
@@ -91,6 +92,17 @@ def test_linear_layers_are_measured_against_the_peak(tiny_presets, tmp_path, cap
     assert 'GMAC/s' in capsys.readouterr().out
 
 
+def test_processor_time_leaves_out_waiting(tiny_presets, tmp_path, monkeypatch, capsys):
+    from sqap_vla_ros.benchmark import workloads
+
+    monkeypatch.setattr(workloads, 'synchronize', lambda device: time.sleep(0.05))
+    assert bench('--preset', 'decoder', '--variants', 'fp32', '--cpu-time', '--json',
+                 str(tmp_path / 'out.json')) == 0
+    found = json.loads((tmp_path / 'out.json').read_text('utf-8'))
+    assert 0 < found['variants'][0]['median_ms'] < 50
+    assert 'processor time' in capsys.readouterr().out
+
+
 def test_pruned_variants_are_given_fewer_tokens(tiny_presets):
     from sqap_vla_ros.benchmark.workloads import make_workload
 
@@ -106,7 +118,9 @@ def test_pruned_variants_are_given_fewer_tokens(tiny_presets):
 
 @pytest.mark.parametrize('arguments, words', [
     (('--preset', 'abacus'), 'abacus'), (('--preset', 'decoder', '--variants', 'w3a3'), 'w3a3'),
-    (('--rounds', '0'), '--rounds is 0'), (('--json', '/nowhere/out.json'), '/nowhere'),
+    (('--rounds', '0'), '--rounds is 0'),
+    (('--cpu-time', '--threads', '2'), 'needs --device cpu'),
+    (('--json', '/nowhere/out.json'), '/nowhere'),
     (('--preset', 'decoder', '--device', 'cuda'), 'no CUDA device'),
     (('--preset', 'decoder', '--variants', 'bf16_graph'), 'CUDA graphs need --device cuda'),
     (('--preset', 'decoder', '--variants', 'w4a8', '--backend', 'onednn'), 'stores weights in 8')])

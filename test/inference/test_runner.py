@@ -22,9 +22,11 @@ class ScriptedClient:
     def start(self):
         self.starts += 1
 
-    def infer(self, observation, reset):
+    def infer(self, observation, reset, budget):
         self.resets.append(reset)
         failure = self.script.pop(0) if self.script else None
+        if isinstance(failure, Exception):
+            raise failure
         if failure:
             raise InferenceFailed(failure, 'as scripted')
         chunk = ActionChunk(np.zeros((1, 1)), SPEC, observation.stamp_ns)
@@ -92,6 +94,26 @@ def test_a_failed_inference_is_reported_and_the_worker_kept(harness):
     harness.ask(2)
     assert harness.answers.get(timeout=5).inference.chunk.stamp_ns == 2
     assert harness.client.starts == 0
+
+
+@pytest.mark.parametrize('harness', [(OSError('a\nb'),)], indirect=True)
+def test_an_error_that_nobody_thought_of_is_reported_and_does_not_end_the_thread(harness):
+    harness.ask(1)
+    assert harness.failures.get(timeout=5)[0] == 'internal'
+    harness.ask(2)
+    assert harness.answers.get(timeout=5).inference.chunk.stamp_ns == 2
+
+
+@pytest.mark.parametrize('harness', [('out_of_memory',), ('out_of_memory',) * 2], indirect=True)
+def test_out_of_memory_is_asked_again_once_and_then_replaces_the_worker(harness):
+    twice = len(harness.client.script) == 2
+    harness.ask(1)
+    assert harness.failures.get(timeout=5)[0] == 'out_of_memory'
+    if twice:
+        assert harness.failures.get(timeout=5)[0] == 'out_of_memory'
+        harness.ask(2)
+    assert harness.answers.get(timeout=5).inference.chunk.stamp_ns == (2 if twice else 1)
+    assert harness.client.starts == int(twice)
 
 
 def test_stopping_does_not_wait_for_the_period():

@@ -1,0 +1,78 @@
+"""
+A policy on an arm in Gazebo: gz sim, the bridge, ros2_control and the policy node.
+
+    ros2 launch sqap_vla_ros gazebo.launch.py
+
+Needs ros_gz_sim, ros_gz_bridge, gz_ros2_control, controller_manager, robot_state_publisher and
+forward_command_controller. The two-link arm in config/gazebo is an example to copy: exchange
+world, robot description and profile for yours.
+"""
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+from sqap_vla_ros.ros.launching import (policy_actions, policy_arguments, rviz, rviz_argument,
+                                        share, shared_memory_profile, TRUTH)
+
+
+def start(context: LaunchContext) -> list:
+    """Start the policy node where one is given, on simulation time."""
+    if LaunchConfiguration('policy').perform(context) == 'none':
+        return []
+    command = LaunchConfiguration('command').perform(context) == 'true'
+    return policy_actions(context, not command, use_sim_time=True)
+
+
+def robot(context: LaunchContext) -> list:
+    """Publish the robot's description and spawn it with its controllers."""
+    file = Path(LaunchConfiguration('robot_description_file').perform(context)).expanduser()
+    controllers = LaunchConfiguration('controllers_file').perform(context)
+    description = file.read_text('utf-8').replace('CONTROLLERS_FILE', controllers)
+    namespace = LaunchConfiguration('namespace')
+    names = LaunchConfiguration('controllers').perform(context).split()
+    return [
+        Node(package='robot_state_publisher', executable='robot_state_publisher',
+             namespace=namespace,
+             parameters=[{'robot_description': description, 'use_sim_time': True}]),
+        Node(package='ros_gz_sim', executable='create', namespace=namespace, output='screen',
+             arguments=['-name', 'arm', '-topic', 'robot_description']),
+        *[Node(package='controller_manager', executable='spawner', namespace=namespace,
+               arguments=[name], output='screen') for name in names]]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the arguments and start the simulator, the robot and the policy node."""
+    gazebo = share() / 'config' / 'gazebo'
+    simulator = IncludeLaunchDescription(
+        PathJoinSubstitution([FindPackageShare('ros_gz_sim'), 'launch', 'gz_sim.launch.py']),
+        launch_arguments={'gz_args': ['-r -s ', LaunchConfiguration('world')]}.items(),
+        condition=IfCondition(LaunchConfiguration('simulator')))
+    bridge = Node(
+        package='ros_gz_bridge', executable='parameter_bridge', output='screen',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[{'config_file': LaunchConfiguration('bridge_file'), 'use_sim_time': True}])
+    return LaunchDescription([
+        *policy_arguments(str(gazebo / 'profile.yaml')),
+        DeclareLaunchArgument('command', default_value='true', choices=TRUTH,
+                              description='send commands to the controllers; false: a dry run'),
+        DeclareLaunchArgument('simulator', default_value='true', choices=TRUTH,
+                              description='start gz sim; false: it runs already'),
+        DeclareLaunchArgument('world', default_value=str(gazebo / 'world.sdf'),
+                              description='world, SDF'),
+        DeclareLaunchArgument('bridge_file', default_value=str(gazebo / 'bridge.yaml'),
+                              description='topics that ros_gz_bridge passes on'),
+        DeclareLaunchArgument('robot_description_file', default_value=str(gazebo / 'arm.urdf'),
+                              description='URDF; CONTROLLERS_FILE in it is replaced'),
+        DeclareLaunchArgument('controllers_file',
+                              default_value=str(gazebo / 'controllers.yaml'),
+                              description='parameters of the controller manager'),
+        DeclareLaunchArgument(
+            'controllers', default_value='joint_state_broadcaster arm_controller',
+            description='controllers to spawn, separated by spaces'),
+        rviz_argument(), shared_memory_profile(), simulator, bridge,
+        OpaqueFunction(function=robot), OpaqueFunction(function=start), rviz()])

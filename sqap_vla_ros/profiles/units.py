@@ -1,0 +1,37 @@
+"""Numbers with units, as data sheets give them."""
+import math
+import re
+
+# Dimension to unit to its size in SI. A number without a unit is in SI.
+UNITS = {
+    'length': {'m': 1.0, 'mm': 1e-3, 'cm': 1e-2},
+    'speed': {'m/s': 1.0, 'mm/s': 1e-3},
+    'acceleration': {'m/s^2': 1.0, 'mm/s^2': 1e-3},
+    'jerk': {'m/s^3': 1.0},
+    'angle': {'rad': 1.0, 'deg': math.pi / 180},
+    'angular speed': {'rad/s': 1.0, 'deg/s': math.pi / 180, 'rpm': 2 * math.pi / 60},
+    'angular acceleration': {'rad/s^2': 1.0, 'deg/s^2': math.pi / 180},
+    'angular jerk': {'rad/s^3': 1.0, 'deg/s^3': math.pi / 180},
+    'time': {'s': 1.0, 'ms': 1e-3},
+    'rate': {'Hz': 1.0},
+    'ratio': {'1': 1.0},
+}
+_QUANTITY = re.compile(r'([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\S.*)?')
+
+
+def quantity(text: str, dimension: str) -> float:
+    """Convert to SI: from '180 deg/s' or '3.14'. Raises ValueError saying what was expected."""
+    match = _QUANTITY.fullmatch(text.strip())
+    try:
+        number = float(match.group(1)) if match else float(text)
+    except ValueError:
+        raise ValueError(f'{text!r} is not a number') from None
+    if not math.isfinite(number):
+        raise ValueError(f'{text!r} is not a finite number')
+    unit = match.group(2) if match else None
+    if unit is None:
+        return number
+    if unit not in UNITS[dimension]:
+        raise ValueError(f'unit {unit!r} is no unit of {dimension}; expected one of '
+                         f'{", ".join(UNITS[dimension])}')
+    return number * UNITS[dimension][unit]

@@ -1,0 +1,1 @@
+"""Commands on the wire: one small file for each kind of controller."""

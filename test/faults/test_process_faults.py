@@ -1,0 +1,69 @@
+"""Rows of the fault table: the node ends or begins, or is connected wrongly."""
+import os
+import signal
+import time
+
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from std_msgs.msg import String
+
+
+def begin_again(rig):
+    """Start the node anew; it is ready and nothing moves."""
+    rig.states.clear()
+    rig.audit.reset()
+    rig.process = rig.restart()
+    rig.wait_state('READY')
+    sent = len(rig.twists)
+    rig.robot.instruction.publish(String(data='lead it around'))
+    time.sleep(1.0)
+    assert len(rig.twists) == sent and rig.state().startswith('READY')
+    rig.start()
+
+
+def end(rig, number):
+    """Send a signal to the node; returns its exit status and the time until its end."""
+    begun_ns = time.time_ns()
+    os.kill(rig.process.pid, number)
+    return rig.process.wait(30), begun_ns
+
+
+def test_sigterm_sends_a_final_hold_and_a_restart_does_not_move(rig, trials):
+    for trial in trials(rig, 'SIGTERM, restart', 'final hold; no motion on start', 0.2, True):
+        rig.start()
+        status, begun_ns = end(rig, signal.SIGTERM)
+        assert status == 0, rig.explain()
+        trial.reacted(begun_ns, rig.stop_began(begun_ns))
+        time.sleep(0.3)
+        assert all(v == 0 for _, v in rig.twists[-3:])
+        begin_again(rig)
+
+
+def test_after_sigkill_nothing_is_sent_and_a_restart_does_not_move(rig, trials):
+    for _ in trials(rig, 'SIGKILL, restart', 'no motion on start', restarts=True):
+        rig.start()
+        end(rig, signal.SIGKILL)
+        time.sleep(0.3)
+        sent = len(rig.twists)
+        time.sleep(0.5)
+        assert len(rig.twists) == sent
+        begin_again(rig)
+
+
+def test_a_second_publisher_of_commands_is_named(rig, trials):
+    for trial in trials(rig, 'two command publishers', 'diagnostic', 3.0):
+        rig.start()
+        begun_ns = time.time_ns()
+        other = rig.client.create_publisher(TwistStamped, 'twist_command', 1)
+        rig.wait_diagnostic('twist_command: also published by test_client')
+        trial.reacted(begun_ns, time.time_ns())
+        rig.client.destroy_publisher(other)
+
+
+def test_an_incompatible_quality_of_service_is_named(rig, trials):
+    for trial in trials(rig, 'QoS mismatch', 'diagnostic', 3.0):
+        rig.start()
+        begun_ns = time.time_ns()
+        other = rig.client.create_publisher(PoseStamped, 'camera/extrinsics', 1)  # volatile
+        rig.wait_diagnostic('camera/extrinsics: a publisher offers')
+        trial.reacted(begun_ns, time.time_ns())
+        rig.client.destroy_publisher(other)

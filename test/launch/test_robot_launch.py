@@ -1,0 +1,170 @@
+"""The launch files for a real arm, Gazebo and replay bring their nodes up, beside stand-ins."""
+import os
+
+import pytest
+
+launch_pytest = pytest.importorskip(
+    'launch_pytest',
+    reason='launch_pytest is not installed: it comes with ROS 2 (ros-<distro>-launch-pytest)')
+
+from dds import client_node, wait_until  # noqa: E402, I100
+from geometry_msgs.msg import TwistStamped  # noqa: E402
+from launch import LaunchDescription  # noqa: E402
+from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable  # noqa: E402
+from lifecycle_msgs.msg import State  # noqa: E402
+from lifecycle_msgs.srv import GetState  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
+from robot import Robot  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from stand_ins import make_prefix, PROGRAMS  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+from sqap_vla_ros.ros.inputs import LATCHED_QOS  # noqa: E402
+
+START_LIMIT_S = 240.0
+UNTESTED = 'simulated: true', 'simulated: false'
+
+
+@pytest.fixture(scope='module')
+def client():
+    with client_node(int(os.environ.get('ROS_DOMAIN_ID', 0))) as client:
+        yield client
+
+
+@pytest.fixture(scope='module')
+def untested_profile(repository, tmp_path_factory):
+    """Give the simulated arm's profile as one of a real arm that it has never run on."""
+    text = (repository / 'config/robots/sim_sawyer.yaml').read_text('utf-8')
+    path = tmp_path_factory.mktemp('profile') / 'untested.yaml'
+    path.write_text(text.replace(*UNTESTED), 'utf-8')
+    return path
+
+
+def include(repository, name, **arguments):
+    return IncludeLaunchDescription(str(repository / 'launch' / f'{name}.launch.py'),
+                                    launch_arguments=arguments.items())
+
+
+def state_of(client):
+    service = client.create_client(GetState, 'policy_node/get_state')
+    try:
+        if not service.wait_for_service(1.0):
+            return State.PRIMARY_STATE_UNKNOWN
+        future = service.call_async(GetState.Request())
+        wait_until(future.done, 10)
+        return future.result().current_state.id if future.done() else 0
+    finally:
+        client.destroy_client(service)
+
+
+def wait_active(client):
+    assert wait_until(lambda: state_of(client) == State.PRIMARY_STATE_ACTIVE, START_LIMIT_S, 0.5)
+
+
+@launch_pytest.fixture
+def real_arm(repository, random_policy, untested_profile):
+    return LaunchDescription([
+        include(repository, 'real_arm', profile=str(untested_profile),
+                policy=str(random_policy), recipe='', start_on_instruction='true'),
+        launch_pytest.actions.ReadyToTest()])
+
+
+@pytest.mark.timeout(3 * START_LIMIT_S)
+@pytest.mark.launch(fixture=real_arm)
+def test_a_real_arm_is_not_commanded_unless_it_is_asked_for(client):
+    robot = Robot(client)
+    states = client.listen(String, 'policy_node/state', LATCHED_QOS)
+    dry = client.listen(TwistStamped, 'policy_node/dry_run/twist_command', 100)
+    try:
+        wait_active(client)
+
+        def runs():
+            robot.instruction.publish(String(data='open the drawer'))
+            return any(state.data.startswith('RUNNING') for state in states) and len(dry) > 20
+        assert wait_until(runs, START_LIMIT_S, 0.5), states[-1:]
+        assert not robot.twists
+        publishers = client.get_publishers_info_by_topic('/twist_command')
+        assert not publishers
+    finally:
+        robot.close()
+
+
+@launch_pytest.fixture
+def refused(repository, random_policy, untested_profile):
+    return LaunchDescription([
+        include(repository, 'real_arm', profile=str(untested_profile),
+                policy=str(random_policy), recipe='', command='true', autostart='false'),
+        launch_pytest.actions.ReadyToTest()])
+
+
+@pytest.mark.timeout(3 * START_LIMIT_S)
+@pytest.mark.launch(fixture=refused)
+def test_an_untested_profile_does_not_command_without_acknowledgement(client):
+    from lifecycle_msgs.srv import ChangeState
+
+    request = ChangeState.Request()
+    request.transition.id = 1  # configure
+    answer = client.call(ChangeState, 'policy_node/change_state', request, START_LIMIT_S)
+    assert not answer.success
+    assert state_of(client) == State.PRIMARY_STATE_UNCONFIGURED
+
+
+@launch_pytest.fixture
+def gazebo(repository, random_policy, tmp_path_factory):
+    prefix = make_prefix(tmp_path_factory.mktemp('prefix'))
+    text = (repository / 'config/gazebo/profile.yaml').read_text('utf-8')
+    profile = prefix / 'profile.yaml'
+    # tf2_ros is not everywhere where launch_pytest is.
+    profile.write_text(text.replace('{source: tf}', '{source: topic, topic: end_effector_pose}'))
+    path = f'{prefix}{os.pathsep}{os.environ.get("AMENT_PREFIX_PATH", "")}'
+    return LaunchDescription([
+        SetEnvironmentVariable('AMENT_PREFIX_PATH', path),
+        include(repository, 'gazebo', profile=str(profile), policy=str(random_policy),
+                recipe=''),
+        launch_pytest.actions.ReadyToTest()])
+
+
+@pytest.mark.timeout(3 * START_LIMIT_S)
+@pytest.mark.launch(fixture=gazebo)
+def test_the_graph_of_gazebo_comes_up_with_stand_ins(client):
+    nodes = {program for programs in PROGRAMS.values() for program in programs
+             if program not in ('create', 'spawner')} | {'policy_node'}
+    assert wait_until(lambda: nodes <= set(client.get_node_names()), START_LIMIT_S, 0.5), \
+        client.get_node_names()
+    wait_active(client)
+    topics = dict(client.get_topic_names_and_types())
+    assert topics['/arm_controller/joint_trajectory'] == ['trajectory_msgs/msg/JointTrajectory']
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory):
+    """Record joint states for a second."""
+    writer_module = pytest.importorskip('rosbags.rosbag2')
+    from rosbags.typesys import get_typestore, Stores
+
+    path = tmp_path_factory.mktemp('recording') / 'bag'
+    with writer_module.Writer(path, version=9) as writer:
+        connection = writer.add_connection('/joint_states', 'sensor_msgs/msg/JointState',
+                                           typestore=get_typestore(Stores.ROS2_JAZZY))
+        for index in range(10):
+            state = JointState(name=['r_close'], position=[float(index)])
+            writer.write(connection, index * 100_000_000 + 1, serialize_message(state))
+    return path
+
+
+@launch_pytest.fixture
+def replay(repository, random_policy, bag):
+    return LaunchDescription([
+        include(repository, 'replay', policy=str(random_policy), recipe='', bag=str(bag)),
+        launch_pytest.actions.ReadyToTest()])
+
+
+@pytest.mark.timeout(3 * START_LIMIT_S)
+@pytest.mark.launch(fixture=replay)
+def test_replay_plays_to_a_policy_that_commands_nothing(client):
+    states = client.listen(JointState, 'joint_states')
+    wait_active(client)
+    assert wait_until(lambda: len(states) >= 3, START_LIMIT_S)
+    assert client.call(Trigger, 'policy_node/hold', Trigger.Request()).message
+    assert not client.get_publishers_info_by_topic('/twist_command')

@@ -1,0 +1,159 @@
+"""What the black box keeps, writes, and gives back; and what a replay makes of it."""
+import numpy as np
+import pytest
+
+from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
+from sqap_vla_ros.compression.camera import PinholeCamera
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.policy import Inference, Observation, Policy, PolicySpec
+from sqap_vla_ros.recording.bag_reader import read_bag
+from sqap_vla_ros.recording.bag_writer import write_bag
+from sqap_vla_ros.recording.black_box import BlackBox
+from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Observed
+from sqap_vla_ros.recording.replay import replay
+
+ACTION = ActionSpec(('linear.x', 'gripper'), ('m/s', '1'), 0.05, 4)
+STEP_NS = 200_000_000
+
+
+class NoisyPolicy(Policy):
+    """Remembers how often it was asked since its reset, as a diffusion head does."""
+
+    spec = PolicySpec(('camera',), ('gripper',), ('1',), ACTION, 4, (2, 2))
+
+    def __init__(self, bias=0.0):
+        self._bias, self.budget = bias, None
+        self.reset()
+
+    def predict(self, observation):
+        noise = self._rng.normal(size=(4, 2)).astype(np.float32)
+        values = noise + observation.images['camera'].mean() / 255 + self._bias
+        return Inference(ActionChunk(values, ACTION, observation.stamp_ns), {'total': 2.0}, 4)
+
+    def reset(self):
+        self._rng = np.random.default_rng(0)
+
+    def set_budget(self, share):
+        self.budget = share
+
+    def describe(self):
+        return {}
+
+    def action_bounds(self):
+        return np.zeros(2), np.ones(2)
+
+    def typical_state(self):
+        return np.zeros(1)
+
+
+def observation(index, rng):
+    camera = PinholeCamera(np.diag([90.0, 91.0, 1.0]), np.eye(4), 6, 5)
+    return Observation({'camera': rng.integers(0, 256, (5, 6, 3), np.uint8)}, 'öffne "das" Fach',
+                       np.array([0.25], np.float32), {'camera': camera},
+                       np.array([0.1, 0.2, 0.3]), index * STEP_NS)
+
+
+def run_of(policy, count, first=0):
+    """Entries of a run of which everything before inference `first` is lost."""
+    rng, entries = np.random.default_rng(1), [(0, Changed('RUNNING: goal'))]
+    policy.reset()
+    for index in range(count):
+        seen = observation(index, rng)
+        chunk = policy.predict(seen).chunk
+        time_ns = seen.stamp_ns + STEP_NS // 2
+        if index >= first:
+            entries += [(seen.stamp_ns, Observed(seen, 3, index, 0.5)),
+                        (time_ns, Answered(chunk, {'vision': 1.0, 'total': 2.0}, 0.1, 4, 2)),
+                        (time_ns + 1, Commanded(np.array([0.1, 0, 0]), np.zeros(3))),
+                        (time_ns + 2, Commanded(gripper=1.0)),
+                        (time_ns + 3, Commanded(joints={'a': 0.5, 'b': -0.5}))]
+    return entries
+
+
+def test_a_bag_gives_back_what_was_written(tmp_path):
+    entries = run_of(NoisyPolicy(), 3)
+    write_bag(tmp_path / 'bag', entries)
+    assert list((tmp_path / 'bag').glob('*.mcap'))
+    got = read_bag(tmp_path / 'bag')
+    assert [(t, type(e)) for t, e in got] == [(t, type(e)) for t, e in entries]
+    for (_, a), (_, b) in zip(entries, got):
+        if isinstance(a, Observed):
+            x, y = a.observation, b.observation
+            np.testing.assert_array_equal(x.images['camera'], y.images['camera'])
+            np.testing.assert_array_equal(x.state, y.state)
+            np.testing.assert_array_equal(x.end_effector_m, y.end_effector_m)
+            np.testing.assert_array_equal(x.cameras['camera'].intrinsics,
+                                          y.cameras['camera'].intrinsics)
+            assert (x.instruction, x.stamp_ns) == (y.instruction, y.stamp_ns)
+            assert (a.generation, a.since_reset, a.budget) == (b.generation, b.since_reset,
+                                                               b.budget)
+        elif isinstance(a, Answered):
+            np.testing.assert_array_equal(a.chunk.values, b.chunk.values)
+            assert a.chunk.spec == b.chunk.spec and b.tokens_kept == 2
+            assert b.latencies_ms == {'vision': 1.0, 'total': 2.0}
+        elif isinstance(a, Commanded):
+            assert (a.gripper, a.joints) == (b.gripper, b.joints)
+        else:
+            assert a == b
+
+
+@pytest.mark.parametrize('first', [0, 4])
+def test_a_replay_of_the_same_policy_is_exact_wherever_the_bag_begins(tmp_path, first):
+    write_bag(tmp_path / 'bag', run_of(NoisyPolicy(), 7, first))
+    policy = NoisyPolicy()
+    result = replay(policy, read_bag(tmp_path / 'bag'))
+    assert result.inferences == 7 - first and result.commands == 2 * (7 - first)
+    assert not result.chunk_difference.any() and not result.command_difference.any()
+    assert policy.budget == 0.5
+
+
+def test_a_replay_of_another_policy_shows_by_how_much_it_differs(tmp_path):
+    write_bag(tmp_path / 'bag', run_of(NoisyPolicy(), 3))
+    result = replay(NoisyPolicy(bias=0.25), read_bag(tmp_path / 'bag'))
+    np.testing.assert_allclose(result.chunk_difference, 0.25, atol=1e-6)
+    np.testing.assert_allclose(result.command_difference, 0.25, atol=1e-6)
+
+
+def test_a_bag_of_something_else_is_one_clear_line(tmp_path):
+    write_bag(tmp_path / 'other', [(5, Changed('READY'))])
+    (tmp_path / 'broken').mkdir()
+    (tmp_path / 'broken' / 'metadata.yaml').write_text('rosbag2_bagfile_information: 3')
+    for name in ('nowhere', 'other', 'broken'):
+        with pytest.raises(UserError) as error:
+            read_bag(tmp_path / name)
+        assert name in str(error.value) and '\n' not in str(error.value)
+
+
+def test_the_black_box_forgets_what_is_too_old_and_writes_the_rest(tmp_path):
+    reports = []
+    box = BlackBox(2.0, tmp_path / 'bags', reports.append)
+    entries = run_of(NoisyPolicy(), 30)
+    for time_ns, entry in entries:
+        box.add(entry, time_ns, time_ns * 1e-9)
+    saved, path = box.save(now_s=100.0)
+    assert saved
+    box.wait()
+    got = read_bag(path)
+    assert got[0][0] >= entries[-1][0] - 2_000_000_000 and got[-1][0] == entries[-1][0]
+    assert len(reports) == 1 and str(path) in reports[0]
+    assert not box.save(now_s=104.0)[0], 'the next one so soon'
+    assert box.save(asked=True, now_s=104.0)[0]
+    box.wait()
+
+
+def test_an_empty_black_box_or_one_that_is_off_writes_nothing(tmp_path):
+    assert BlackBox(5.0, tmp_path / 'bags').save() == (False, 'the black box is empty')
+    off = BlackBox(0.0, tmp_path / 'bags')
+    off.add(Changed('READY'), 1)
+    assert off.save() == (False, 'the black box is off')
+    assert not (tmp_path / 'bags').exists()
+
+
+def test_a_directory_that_cannot_be_made_is_reported(tmp_path):
+    (tmp_path / 'file').write_text('')
+    reports = []
+    box = BlackBox(5.0, tmp_path / 'file' / 'bags', reports.append)
+    box.add(Changed('READY'), 1)
+    assert box.save()[0]
+    box.wait()
+    assert len(reports) == 1 and 'not written' in reports[0]

@@ -1,0 +1,65 @@
+"""The player: what the robot said, stamped now, and none of what it was told."""
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('rosbags')
+
+from dds import client_node, domain, start_node, wait_until  # noqa: E402, I100
+from geometry_msgs.msg import TwistStamped  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
+from rosbags.rosbag2 import Writer  # noqa: E402
+from rosbags.typesys import get_typestore, Stores  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+
+from sqap_vla_ros.ros.messages import header, stamp_to_ns  # noqa: E402
+
+MODULE = 'sqap_vla_ros.ros.bag_player_node'
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """Record two joint states and a command, ten years ago."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    path = tmp_path / 'bag'
+    begun_ns = 1_400_000_000_000_000_000
+    with Writer(path, version=9) as writer:
+        joints = writer.add_connection('/joint_states', 'sensor_msgs/msg/JointState',
+                                       typestore=store)
+        twists = writer.add_connection('/twist_command', 'geometry_msgs/msg/TwistStamped',
+                                       typestore=store)
+        for index in range(2):
+            stamp_ns = begun_ns + index * 200_000_000
+            state = JointState(header=header(stamp_ns, 'base'), name=['a'],
+                               position=[float(index)])
+            writer.write(joints, stamp_ns, serialize_message(state))
+            writer.write(twists, stamp_ns, serialize_message(TwistStamped()))
+    return path
+
+
+def test_inputs_are_played_with_new_stamps_and_commands_are_not(bag, tmp_path):
+    domain_id = domain()
+    process = start_node(MODULE, tmp_path, domain_id, '-p', f'bag:={bag}', '-p',
+                         'instruction:=push the red button')
+    try:
+        with client_node(domain_id) as client:
+            states = client.listen(JointState, 'joint_states')
+            told = client.listen(String, 'instruction')
+            twists = client.listen(TwistStamped, 'twist_command')
+            assert wait_until(lambda: len(states) >= 6 and told, 60), process.last_line()
+            assert {state.position[0] for state in states} == {0.0, 1.0}
+            age_s = time.time() - stamp_to_ns(states[-1].header.stamp) / 1e9
+            assert abs(age_s) < 5 and not twists
+    finally:
+        assert process.stop() == 0
+
+
+@pytest.mark.parametrize('name, words', [('nowhere', 'does not exist'),
+                                         ('', 'cannot be read as a bag')])
+def test_a_bag_that_cannot_be_played_ends_with_one_line(tmp_path, name, words):
+    process = start_node(MODULE, tmp_path, domain(), '-p', f'bag:={tmp_path / name}')
+    assert process.wait(120) == 2
+    text = process.log.read_text()
+    assert words in text and 'Traceback' not in text
