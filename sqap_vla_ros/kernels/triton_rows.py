@@ -22,6 +22,8 @@ from sqap_vla_ros.compression.hadamard import hadamard, rotate
 NONE, RMS_NORM, SILU_MULTIPLY, GELU_TANH_MULTIPLY, GELU = range(5)
 """What is done to a row before its rotation."""
 
+UNFOLDED_MAJOR = 10
+"""Compute capability for which Triton 3.7 does not compile the folded rotation: torch rotates."""
 _WIDEST = 64
 
 
@@ -151,9 +153,11 @@ def _matrices(width, device):
 
 @lru_cache(maxsize=None)
 def _shared_memory(device):
-    """Bytes of shared memory that one program can have."""
+    """Bytes of shared memory that a rotation can have in one program."""
     if device.type != 'cuda':
         return math.inf
+    if torch.cuda.get_device_capability(device)[0] == UNFOLDED_MAJOR:
+        return 0
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
 
 

@@ -65,7 +65,7 @@ def _observed(request, parts):
     images = {}
     for name in request['images']:
         image = parts.pop(IMAGE + name)
-        images[name] = np.asarray(image.data, np.uint8).reshape(image.height, image.width, 3)
+        images[name] = np.array(image.data, np.uint8).reshape(image.height, image.width, 3)
     state, end_effector = parts.pop(STATE, None), parts.pop(END_EFFECTOR, None)
     cameras = {name: PinholeCamera(np.array(camera['intrinsics']),
                                    np.array(camera['optical_from_base']), camera['width'],

@@ -7,7 +7,8 @@ from sqap_vla_ros.control.controller import Controller
 from sqap_vla_ros.control.governor import TokenGovernor
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.control.state_machine import Event, State
-from sqap_vla_ros.inference.client import ERROR
+from sqap_vla_ros.inference.client import (ERROR, InferenceClient, ProcessInference,
+                                           ThreadInference)
 from sqap_vla_ros.inference.runner import Answer, Request
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
@@ -15,6 +16,14 @@ from sqap_vla_ros.recording.entries import Answered, Commanded, Observed
 
 FINE_SPEED_M_S = 0.05
 """Below this speed of the end effector work is fine, and gets all tokens."""
+
+
+def make_client(policy: str, settings: dict) -> InferenceClient:
+    """Make what runs a policy directory, as the node's parameters say; not started yet."""
+    if settings['inference_process']:
+        return ProcessInference(policy, settings['device'], settings['threads'],
+                                settings['inference_deadline_s'])
+    return ThreadInference(policy, settings['device'], settings['threads'])
 
 
 def commanded(command) -> Commanded:

@@ -19,7 +19,7 @@ def clean_instruction(text: str, max_length: int) -> str:
     cleaned = ' '.join(printable.split())
     if not cleaned:
         raise UserError("instruction is empty; expected words, for example 'open the drawer'")
-    return cleaned[:max_length]
+    return cleaned[:max_length].rstrip()
 
 
 def quoted(text: str, length: int = 80) -> str:

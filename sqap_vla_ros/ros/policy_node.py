@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 from sqap_vla_ros.control.controller import Controller, ControllerConfig, POSE as POSE_INPUT
 from sqap_vla_ros.control.state_machine import Event, FAULTS, State, Transition
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.client import InferenceClient, ProcessInference, ThreadInference
+from sqap_vla_ros.inference.client import InferenceClient
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner
 from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.recording.black_box import BlackBox
@@ -26,7 +26,7 @@ from sqap_vla_ros.recording.entries import Changed
 from sqap_vla_ros.ros import parameters
 from sqap_vla_ros.ros.command_loop import CommandLoop
 from sqap_vla_ros.ros.goals import InstructionGoals
-from sqap_vla_ros.ros.inference_link import commanded, InferenceLink
+from sqap_vla_ros.ros.inference_link import commanded, InferenceLink, make_client
 from sqap_vla_ros.ros.inputs import Inputs, Sample, topics_of
 from sqap_vla_ros.ros.instruction import clean_instruction, quoted
 from sqap_vla_ros.ros.outputs.several import Outputs
@@ -150,7 +150,8 @@ class PolicyNode(LifecycleNode):
             self, self._controller, self._inputs, self._mapping, spec.state_names,
             self._black_box, lambda: self._instruction if self._active else None,
             settings['token_governor'])
-        self._link.listeners.append(self._report)
+        self._link.listeners += [self._reports.answered,
+                                 lambda answer, _: self._answers.append(answer)]
         self._runner = InferenceRunner(self._client, self._link.next_request, self._answered,
                                        self._link.failed, 1 / settings['inference_rate_hz'])
         self._runner.start()
@@ -158,11 +159,7 @@ class PolicyNode(LifecycleNode):
 
     def make_client(self, policy: str) -> InferenceClient:
         """Make what runs the policy; not started yet."""
-        settings = self.settings
-        if settings['inference_process']:
-            return ProcessInference(policy, settings['device'], settings['threads'],
-                                    settings['inference_deadline_s'])
-        return ThreadInference(policy, settings['device'], settings['threads'])
+        return make_client(policy, self.settings)
 
     def _make_controller(self, spec):
         settings = self.settings
@@ -219,10 +216,6 @@ class PolicyNode(LifecycleNode):
 
     def _answered(self, answer: Answer):
         self._link.answered(answer, 1 / self.settings['inference_rate_hz'])
-
-    def _report(self, answer: Answer, chunk):
-        self._reports.answered(answer, chunk)
-        self._answers.append(answer)
 
     # Callbacks of the executor
 

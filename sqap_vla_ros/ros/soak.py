@@ -86,17 +86,21 @@ class Soak:
         self._instruction = self._client.publisher(String, 'instruction')
 
     def run(self, faults: tuple[SoakFault, ...], most: int | None = None):
-        """Let faults happen until the time is up, or `most` of them have."""
+        """Let faults happen until the time is up, `most` of them have, or somebody interrupts."""
         sampler = threading.Thread(target=self._sample, daemon=True)
         sampler.start()
-        end_s, count = time.monotonic() + 60 * self.record.minutes, 0
+        begun_s, count = time.monotonic(), 0
+        end_s = begun_s + 60 * self.record.minutes
         try:
             while time.monotonic() < end_s and (most is None or count < most):
                 self._round(self._random.choice(faults))
                 count += 1
         except UserError as error:
             self.record.crash = str(error)
+        except KeyboardInterrupt:
+            print('interrupted: the report is of what there has been')
         finally:
+            self.record.minutes = (time.monotonic() - begun_s) / 60
             self._stopping.set()
             sampler.join()
             self.record.violations = {violation.value: number for violation, number

@@ -156,3 +156,12 @@ def test_two_cameras_share_one_budget(method):
     assert len(set(kept)) == 16
     if method == 'sqap':
         assert {5, 20} <= set(kept) and min(kept) < 16 <= max(kept)
+
+
+def test_a_share_of_the_budget_keeps_as_many_tokens_fewer_but_one_at_least():
+    selector = TokenSelector(PruningRecipe(ratio=0.5, method='random'), (4, 4))
+    features = torch.zeros(16, 3)
+    for share, kept in ((1.0, 8), (0.5, 4), (0.25, 2), (0.001, 1), (1.0, 8)):
+        selector.share = share
+        selector.begin()
+        assert len(selector.select(None, features)) == kept

@@ -42,12 +42,14 @@ def matmul(capability, config, bits=4, group=0):
 
 
 def rows(capability, width, before):
-    shape = triton_rows.row_shape(width)
+    rotated = capability // 10 != triton_rows.UNFOLDED_MAJOR
+    shape = triton_rows.row_shape(width) if rotated else triton_rows.RowShape(
+        (1, 1, width), (1, 1, 1 << (width - 1).bit_length()), 1.0)
     types = {'x': '*bf16', 'other': '*bf16', 'norm_weight': '*bf16', 'signs': '*i8',
              'left': '*fp32', 'middle': '*fp32', 'right': '*fp32', 'codes': '*i8',
              'scales': '*fp32', 'width': 'i32', 'epsilon': 'fp32', 'factor': 'fp32',
              'levels': 'fp32'}
-    constants = {'BEFORE': before, 'ROTATE': True, **dict(zip('RAB', shape.axes)),
+    constants = {'BEFORE': before, 'ROTATE': rotated, **dict(zip('RAB', shape.axes)),
                  **dict(zip(('PR', 'PA', 'PB'), shape.padded))}
     return build(triton_rows.rows_kernel, capability, types, constants, triton_rows.warps(width))
 
