@@ -17,7 +17,7 @@ LAUNCH_FILES = sorted(
 def test_every_argument_is_described(name, repository):
     finished = subprocess.run(
         ['ros2', 'launch', str(repository / 'launch' / name), '--show-args'],
-        capture_output=True, text=True, timeout=120)
+        capture_output=True, text=True, timeout=280)
     assert finished.returncode == 0, finished.stderr
     text = finished.stdout
     assert "'namespace':" in text and "'policy':" in text
