@@ -1,4 +1,6 @@
 """Message types of the bags, for writing and for reading without ROS."""
+import functools
+
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
 from sqap_vla_ros.resources import find_resource
@@ -13,8 +15,9 @@ CHUNK, STATS, TWIST, JOINTS, GRIPPER, MOTION = (
 OWN_TYPES = ('ActionChunk', 'InferenceStats')
 
 
+@functools.cache
 def typestore():
-    """Types of ROS 2 and of this package."""
+    """Types of ROS 2 and of this package; costs much memory and time, so that there is one."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for name in OWN_TYPES:
         text = find_resource(f'msg/{name}.msg').read_text('utf-8')

@@ -5,8 +5,28 @@ from threading import Event, get_native_id, Thread
 import time
 from typing import Callable
 
+from rclpy.time import Time
+
+SAME_MOMENT_NS = 100_000
+
 NICENESS = -10
 """Of the command thread, where the process may have it (root, or an rtprio/nice limit)."""
+
+
+def read_both(clock, tries: int = 5) -> tuple[Time, int]:
+    """
+    Read a ROS clock and the steady clock (ns) at the same moment.
+
+    Reads again when something came in between: what a command is stamped with and what it was
+    limited for must agree.
+    """
+    for _ in range(tries):
+        before_ns = time.monotonic_ns()
+        now = clock.now()
+        steady_ns = time.monotonic_ns()
+        if steady_ns - before_ns < SAME_MOMENT_NS:
+            break
+    return now, steady_ns
 
 
 class CommandLoop:

@@ -24,7 +24,7 @@ from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Changed
 from sqap_vla_ros.ros import parameters
-from sqap_vla_ros.ros.command_loop import CommandLoop
+from sqap_vla_ros.ros.command_loop import CommandLoop, read_both
 from sqap_vla_ros.ros.goals import InstructionGoals
 from sqap_vla_ros.ros.inference_link import commanded, InferenceLink, make_client
 from sqap_vla_ros.ros.inputs import Inputs, Sample, topics_of
@@ -207,7 +207,7 @@ class PolicyNode(LifecycleNode):
     # Commands and inference: called from the command loop's and the runner's threads
 
     def _command(self):
-        now, steady_ns = self.get_clock().now(), time.monotonic_ns()
+        now, steady_ns = read_both(self.get_clock())
         command = self._controller.tick(now.nanoseconds, steady_ns)
         self._still = command is None or command.still
         if command is not None:
