@@ -72,7 +72,7 @@ def fail():
 
 
 FAILURES = {'out_of_memory': exhaust, 'error': fail, 'die': lambda: os._exit(3),
-            'hang': lambda: time.sleep(10 ** 6), 'slow': lambda: time.sleep(0.5),
+            'hang': lambda: time.sleep(10 ** 6), 'slow': lambda: time.sleep(0.3),
             'overrun': lambda: time.sleep(1.5 * CHUNK_S)}
 CHANGES = {'nan': lambda v: np.where(np.arange(16)[:, None] == 7, np.nan, v),
            'infinite': lambda v: v * np.inf, 'fast': lambda v: v * np.float32(1000)}

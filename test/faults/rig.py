@@ -175,6 +175,12 @@ class Rig:
         assert wait_until(lambda: first() is not None, PATIENCE_S, 0.005), self.explain()
         return first()
 
+    def stop_seen(self, count):
+        """When the first command after the first `count` came that is slower; steady clock, s."""
+        assert wait_until(lambda: any(v < 0.93 * SPEED_M_S for _, v in self.twists[count:]),
+                          PATIENCE_S, 0.002), self.explain()
+        return time.monotonic()
+
     def stopped(self):
         """Wait until standstill is commanded, and see that it stays so for a while."""
         def still():

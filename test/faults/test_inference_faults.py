@@ -54,7 +54,7 @@ def test_an_overrun_executes_the_rest_of_the_chunk_then_decelerates(rig, trials)
 
 
 def test_a_slow_inference_within_the_chunk_does_not_stop_the_arm(rig, trials):
-    for _ in trials(rig, 'inference: 0.5 s', 'goes on'):
+    for _ in trials(rig, 'inference: 0.3 s', 'goes on'):
         rig.start()
         rig.break_policy('slow')
         rig.goes_on(2.0)

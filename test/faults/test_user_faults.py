@@ -84,7 +84,7 @@ def test_fuzzed_instructions_do_no_harm(rig, trials):
 
 @pytest.mark.parametrize('end', ['cancel', 'preempt', 'deactivate'])
 def test_the_answer_to_an_ended_goal_is_discarded(rig, trials, end):
-    """The goal ends while an inference runs that takes 0.5 s: its late result moves nothing."""
+    """The goal ends while an inference runs that takes 0.3 s: its late result moves nothing."""
     for _ in trials(rig, f'{end} during inference', 'late result discarded'):
         rig.start()
         handle = rig.goal()
