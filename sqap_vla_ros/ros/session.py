@@ -35,7 +35,8 @@ class SimulatedSession:
         environment = isolated_environment(domain_id, find_resource('config/fastdds_shm.xml'))
         os.environ.update(environment)  # this process takes part too
         self._children = Children(self._output, environment)
-        self._previous = signal.signal(signal.SIGTERM, _interrupt)
+        self._previous = {number: signal.signal(number, self._children.interrupt)
+                          for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._start(domain_id)
         except BaseException:
@@ -47,7 +48,8 @@ class SimulatedSession:
         if self.client is not None:
             self.client.close()
         self._children.stop()
-        signal.signal(signal.SIGTERM, self._previous)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def start(self, name: str, module: str, *arguments: str):
         """Start one more node beside the others; it is ended with them."""
@@ -88,6 +90,13 @@ class Children:
         self._output, self._environment = output, environment
         self._processes = {}
         self._ending = set()
+        self._interrupted = False
+
+    def interrupt(self, *_):
+        """Handle a signal: raise KeyboardInterrupt now, and in `check` should it get lost."""
+        # Python drops an exception that a signal handler raises inside a finalizer.
+        self._interrupted = True
+        raise KeyboardInterrupt
 
     def start(self, name, module, *arguments, ends=False):
         """Run a module; `ends` when it does its work and ends by itself."""
@@ -114,6 +123,8 @@ class Children:
 
     def check(self):
         """Raise UserError when one has ended that should not have, or not in that way."""
+        if self._interrupted:
+            raise KeyboardInterrupt
         for name, process in self._processes.items():
             status = process.status
             if status is not None and not (status == 0 and name in self._ending):
@@ -132,7 +143,3 @@ class Children:
             if running and status != 0:
                 print(f'{name} ended with status {status}: {self.last_words(name)}',
                       file=sys.stderr)
-
-
-def _interrupt(*_):
-    raise KeyboardInterrupt
