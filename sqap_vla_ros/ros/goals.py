@@ -40,8 +40,10 @@ class _Goal:
     instruction: str
     max_duration_s: float
     max_steps: int
-    started_s: float | None = None
+    executed_s: float | None = None
     """Steady clock; None while the executor has not come to it yet."""
+    started_s: float | None = None
+    """When motion was let go, steady clock; None while it waits for inputs."""
     steps: int = 0
     seen_unsuccessful: bool = False
     done: Future = field(default_factory=Future)
@@ -51,7 +53,9 @@ class InstructionGoals:
     """
     Serves the action; every method runs in the executor's thread.
 
-    A goal ends SUCCEEDED only when the success topic turns true while it runs.
+    A goal ends SUCCEEDED only when the success topic turns true while it runs. One that comes while
+    an input is stale, or before the first image of a node that has just started, waits for it for
+    `goal_input_timeout_s`.
     """
 
     def __init__(self, node, settings: dict, motion: Motion):
@@ -76,6 +80,11 @@ class InstructionGoals:
     def abort(self, reason: str, message: str):
         """End the running goal with an error."""
         self._finish(Result.ERROR, reason, message)
+
+    def held(self, reason: str):
+        """End a goal that still waits for inputs: it must not start after somebody asked to stop."""
+        if self._goal is not None and self._goal.started_s is None:
+            self._finish(Result.HELD, reason, f'motion was stopped: {reason}')
 
     def success(self, succeeded: bool):
         """Take a message of the success topic; only a change to true during a goal counts."""
@@ -105,7 +114,10 @@ class InstructionGoals:
     def tick(self):
         """Look at cancellation, time and state; call often."""
         goal = self._goal
-        if goal is None or goal.started_s is None:
+        if goal is None or goal.executed_s is None:
+            return
+        if goal.started_s is None:
+            self._start(goal)
             return
         state, reason = self._motion.motion_state()
         if goal.handle.is_cancel_requested:
@@ -151,15 +163,24 @@ class InstructionGoals:
 
     async def _execute(self, handle):
         goal = self._accepted.pop(bytes(handle.goal_id.uuid))
-        goal.started_s = time.monotonic()
+        goal.executed_s = time.monotonic()
         if not goal.done.done():  # a newer goal or the node's end may have come first
-            refusal = self._motion.start_instruction(goal.instruction, 'goal')
-            if refusal is not None:
-                self._finish(Result.ERROR, 'refused', refusal)
-            else:
-                self._node.get_logger().info(f'goal: {quoted(goal.instruction)}')
+            self._start(goal)
         code, reason, message = await goal.done
         return self._result(goal, handle, code, reason, message)
+
+    def _start(self, goal):
+        if goal.handle.is_cancel_requested:
+            self._finish(Result.CANCELED, 'cancel', 'canceled on request')
+            return
+        refusal = self._motion.start_instruction(goal.instruction, 'goal')
+        now_s = time.monotonic()
+        if refusal is None:
+            goal.started_s = now_s
+            self._node.get_logger().info(f'goal: {quoted(goal.instruction)}')
+        elif (self._motion.refusal() is not None
+              or now_s - goal.executed_s > self._settings['goal_input_timeout_s']):
+            self._finish(Result.ERROR, 'refused', refusal)
 
     def _finish(self, code, reason, message):
         goal, self._goal = self._goal, None
@@ -170,7 +191,7 @@ class InstructionGoals:
         goal.done.set_result((code, reason, message))
 
     def _result(self, goal, handle, code, reason, message):
-        duration_s = time.monotonic() - goal.started_s
+        duration_s = time.monotonic() - goal.executed_s
         if code == Result.SUCCEEDED:
             handle.succeed()
         elif handle.is_cancel_requested:

@@ -42,6 +42,8 @@ SETTINGS = (
     Setting('preempt_goals', True, 'a new goal ends the one that runs; false: it is rejected'),
     Setting('max_instruction_length', 256, 'characters', 1, 10_000),
     Setting('default_max_duration_s', 30.0, 'of goals that name no duration, s', 0.1, 86_400.0),
+    Setting('goal_input_timeout_s', 2.0, 'a goal waits for images and states that are not there '
+            'for so long, s; then it ends with an error', 0.0, 60.0),
     Setting('inference_rate_hz', 5.0, 'inferences a second, at most', 0.1, 200.0),
     Setting('inference_deadline_s', 2.0, 'an inference without an answer for so long counts as '
             'hung: hold, and start the worker again, s', 0.05, 600.0),

@@ -73,8 +73,9 @@ class PolicyNode(LifecycleNode):
             self.settings), self.get_logger().info)
         self.create_subscription(String, 'instruction', self._receive_instruction, 1)
         self.create_subscription(Bool, 'task_success', self._receive_success, 1)
-        for name, command in (('hold', self._hold), ('resume', self._resume),
-                              ('estop', self._estop), ('reset_estop', self._reset_estop)):
+        for name, command in (('hold', lambda: self._halt(Event.HOLD)), ('resume', self._resume),
+                              ('estop', lambda: self._halt(Event.ESTOP)),
+                              ('reset_estop', self._reset_estop)):
             self.create_service(Trigger, f'~/{name}', self._service(command))
         self.create_service(Trigger, '~/save', self._save)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -263,9 +264,10 @@ class PolicyNode(LifecycleNode):
             return response
         return serve
 
-    def _hold(self):
+    def _halt(self, event):
         self._asked_for_hold = True
-        return self._controller.hold('service')
+        self._goals.held('service')
+        return self._controller.event(event, 'service')
 
     def _resume(self):
         state = self._controller.state
@@ -276,10 +278,6 @@ class PolicyNode(LifecycleNode):
         transition = self._controller.resume('service')
         self._runner.wake()
         return transition
-
-    def _estop(self):
-        self._asked_for_hold = True
-        return self._controller.estop('service')
 
     def _reset_estop(self):
         return self._controller.reset_estop('service')

@@ -1,4 +1,5 @@
 """The action's goals, with an executor that comes to each goal when the test says so."""
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -37,12 +38,15 @@ class Motion:
 
     def __init__(self):
         self.started, self.stopped = [], []
+        self.missing = None
         self.state = 'HOLDING', 'finished'
 
     def refusal(self):
         return None
 
     def start_instruction(self, instruction, reason):
+        if self.missing:
+            return self.missing
         self.started.append(instruction)
         self.state = 'RUNNING', 'start: goal'
 
@@ -80,7 +84,7 @@ def goals(monkeypatch, motion):
     monkeypatch.setattr(module, 'ActionServer', lambda *_, **__: None)
     log = SimpleNamespace(info=lambda _: None, warning=lambda _: None)
     settings = {'max_instruction_length': 100, 'default_max_duration_s': 5.0,
-                'preempt_goals': True}
+                'preempt_goals': True, 'goal_input_timeout_s': 0.2}
     return module.InstructionGoals(SimpleNamespace(get_logger=lambda: log), settings, motion)
 
 
@@ -132,3 +136,55 @@ def test_goals_may_be_executed_in_another_order_than_they_came(goals, motion):
     late.go_on()
     assert motion.started == ['open the drawer'] and late.result.reason == 'preempted'
     assert goals.active
+
+
+def test_a_goal_waits_for_inputs_that_are_about_to_come(goals, motion):
+    motion.missing = 'camera/image_raw has never arrived'
+    handle = Handle(1)
+    goals._accept(handle)
+    execution = Execution(goals, handle)
+    execution.go_on()
+    goals.tick()
+    assert not motion.started and handle.status is None
+    motion.missing = None
+    goals.tick()
+    assert motion.started == ['open the drawer'] and handle.status is None
+
+
+def test_a_goal_whose_inputs_stay_away_ends_with_an_error_that_names_them(goals, motion):
+    motion.missing = 'camera/image_raw has never arrived'
+    handle = Handle(1)
+    goals._accept(handle)
+    execution = Execution(goals, handle)
+    execution.go_on()
+    time.sleep(0.25)
+    goals.tick()
+    execution.go_on()
+    assert handle.status == 'aborted' and not motion.started
+    assert (execution.result.error_code, execution.result.reason) == (Result.ERROR, 'refused')
+    assert execution.result.message == motion.missing
+
+
+def test_a_goal_that_waits_for_inputs_can_be_canceled(goals, motion):
+    motion.missing = 'pose has never arrived'
+    handle = Handle(1)
+    goals._accept(handle)
+    execution = Execution(goals, handle)
+    execution.go_on()
+    handle.is_cancel_requested = True
+    goals.tick()
+    execution.go_on()
+    assert handle.status == 'canceled' and not motion.started
+
+
+def test_a_goal_that_waits_for_inputs_never_starts_after_somebody_asked_to_stop(goals, motion):
+    motion.missing = 'pose has never arrived'
+    handle = Handle(1)
+    goals._accept(handle)
+    execution = Execution(goals, handle)
+    execution.go_on()
+    goals.held('service')
+    motion.missing = None
+    goals.tick()
+    execution.go_on()
+    assert execution.result.error_code == Result.HELD and not motion.started
