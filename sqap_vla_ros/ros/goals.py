@@ -54,8 +54,7 @@ class InstructionGoals:
     Serves the action; every method runs in the executor's thread.
 
     A goal ends SUCCEEDED only when the success topic turns true while it runs. One that comes while
-    an input is stale, or before the first image of a node that has just started, waits for it for
-    `goal_input_timeout_s`.
+    an input is stale, or before a node's first image, waits for it for `goal_input_timeout_s`.
     """
 
     def __init__(self, node, settings: dict, motion: Motion):
@@ -82,7 +81,7 @@ class InstructionGoals:
         self._finish(Result.ERROR, reason, message)
 
     def held(self, reason: str):
-        """End a goal that still waits for inputs: it must not start after somebody asked to stop."""
+        """End a goal that still waits for inputs: it must not start once somebody said stop."""
         if self._goal is not None and self._goal.started_s is None:
             self._finish(Result.HELD, reason, f'motion was stopped: {reason}')
 
