@@ -26,11 +26,11 @@ def random_policy(tmp_path_factory) -> Path:
 
     from sqap_vla_ros.models.cogact import CogActModel
     from sqap_vla_ros.models.config import save_config
-    from sqap_vla_ros.training.pipeline import DATASET, small_config, small_tokenizer
+    from sqap_vla_ros.training.pipeline import small_config, small_tokenizer
 
     directory = tmp_path_factory.mktemp('random_policy')
-    tokenizer = small_tokenizer()
-    config = small_config(len(tokenizer))
+    tokenizer = small_tokenizer('sqap_vla_sim')
+    config = small_config('sqap_vla_sim', len(tokenizer))
     torch.manual_seed(0)
     model = CogActModel(config)
     torch.nn.init.normal_(model.action_head.net.final_layer.linear.weight, std=0.05)
@@ -38,7 +38,7 @@ def random_policy(tmp_path_factory) -> Path:
     tokenizer.save(directory)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()},
               directory / 'model.safetensors')
-    statistics = {DATASET: {
+    statistics = {'sqap_vla_sim': {
         'action': {'q01': [-0.2] * 3 + [0.0], 'q99': [0.2] * 3 + [1.0],
                    'mask': [True, True, True, False]},
         'state': {'mean': [0.0, 0.6, 0.2, 0.5], 'std': [0.1, 0.1, 0.1, 0.5]}}}

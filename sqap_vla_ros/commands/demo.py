@@ -3,8 +3,6 @@ from pathlib import Path
 import sys
 import time
 
-from sqap_vla_ros.errors import UserError
-
 
 def add_arguments(parser):
     """Declare the arguments."""
@@ -24,13 +22,15 @@ def add_arguments(parser):
 
 def run(arguments) -> int:
     """Run every task, print a table; 1 when fewer than 4 in 5 tasks succeeded."""
+    from sqap_vla_ros.evaluation.tasks import choose_tasks
     from sqap_vla_ros.resources import find_resource
     from sqap_vla_ros.ros.session import SimulatedSession
     from sqap_vla_ros.ros.simulation_loop import import_simulator
 
     began_s = time.monotonic()
-    tasks = _chosen_tasks(arguments.tasks, list(import_simulator()[1].TASKS))
+    import_simulator()
     policy = arguments.policy or find_resource('policies/small')
+    tasks = choose_tasks(arguments.tasks, policy)
     with SimulatedSession(policy, arguments.output, tasks[0], arguments.seed,
                           arguments.domain_id) as session:
         attempts, description = _drive(session, tasks, arguments.seed, arguments.limit)
@@ -71,10 +71,3 @@ def _report(output, attempts, description, seconds):
         print('sqap_vla demo: fewer than 4 in 5 tasks succeeded', file=sys.stderr)
         return 1
     return 0
-
-
-def _chosen_tasks(wanted, known):
-    for task in wanted or ():
-        if task not in known:
-            raise UserError(f'--tasks: there is no {task!r}; expected some of {", ".join(known)}')
-    return wanted or known

@@ -34,18 +34,16 @@ def run(arguments) -> int:
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant, run_experiment
     from sqap_vla_ros.evaluation.summary import summarise, table
+    from sqap_vla_ros.evaluation.tasks import choose_tasks
     from sqap_vla_ros.resources import find_resource
-    from sqap_vla_ros.simulation.tasks import TASKS
 
-    tasks = arguments.tasks.split(',') if arguments.tasks else list(TASKS)
-    for task in tasks:
-        if task not in TASKS:
-            raise UserError(f'--tasks: {task!r} is unknown; known tasks: {", ".join(TASKS)}')
+    policy = arguments.policy or find_resource('policies/small')
+    tasks = choose_tasks(arguments.tasks and arguments.tasks.split(','), policy)
     if arguments.episodes < 1 or arguments.workers < 1:
         raise UserError('--episodes and --workers must be 1 or more')
     experiment = Experiment(
-        str(arguments.policy or find_resource('policies/small')),
-        tuple(arguments.variants.split(',')), tuple(tasks), arguments.episodes, arguments.seeds,
+        str(policy),
+        tuple(arguments.variants.split(',')), tasks, arguments.episodes, arguments.seeds,
         arguments.baseline)
     for variant in experiment.variants:  # a mistake is better told once than by each worker
         load_variant(experiment.policy, variant)

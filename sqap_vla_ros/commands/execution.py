@@ -34,18 +34,16 @@ def run(arguments) -> int:
     from sqap_vla_ros.evaluation.execution import (plot_example, run_modes, summarise_modes,
                                                    telling_scene, text)
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant
+    from sqap_vla_ros.evaluation.tasks import choose_tasks
     from sqap_vla_ros.resources import find_resource
-    from sqap_vla_ros.simulation.tasks import TASKS
 
-    tasks = arguments.tasks.split(',') if arguments.tasks else list(TASKS)
-    for task in tasks:
-        if task not in TASKS:
-            raise UserError(f'--tasks: {task!r} is unknown; known tasks: {", ".join(TASKS)}')
+    policy = arguments.policy or find_resource('policies/small')
+    tasks = choose_tasks(arguments.tasks and arguments.tasks.split(','), policy)
     if arguments.episodes < 1 or arguments.workers < 1 or not 0 <= arguments.delay < 10:
         raise UserError('--episodes and --workers must be 1 or more, --delay 0 .. 10')
     experiment = Experiment(
-        str(arguments.policy or find_resource('policies/small')), (arguments.variant,),
-        tuple(tasks), -(-arguments.episodes // len(tasks)), arguments.seeds)
+        str(policy), (arguments.variant,),
+        tasks, -(-arguments.episodes // len(tasks)), arguments.seeds)
     load_variant(experiment.policy, arguments.variant)  # tells a mistake once
     episodes = run_modes(experiment, arguments.delay, arguments.workers, arguments.json)
     report = summarise_modes(episodes)

@@ -1,4 +1,4 @@
-"""`sqap_vla train`: reproduce the policy that ships with the package."""
+"""`sqap_vla train`: reproduce the policies that ship with the package."""
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -6,6 +6,9 @@ from pathlib import Path
 def add_arguments(parser):
     """Declare the arguments."""
     parser.add_argument('output', type=Path, help='directory; an interrupted run resumes in it')
+    parser.add_argument('--dataset', choices=('sqap_vla_sim', 'sqap_vla_sim_small_objects'),
+                        help='tasks to be learned: of the demonstration (default), or of the '
+                        'benchmark')
     parser.add_argument('--steps', type=int, help='optimiser steps')
     parser.add_argument('--shards', type=int, help='shards of expert demonstrations')
     parser.add_argument('--episodes', type=int, help='expert episodes of each task in a shard')

@@ -38,6 +38,7 @@ class _Job:
     policy: str
     variant: str
     task: str
+    tasks: tuple[str, ...]
     baseline: str
     seeds: tuple[int, ...]
     protocol: Protocol
@@ -89,8 +90,8 @@ def _jobs(experiment, done):
                 missing = tuple(s for s in seeds[start:start + EPISODES_A_JOB]
                                 if (variant, task, experiment.baseline, s) not in done)
                 if missing:
-                    jobs.append(_Job(experiment.policy, variant, task, experiment.baseline,
-                                     missing, experiment.protocol))
+                    jobs.append(_Job(experiment.policy, variant, task, experiment.tasks,
+                                     experiment.baseline, missing, experiment.protocol))
     return jobs
 
 
@@ -153,8 +154,8 @@ def _instruction(job, arm, seed):
     if job.baseline == 'blank_instruction':
         return ''
     if job.baseline == 'swapped_instruction':
-        others = [t for t in TASKS.values() if t.scene == task.scene and t is not task]
-        others = others or [t for t in TASKS.values() if t is not task]
+        others = [TASKS[name] for name in job.tasks if name != task.name]
+        others = [t for t in others if t.scene == task.scene] or others
         task = others[seed % len(others)]
     return task.instructions[seed % len(task.instructions)]
 

@@ -53,8 +53,8 @@ class InstructionGoals:
     """
     Serves the action; every method runs in the executor's thread.
 
-    A goal ends SUCCEEDED only when the success topic turns true while it runs. One that comes while
-    an input is stale, or before a node's first image, waits for it for `goal_input_timeout_s`.
+    A goal ends SUCCEEDED only when the success topic turns true while it runs. One that comes
+    while an input is stale, or before the first image, waits for it for `goal_input_timeout_s`.
     """
 
     def __init__(self, node, settings: dict, motion: Motion):

@@ -202,9 +202,11 @@ def run(policy: Path, output: Path, minutes: float, seed: int, worker_kills: int
 
     worker_kills: instead of faults at random, kill the inference worker so many times.
     """
+    from sqap_vla_ros.evaluation.tasks import choose_tasks
     from sqap_vla_ros.ros.simulation_loop import import_simulator
 
-    tasks = list(import_simulator()[1].TASKS)
+    import_simulator()
+    tasks = choose_tasks(None, policy)
     with SimulatedSession(policy, output, tasks[0], seed, domain_id,
                           tuple(remappings())) as session:
         session.start(INJECTOR, 'sqap_vla_ros.ros.fault_injector_node')

@@ -1,5 +1,5 @@
 """
-The scenes: Meta-World's Sawyer and objects, and a panel of three coloured push buttons.
+The scenes: Meta-World's Sawyer and objects, and coloured push buttons of our own.
 
 A scene is a MuJoCo model plus the placement of its objects at a reset. Reset ranges are wide, so
 that a policy that does not look at the image fails. Lengths in metres, world frame = base frame.
@@ -12,7 +12,9 @@ import numpy as np
 
 TIMESTEP_S = 0.0025
 COLOURS = {'red': (0.85, 0.08, 0.08, 1), 'green': (0.05, 0.65, 0.15, 1),
-           'blue': (0.10, 0.20, 0.90, 1)}
+           'blue': (0.10, 0.20, 0.90, 1), 'yellow': (0.90, 0.80, 0.05, 1)}
+DISTRACTORS = {'white': (0.9, 0.9, 0.9, 1), 'purple': (0.50, 0.10, 0.60, 1),
+               'orange': (0.95, 0.45, 0.05, 1), 'grey': (0.35, 0.35, 0.37, 1)}
 PANEL_TRAVEL_M = 0.02
 PANEL_TOP_M = 0.055
 """Height of a released panel button's cap above the table."""
@@ -88,12 +90,15 @@ class ButtonPanel(Scene):
     low, high = np.array([-0.22, 0.60]), np.array([0.22, 0.84])
     clearance_m = 0.13
     start_low_m, start_high_m = np.array([-0.2, 0.45, 0.12]), np.array([0.2, 0.65, 0.25])
+    colours = 'red', 'green', 'blue'
+    base_m, cap_m = 0.045, 0.034
+    """Half the side of a button's base, radius of its cap."""
 
     def extend(self, spec):
         spec.detach_body(spec.body('box'))
-        for colour, rgba in COLOURS.items():
+        for colour in self.colours:
             base = spec.worldbody.add_body(name=f'{colour}_button')
-            base.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.045, 0.045, 0.015],
+            base.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[self.base_m, self.base_m, 0.015],
                           pos=[0, 0, 0.015], rgba=[0.25, 0.25, 0.27, 1])
             # Meta-World's compiler settings take inertia from its collision geoms alone.
             cap = base.add_body(name=f'{colour}_cap', mass=0.05, inertia=[2e-5, 2e-5, 3e-5],
@@ -101,20 +106,47 @@ class ButtonPanel(Scene):
             cap.add_joint(name=f'{colour}_joint', type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 0, 1],
                           limited=True, range=[-PANEL_TRAVEL_M, 0], stiffness=60, springref=0.005,
                           damping=2)
-            cap.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[0.034, 0.0125, 0],
-                         pos=[0, 0, PANEL_TOP_M - 0.0125], rgba=rgba)
+            cap.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[self.cap_m, 0.0125, 0],
+                         pos=[0, 0, PANEL_TOP_M - 0.0125], rgba=COLOURS[colour])
             # The cap slides inside the box that it stands on.
             spec.add_exclude(bodyname1=f'{colour}_button', bodyname2=f'{colour}_cap')
 
     def place(self, data, rng):
-        while True:
-            spots = rng.uniform(self.low, self.high, size=(len(COLOURS), 2))
-            gaps = np.linalg.norm(spots[:, None] - spots[None], axis=-1)
-            if gaps[np.triu_indices(len(COLOURS), 1)].min() > self.clearance_m:
-                break
-        for colour, spot in zip(COLOURS, spots):
+        for colour, spot in zip(self.colours, self.spots(rng, len(self.colours))):
             data.model.body(f'{colour}_button').pos[:2] = spot
             data.joint(f'{colour}_joint').qpos[0] = 0.0
+
+    def spots(self, rng, count) -> np.ndarray:
+        """Draw places that keep clear of each other: float64 [count, 2]."""
+        while True:
+            spots = rng.uniform(self.low, self.high, size=(count, 2))
+            gaps = np.linalg.norm(spots[:, None] - spots[None], axis=-1)
+            if gaps[np.triu_indices(count, 1)].min() > self.clearance_m:
+                return spots
+
+
+class SmallButtons(ButtonPanel):
+    """Four small push buttons among four small blocks of other colours."""
+
+    clearance_m = 0.085
+    colours = 'red', 'green', 'blue', 'yellow'
+    base_m, cap_m = 0.026, 0.020
+
+    def extend(self, spec):
+        super().extend(spec)
+        for colour, rgba in DISTRACTORS.items():
+            block = spec.worldbody.add_body(name=f'{colour}_block')
+            # The hand passes through: a block is to be seen, not to be in the way.
+            block.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.018, 0.018, 0.018],
+                           pos=[0, 0, 0.018], rgba=rgba, contype=0, conaffinity=0)
+
+    def place(self, data, rng):
+        spots = self.spots(rng, len(self.colours) + len(DISTRACTORS))
+        for colour, spot in zip(self.colours, spots):
+            data.model.body(f'{colour}_button').pos[:2] = spot
+            data.joint(f'{colour}_joint').qpos[0] = 0.0
+        for colour, spot in zip(DISTRACTORS, spots[len(self.colours):]):
+            data.model.body(f'{colour}_block').pos[:2] = spot
 
 
 class YellowBox(Scene):
@@ -156,8 +188,8 @@ class CoffeeMachine(Scene):
         data.qpos[address:address + 7] = [spot[0], spot[1] - 0.22, 0.0, 1, 0, 0, 0]
 
 
-SCENES = {'button_panel': ButtonPanel, 'yellow_box': YellowBox, 'drawer': Drawer,
-          'coffee_machine': CoffeeMachine}
+SCENES = {'button_panel': ButtonPanel, 'small_buttons': SmallButtons, 'yellow_box': YellowBox,
+          'drawer': Drawer, 'coffee_machine': CoffeeMachine}
 
 
 def _assets() -> Path:

@@ -9,7 +9,7 @@ from typing import Callable
 
 import numpy as np
 
-from sqap_vla_ros.simulation.scenes import COLOURS, PANEL_TOP_M, PANEL_TRAVEL_M
+from sqap_vla_ros.simulation.scenes import PANEL_TOP_M, PANEL_TRAVEL_M, SCENES
 
 EXPERT_SPEED_M_S = 0.22
 GAIN_PER_S = 5.0
@@ -63,12 +63,12 @@ def _pressed_m(arm, colour):
     return -arm.data.joint(f'{colour}_joint').qpos[0]
 
 
-def _panel_task(colour):
-    others = [other for other in COLOURS if other != colour]
+def _button_task(colour, scene, prefix='', size=''):
+    others = [other for other in SCENES[scene].colours if other != colour]
     return Task(
-        name=f'press_{colour}', scene='button_panel',
-        instructions=(f'press the {colour} button', f'push the {colour} button down',
-                      f'push down the {colour} one'),
+        name=f'{prefix}{colour}', scene=scene,
+        instructions=(f'press the {size}{colour} button', f'push the {size}{colour} button down',
+                      f'push down the {size}{colour} one'),
         gripper_closed=True, target=lambda arm: _panel_target(arm, colour),
         expert=lambda arm: _press_from_above(arm, _panel_target(arm, colour),
                                              PANEL_TRAVEL_M + 0.015),
@@ -108,7 +108,7 @@ def _coffee_expert(arm):
 
 
 TASKS = {task.name: task for task in (
-    _panel_task('red'), _panel_task('green'), _panel_task('blue'),
+    *(_button_task(colour, 'button_panel', 'press_') for colour in ('red', 'green', 'blue')),
     Task(name='press_box', scene='yellow_box',
          instructions=('press the stop button on the yellow box', 'push the knob on the box down',
                        'hit the stop button'),
@@ -124,4 +124,14 @@ TASKS = {task.name: task for task in (
                        'make a coffee'),
          gripper_closed=True, target=_coffee_target, expert=_coffee_expert,
          succeeded=lambda arm: arm.data.joint('goal_slidey').qpos[0] > 0.02),
+    *(_button_task(colour, 'small_buttons', 'press_small_', 'small ')
+      for colour in ('red', 'green', 'blue', 'yellow')),
 )}
+
+DATASETS = {
+    'sqap_vla_sim': ('press_red', 'press_green', 'press_blue', 'press_box', 'open_drawer',
+                     'press_coffee'),
+    'sqap_vla_sim_small_objects': ('press_small_red', 'press_small_green', 'press_small_blue',
+                                   'press_small_yellow', 'press_box', 'open_drawer'),
+}
+"""Tasks of each training set; a policy names its set in `dataset`."""

@@ -5,16 +5,14 @@ Episodes are drawn from a seed each, so a dataset is reproduced rather than stor
 """
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
 from sqap_vla_ros.models.preprocessing import resize_image
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm
-from sqap_vla_ros.simulation.tasks import expert_action, TASKS
-
-TASK_NAMES = tuple(TASKS)
+from sqap_vla_ros.simulation.tasks import expert_action
 
 
 @dataclass
@@ -26,7 +24,7 @@ class Demonstrations:
     state: np.ndarray
     """float32 [F, 4]: end effector x, y, z in metres (base frame), gripper."""
     task: np.ndarray
-    """int64 [F], index into TASK_NAMES."""
+    """int64 [F], index into the tasks of the set."""
     action: np.ndarray
     """float32 [F, T, 4]: linear velocity in m/s (base frame), gripper."""
     target: np.ndarray
@@ -68,9 +66,10 @@ def expert_chunk(arm: SimulatedArm, horizon: int, step_s: float) -> np.ndarray:
 
 
 class Recorder:
-    """Collects frames of one arm at a time."""
+    """Collects frames of one arm at a time, which does one of `tasks`."""
 
-    def __init__(self, horizon: int, step_s: float, image_size: int):
+    def __init__(self, tasks: Sequence[str], horizon: int, step_s: float, image_size: int):
+        self.tasks = tuple(tasks)
         self.horizon, self.step_s, self.image_size = horizon, step_s, image_size
         self._frames = {name: [] for name in ('image', 'state', 'task', 'action', 'target')}
         self.last_image = None
@@ -82,7 +81,7 @@ class Recorder:
         self.last_image = arm.image()
         image = resize_image(torch.from_numpy(self.last_image), self.image_size)
         frame = {'image': image.numpy(), 'state': arm.state, 'action': chunk,
-                 'task': TASK_NAMES.index(arm.task.name), 'target': arm.task.target(arm)}
+                 'task': self.tasks.index(arm.task.name), 'target': arm.task.target(arm)}
         for name, values in self._frames.items():
             values.append(frame[name])
         return chunk
@@ -144,7 +143,7 @@ def _push(rng):
 
 def expert_shard(shard: int, episodes: int, recorder: Recorder) -> Demonstrations:
     """`episodes` disturbed episodes of every task; each shard has seeds of its own."""
-    for index, name in enumerate(TASK_NAMES):
+    for index, name in enumerate(recorder.tasks):
         arm = SimulatedArm(name)
         for episode in range(episodes):
             disturbed_expert_episode(arm, recorder, episode_seed(shard, index, episode))

@@ -21,18 +21,21 @@ from sqap_vla_ros.models.policy import Observation
 from sqap_vla_ros.models.preprocessing import load_statistics, STATISTICS_FILE
 from sqap_vla_ros.models.text import WordTokenizer
 from sqap_vla_ros.simulation.arm import SimulatedArm
-from sqap_vla_ros.simulation.tasks import TASKS
+from sqap_vla_ros.simulation.tasks import DATASETS, TASKS
 from sqap_vla_ros.training.dataset import (Demonstrations, episode_seed, expert_shard,
-                                           policy_episode, Recorder, TASK_NAMES)
+                                           policy_episode, Recorder)
 from sqap_vla_ros.training.trainer import Batches, Learner, Schedule, Trainer
 
-DATASET = 'sqap_vla_sim'
+IMAGE_SIZES = {'sqap_vla_sim': 96, 'sqap_vla_sim_small_objects': 128}
+"""Pixels; a patch has 8: 144 and 256 visual tokens."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """How much of everything; the defaults made the policy that ships with the package."""
 
+    dataset: str = 'sqap_vla_sim'
+    """One of `DATASETS`."""
     shards: int = 12
     episodes: int = 20
     """Disturbed expert episodes of each task in a shard."""
@@ -49,27 +52,28 @@ class Plan:
     device: str = 'cpu'
 
 
-def small_config(words: int) -> CogActConfig:
-    """Describe the shipped policy: 1.8 million parameters, 144 visual tokens."""
+def small_config(dataset: str, words: int) -> CogActConfig:
+    """Describe a policy of 1.8 million parameters for a training set."""
+    size = IMAGE_SIZES[dataset]
     return CogActConfig(
         vision=(VisionConfig(model={
             'hidden_size': 128, 'intermediate_size': 256, 'num_hidden_layers': 3,
-            'num_attention_heads': 4, 'image_size': 96, 'patch_size': 8}, attention_window=1),),
+            'num_attention_heads': 4, 'image_size': size, 'patch_size': 8}, attention_window=1),),
         llama={'hidden_size': 128, 'intermediate_size': 256, 'num_hidden_layers': 4,
                'num_attention_heads': 4, 'num_key_value_heads': 4, 'vocab_size': words,
-               'max_position_embeddings': 256},
+               'max_position_embeddings': 256 if size == 96 else 512},
         action_head=ActionHeadConfig(hidden_size=128, depth=3, heads=4, guidance=1.0),
-        image_size=96, text_length=10,
+        image_size=size, text_length=10,
         state_names=('end_effector.x', 'end_effector.y', 'end_effector.z', 'gripper'),
         state_units=('m', 'm', 'm', '1'),
         action_names=('linear.x', 'linear.y', 'linear.z', 'gripper'),
         action_units=('m/s', 'm/s', 'm/s', '1'), binary_actions=('gripper',),
-        step_s=0.05, horizon=16, dataset=DATASET)
+        step_s=0.05, horizon=16, dataset=dataset)
 
 
-def small_tokenizer() -> WordTokenizer:
-    """Every word of the tasks' instructions."""
-    words = {word for task in TASKS.values() for text in task.instructions
+def small_tokenizer(dataset: str) -> WordTokenizer:
+    """Every word of the instructions of a training set."""
+    words = {word for task in DATASETS[dataset] for text in TASKS[task].instructions
              for word in text.split()}
     return WordTokenizer(sorted(words), 10)
 
@@ -103,11 +107,12 @@ def _work(rank, plan, directory):
     """Do the part of one process; all of them meet after each stage."""
     data = directory / 'data'
     data.mkdir(exist_ok=True)
-    tokenizer = small_tokenizer()
-    config = small_config(len(tokenizer))
+    tasks = DATASETS[plan.dataset]
+    tokenizer = small_tokenizer(plan.dataset)
+    config = small_config(plan.dataset, len(tokenizer))
 
     def recorder():
-        return Recorder(config.horizon, config.step_s, config.image_size)
+        return Recorder(tasks, config.horizon, config.step_s, config.image_size)
 
     shards = [data / f'shard_{i:03d}.npz' for i in range(plan.shards)]
     for i in tqdm(range(rank, plan.shards, plan.workers), desc='demonstrations', disable=rank > 0):
@@ -120,9 +125,9 @@ def _work(rank, plan, directory):
         save_config(config, policy)
         tokenizer.save(policy)
         _save_statistics(Demonstrations.concatenate([Demonstrations.load(s) for s in shards]),
-                         policy)
+                         policy, plan.dataset)
     _meet()
-    statistics = load_statistics(policy, DATASET, len(config.state_names))
+    statistics = load_statistics(policy, plan.dataset, len(config.state_names))
     torch.manual_seed(plan.seed)
     schedule = Schedule(plan.steps, plan.batch)
     trainer = Trainer(Learner(CogActModel(config)), schedule, directory, plan.device, plan.seed)
@@ -130,7 +135,7 @@ def _work(rank, plan, directory):
     for number, share in enumerate((*plan.dagger_at, 1.0)):
         own = data / f'dagger_{number}_{rank:02d}.npz'
         parts = [Demonstrations.load(path) for path in shards]
-        batches = Batches(Demonstrations.concatenate(parts), tokenizer, statistics)
+        batches = Batches(Demonstrations.concatenate(parts), tasks, tokenizer, statistics)
         trainer.run(batches, until=round(plan.steps * share))
         if share < 1:
             if not own.exists():
@@ -147,7 +152,7 @@ def _work(rank, plan, directory):
 
 def _dagger(learned, plan, number, rank, recorder):
     succeeded = {}
-    for index, name in enumerate(tqdm(TASK_NAMES, desc=f'dagger {number}', disable=rank > 0)):
+    for index, name in enumerate(tqdm(recorder.tasks, desc=f'dagger {number}', disable=rank > 0)):
         arm = SimulatedArm(name)
         seeds = [episode_seed(100 + number * plan.workers + rank, index, episode)
                  for episode in range(plan.dagger_episodes)]
@@ -170,11 +175,11 @@ def _dagger_episode(arm, learned, seed, recorder):
     return policy_episode(arm, recorder, seed, act, execute, expert_share=0.1)
 
 
-def _save_statistics(data, directory):
+def _save_statistics(data, directory, dataset):
     """Percentiles of the actions, with room for what lies beyond them; moments of the state."""
     actions = data.action.reshape(-1, data.action.shape[-1])
     low, high = np.quantile(actions, [0.01, 0.99], axis=0)
-    statistics = {DATASET: {
+    statistics = {dataset: {
         'action': {'q01': low.tolist(), 'q99': high.tolist(), 'mask': [True, True, True, False]},
         'state': {'mean': data.state.mean(0).tolist(), 'std': data.state.std(0).tolist()},
         'num_transitions': len(actions)}}

@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 import json
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -14,7 +15,7 @@ from sqap_vla_ros.models.cogact import CogActModel
 from sqap_vla_ros.models.preprocessing import Statistics
 from sqap_vla_ros.models.text import WordTokenizer
 from sqap_vla_ros.simulation.tasks import TASKS
-from sqap_vla_ros.training.dataset import Demonstrations, TASK_NAMES
+from sqap_vla_ros.training.dataset import Demonstrations
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,11 @@ class Learner(nn.Module):
 class Batches:
     """Draws random samples of the demonstrations, normalised."""
 
-    def __init__(self, data: Demonstrations, tokenizer: WordTokenizer, statistics: Statistics):
+    def __init__(self, data: Demonstrations, tasks: Sequence[str], tokenizer: WordTokenizer,
+                 statistics: Statistics):
         self.data, self.statistics = data, statistics
         self._texts = [[tokenizer.encode(text) for text in TASKS[name].instructions]
-                       for name in TASK_NAMES]
+                       for name in tasks]
 
     def draw(self, rng: np.random.Generator, size: int) -> dict[str, torch.Tensor]:
         """`size` samples with replacement, each with one of its task's instructions."""

@@ -11,13 +11,15 @@ import torch  # noqa: E402
 from sqap_vla_ros.models.cogact import CogActModel  # noqa: E402
 from sqap_vla_ros.models.preprocessing import Statistics  # noqa: E402
 from sqap_vla_ros.simulation.arm import SimulatedArm  # noqa: E402
-from sqap_vla_ros.simulation.tasks import TASKS  # noqa: E402
+from sqap_vla_ros.simulation.tasks import DATASETS  # noqa: E402
 from sqap_vla_ros.training.dataset import (Demonstrations, disturbed_expert_episode,  # noqa: E402
-                                           expert_chunk, Recorder, TASK_NAMES)
+                                           expert_chunk, Recorder)
 from sqap_vla_ros.training.pipeline import (Plan, small_config, small_tokenizer,  # noqa: E402
                                             train)
 from sqap_vla_ros.training.trainer import Batches, Learner, Schedule, Trainer  # noqa: E402
 
+DATASET = 'sqap_vla_sim'
+TASKS = DATASETS[DATASET]
 TINY = Plan(shards=1, episodes=1, steps=4, batch=2, dagger_at=(0.5,), dagger_episodes=1, workers=1)
 
 
@@ -25,14 +27,14 @@ def test_demonstrations_come_from_their_seed():
     arm = SimulatedArm('press_green')
     runs = []
     for seed in (1, 1, 2):
-        recorder = Recorder(16, 0.05, 32)
+        recorder = Recorder(TASKS, 16, 0.05, 32)
         disturbed_expert_episode(arm, recorder, seed)
         runs.append(recorder.finish())
     arm.close()
     np.testing.assert_array_equal(runs[0].image, runs[1].image)
     np.testing.assert_array_equal(runs[0].action, runs[1].action)
     assert runs[0].action.shape[1:] == (16, 4) and runs[0].image.shape[1:] == (3, 32, 32)
-    assert set(runs[0].task) == {TASK_NAMES.index('press_green')}
+    assert set(runs[0].task) == {TASKS.index('press_green')}
     assert runs[0].state.shape != runs[2].state.shape or (runs[0].state != runs[2].state).any()
 
 
@@ -66,12 +68,12 @@ def fake_batches(config, tokenizer):
         rng.normal(size=(count, config.horizon, 4)).astype(np.float32),
         rng.normal(size=(count, 3)).astype(np.float32))
     one, zero = np.ones(4, np.float32), np.zeros(4, np.float32)
-    return Batches(data, tokenizer, Statistics(-one, one, one > 0, zero, one))
+    return Batches(data, TASKS, tokenizer, Statistics(-one, one, one > 0, zero, one))
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
-    tokenizer = small_tokenizer()
-    config = small_config(len(tokenizer))
+    tokenizer = small_tokenizer(DATASET)
+    config = small_config(DATASET, len(tokenizer))
 
     def trainer(directory):
         directory.mkdir(exist_ok=True)

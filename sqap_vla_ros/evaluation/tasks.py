@@ -1,0 +1,26 @@
+"""Which tasks a policy is tried on."""
+from pathlib import Path
+from typing import Sequence
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.config import load_config
+from sqap_vla_ros.simulation.tasks import DATASETS, TASKS
+
+
+def choose_tasks(wanted: Sequence[str] | None, policy: str | Path) -> tuple[str, ...]:
+    """
+    Check the tasks that the user named; None: those that the policy was trained on.
+
+    Raises UserError for a task that the simulated arm does not have, and where nothing is named
+    and the policy was not trained in the simulation.
+    """
+    for task in wanted or ():
+        if task not in TASKS:
+            raise UserError(f'--tasks: {task!r} is unknown; known tasks: {", ".join(TASKS)}')
+    if wanted:
+        return tuple(wanted)
+    dataset = load_config(Path(policy)).dataset
+    if dataset not in DATASETS:
+        raise UserError(f'policy {policy} was trained on {dataset!r}, not in the simulation; name '
+                        f'the tasks with --tasks; known tasks: {", ".join(TASKS)}')
+    return DATASETS[dataset]
