@@ -51,13 +51,15 @@ def load_policy(directory: str | Path, device: str = 'cpu',
     model.to(device)
     stored_bytes = parameter_bytes(model)
     backends = prepare(model, backend)
-    quantization = applied.quantization
+    quantization, pruning = applied.quantization, applied.pruning
     description = {
         'checkpoint': str(directory), 'sha256': file_sha256(directory / WEIGHTS_FILE),
         'recipe': applied.name, 'parameter_bytes': parameter_bytes(model),
         'stored_bytes': stored_bytes, 'float_parameter_bytes': float_bytes, 'backend': backends,
         'weight_bits': quantization.weight_bits if quantization else 32,
         'activation_bits': quantization.activation_bits if quantization else 32,
+        'protection_radius_m': pruning.protection_radius_m
+        if pruning and pruning.method == 'sqap' else 0.0,
         'device': str(device)}
     return make_policy(model, directory, description)
 

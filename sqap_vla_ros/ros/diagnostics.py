@@ -55,8 +55,13 @@ def diagnostic_array(stamp, node_name: str, state: str, reason: str, problems: l
     return array
 
 
-def input_values(inputs) -> tuple[dict[str, str], list[str]]:
-    """Rates, ages and rejections of the input topics; and what is wrong with them."""
+def input_values(inputs, protects: bool) -> tuple[dict[str, str], list[str]]:
+    """
+    Rates, ages and rejections of the input topics; and what is wrong with them.
+
+    protects: whether the policy keeps the visual tokens around the end effector, for which it
+    must know where the camera is.
+    """
     now_s = time.monotonic()
     values, problems = {}, []
     for topic, rate in inputs.rates.items():
@@ -65,6 +70,9 @@ def input_values(inputs) -> tuple[dict[str, str], list[str]]:
         values[f'{topic} age (s)'] = f'{age_s:.3f}'
         if topic in inputs.required and age_s == np.inf:
             problems.append(f'no valid message on {topic} yet')
+        elif protects and topic in inputs.camera_places and age_s == np.inf:
+            problems.append(f'no valid message on {topic} yet: without it the tokens around the '
+                            'end effector are not protected from pruning')
     values |= {f'rejected {key}': str(count) for key, count in inputs.rejected.items()}
     return values, problems + inputs.incompatible.problems()
 

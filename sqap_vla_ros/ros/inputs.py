@@ -65,6 +65,8 @@ class Inputs:
         self._cameras = {camera.name: camera for camera in profile.cameras
                          if camera.name in spec.cameras}
         self._places = {}  # camera name to what its extrinsics are known by
+        self.camera_places = set()
+        """Topics that tell where a camera is and how it sees."""
         self.rates = {}
         self._readers = {}
         self._frames = {}
@@ -131,6 +133,7 @@ class Inputs:
                             else self._read_image)
             if camera.info_topic is not None:
                 self._subscribe(CameraInfo, camera.info_topic, lambda info: info)
+                self.camera_places.add(camera.info_topic)
             if camera.extrinsics == 'topic':
                 self._places[name] = camera.extrinsics_topic
                 self._subscribe(PoseStamped, camera.extrinsics_topic, self._read_pose,
@@ -138,6 +141,7 @@ class Inputs:
             elif camera.extrinsics == 'tf':
                 self._places[name] = f'tf {camera.optical_frame}'
                 self._follow(self._places[name], camera.optical_frame)
+        self.camera_places |= set(self._places.values())
         if profile.pose_source == 'tf':
             if self.pose in self.required or self._frames:
                 self._follow(self.pose, profile.end_effector_frame)

@@ -85,7 +85,8 @@ class Reports:
         """
         values, problems = {'token budget (%)': f'{100 * token_share:.0f}'}, []
         if inputs is not None:
-            topics, problems = input_values(inputs)
+            topics, problems = input_values(
+                inputs, self.description.get('protection_radius_m', 0.0) > 0)
             values |= topics
         if status is not None:
             values |= {f'chunks: {k.value}': str(n) for k, n in status.offers.items()}

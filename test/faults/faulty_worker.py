@@ -54,7 +54,7 @@ class CirclingPolicy(Policy):
 
     def describe(self):
         return {'recipe': 'circle', 'backend': 'none', 'weight_bits': 32, 'activation_bits': 32,
-                'checkpoint': 'none'}
+                'checkpoint': 'none', 'protection_radius_m': 0.06}
 
     def action_bounds(self):
         return -np.ones(4, np.float32), np.ones(4, np.float32)

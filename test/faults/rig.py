@@ -270,7 +270,7 @@ def running(directory, domain_id, simulated, clock=False):
             try:
                 rig = Rig(client, injector, robot, process, fault_file,
                           SIMULATED_TIME_JITTER_S if clock else JITTER_S)
-                rig.restart = lambda: start_policy(directory, environment, *arguments)
+                rig.restart = lambda *more: start_policy(directory, environment, *more, *arguments)
                 rig.wait_state('READY')
                 yield rig
             finally:

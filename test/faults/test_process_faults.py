@@ -67,3 +67,38 @@ def test_an_incompatible_quality_of_service_is_named(rig, trials):
         rig.wait_diagnostic('camera/extrinsics: a publisher offers')
         trial.reacted(begun_ns, time.time_ns())
         rig.client.destroy_publisher(other)
+
+
+def restarted(rig, *arguments):
+    """Start the node anew with more arguments; it is ready."""
+    rig.process.stop()
+    rig.states.clear()
+    rig.audit.reset()
+    rig.process = rig.restart(*arguments)
+    rig.wait_state('READY')
+
+
+def test_an_unknown_place_of_the_camera_is_named(rig, trials):
+    for trial in trials(rig, 'camera extrinsics missing', 'diagnostic', 3.0, restarts=True):
+        restarted(rig, '-r', 'camera/extrinsics:=nobody/publishes/this')
+        begun_ns = time.time_ns()
+        rig.wait_diagnostic('no valid message on camera/extrinsics yet')
+        trial.reacted(begun_ns, time.time_ns())
+        rig.start()
+        restarted(rig)
+        rig.start()
+
+
+def test_without_a_pose_nothing_is_commanded(rig, trials):
+    for trial in trials(rig, 'pose missing from the start', 'no motion; diagnostic', 3.0, True):
+        sent = len(rig.twists)
+        restarted(rig, '-r', 'end_effector_pose:=nobody/publishes/this')
+        begun_ns = time.time_ns()
+        rig.wait_diagnostic('no valid message on end_effector_pose yet')
+        trial.reacted(begun_ns, time.time_ns())
+        rig.robot.instruction.publish(String(data='lead it around'))
+        result = rig.result(rig.goal())
+        assert result.reason == 'refused' and 'never arrived' in result.message, result
+        assert all(v == 0 for _, v in rig.twists[sent:])
+        restarted(rig)
+        rig.start()
