@@ -17,16 +17,19 @@ def read_both(clock, tries: int = 5) -> tuple[Time, int]:
     """
     Read a ROS clock and the steady clock (ns) at the same moment.
 
-    Reads again when something came in between: what a command is stamped with and what it was
-    limited for must agree.
+    Reads again when something came in between, and takes the reading with the least in between:
+    what a command is stamped with and what it was limited for must agree.
     """
+    best = None
     for _ in range(tries):
         before_ns = time.monotonic_ns()
         now = clock.now()
         steady_ns = time.monotonic_ns()
-        if steady_ns - before_ns < SAME_MOMENT_NS:
+        if best is None or steady_ns - before_ns < best[0]:
+            best = steady_ns - before_ns, now, steady_ns
+        if best[0] < SAME_MOMENT_NS:
             break
-    return now, steady_ns
+    return best[1:]
 
 
 class CommandLoop:
