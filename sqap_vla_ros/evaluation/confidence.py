@@ -30,6 +30,20 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail)
 
 
+def holm(p_values: list[float]) -> list[float]:
+    """
+    P values corrected for their number (Holm 1979), in the order given.
+
+    The smallest counts as often as there are tests, the next once less, and none below the ones
+    before it.
+    """
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
 def percent(successes: int, trials: int) -> str:
     """'86 % [74-93]': share and Wilson interval."""
     low, high = wilson_interval(successes, trials)

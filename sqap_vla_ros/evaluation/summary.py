@@ -6,7 +6,7 @@ import numpy as np
 from sqap_vla_ros.evaluation.confidence import (mcnemar_exact, paired_difference, percent,
                                                 wilson_interval)
 
-REFERENCES = ('full', 'naive', 'random')
+REFERENCES = ('full', 'naive', 'random', 'attention')
 """Variants that others are compared with: the name, or the first part of it."""
 
 

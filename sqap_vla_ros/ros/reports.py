@@ -7,6 +7,7 @@ from visualization_msgs.msg import Marker
 
 from sqap_vla_ros.action_chunk import ActionChunk as Chunk
 from sqap_vla_ros.control.controller import ControllerStatus
+from sqap_vla_ros.evaluation.overlay import draw_overlay
 from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.ros.diagnostics import (diagnostic_array, input_values, LatencyWindow,
@@ -14,7 +15,6 @@ from sqap_vla_ros.ros.diagnostics import (diagnostic_array, input_values, Latenc
 from sqap_vla_ros.ros.graph_checks import other_publishers
 from sqap_vla_ros.ros.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.messages import (chunk_message, header, selection_message, stats_message)
-from sqap_vla_ros.ros.overlay import draw_overlay
 from sqap_vla_ros.ros.path_marker import path_marker
 
 
