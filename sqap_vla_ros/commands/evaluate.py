@@ -24,6 +24,12 @@ def add_arguments(parser):
                         help='what is taken away from the policy (default %(default)s)')
     parser.add_argument('--workers', type=int, default=os.cpu_count(),
                         help='processes (default: one a core)')
+    parser.add_argument('--ray', metavar='ADDRESS',
+                        help="run on a Ray cluster instead: its head's address, auto, or local "
+                             '(pip install "sqap_vla_ros[ray]")')
+    parser.add_argument('--open-loop', action='store_true',
+                        help="compare the variants' actions, attention and layers on the expert's "
+                             'frames instead; --episodes of the expert for each task')
     parser.add_argument('--json', type=Path, metavar='OUT',
                         help='write results and episodes; an interrupted run goes on from '
                              'OUT.episodes')
@@ -45,10 +51,12 @@ def run(arguments) -> int:
         str(policy),
         tuple(arguments.variants.split(',')), tasks, arguments.episodes, arguments.seeds,
         arguments.baseline)
+    if arguments.open_loop:
+        return _open_loop(experiment, arguments.json)
     for variant in experiment.variants:  # a mistake is better told once than by each worker
         load_variant(experiment.policy, variant)
     log = Path(f'{arguments.json}.episodes') if arguments.json else None
-    episodes = run_experiment(experiment, arguments.workers, log)
+    episodes = run_experiment(experiment, arguments.workers, log, arguments.ray)
     summaries = summarise(episodes)
     summaries.sort(key=lambda s: experiment.variants.index(s['variant']))
     print(table(summaries))
@@ -56,4 +64,15 @@ def run(arguments) -> int:
         report = {'experiment': asdict(experiment), 'variants': summaries, 'episodes': episodes}
         arguments.json.write_text(json.dumps(report, indent=1) + '\n', 'utf-8')
         log.unlink(missing_ok=True)
+    return 0
+
+
+def _open_loop(experiment, out):
+    from sqap_vla_ros.evaluation.open_loop import compare_open_loop, table
+
+    results = compare_open_loop(experiment)
+    print(table(results))
+    if out:
+        out.write_text(json.dumps({'experiment': asdict(experiment), 'open_loop': results},
+                                  indent=1) + '\n', 'utf-8')
     return 0

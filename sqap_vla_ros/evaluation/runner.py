@@ -1,5 +1,6 @@
 """Closed-loop episodes on all cores: same seeds for all variants, resumable, kept one by one."""
 from concurrent.futures import as_completed, ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 import json
 from multiprocessing import get_context
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sqap_vla_ros.evaluation.ray_cluster import ray_results
 from sqap_vla_ros.evaluation.rollout import Protocol
 
 BASELINES = ('none', 'shuffled_image', 'blank_instruction', 'swapped_instruction')
@@ -44,32 +46,41 @@ class _Job:
     protocol: Protocol
 
 
-def run_experiment(experiment: Experiment, workers: int, log: Path | None = None) -> list[dict]:
+def run_experiment(experiment: Experiment, workers: int, log: Path | None = None,
+                   ray: str | None = None) -> list[dict]:
     """
     Run what is missing of an experiment; returns one dict an episode, sorted.
 
+    workers: processes on this machine; ray: address of a Ray cluster that runs the jobs instead.
     log: file that gets a line for each finished episode; what it holds already is not run again.
     """
     done = _read_log(log)
     jobs = _jobs(experiment, done)
     total = len(experiment.variants) * len(experiment.tasks) * experiment.episodes
     if jobs:
-        with (ProcessPoolExecutor(workers, get_context('spawn')) as pool,
-              tqdm(total=total, initial=total - sum(len(job.seeds) for job in jobs),
-                   desc='episodes', mininterval=1) as progress):
-            futures = [pool.submit(_run_job, job) for job in jobs]
-            try:
-                for future in as_completed(futures):
-                    episodes = future.result()
-                    _append_log(log, episodes)
-                    done |= {_key(e): e for e in episodes}
-                    progress.update(len(episodes))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        results = _local_results(jobs, workers) if ray is None else ray_results(
+            _run_job, jobs, ray)
+        with (closing(results), tqdm(
+                total=total, initial=total - sum(len(job.seeds) for job in jobs),
+                desc='episodes', mininterval=1) as progress):
+            for episodes in results:
+                _append_log(log, episodes)
+                done |= {_key(e): e for e in episodes}
+                progress.update(len(episodes))
     wanted = {(variant, task, experiment.baseline, seed) for variant in experiment.variants
               for task in experiment.tasks for seed in _seeds(experiment)}
     return [done[key] for key in sorted(wanted & set(done))]
+
+
+def _local_results(jobs, workers):
+    """Yield what each job returns, as they finish."""
+    with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
+        try:
+            for future in as_completed([pool.submit(_run_job, job) for job in jobs]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _seeds(experiment):

@@ -1,6 +1,8 @@
 """What every policy of a vision-language-action model does around its network."""
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
+from typing import Callable
 
 import numpy as np
 import torch
@@ -34,6 +36,11 @@ class PrunedPolicy(Policy):
         self._scale = np.array(config.action_scale or 1, np.float32)
         self._offset = np.array(config.action_offset or 0, np.float32)
         self._selector = self._make_selector(layers)
+        self.attention_listener: Callable[[torch.Tensor, torch.Tensor | None], None] | None = None
+        """
+        Called in each decoder layer behind the first with the task query's attention [left] to
+        the visual tokens that are left there, and which these are, [left]; None: all.
+        """
 
     def reset(self):
         """See `Policy`."""
@@ -69,9 +76,10 @@ class PrunedPolicy(Policy):
         return TokenSelector(recipe, self.spec.token_grid, len(self.spec.cameras), self._device)
 
     def _pruning(self, observation: Observation) -> PruningPoint | None:
-        selector = self._selector
+        selector, listener = self._selector, self.attention_listener
         if selector is None:
-            return None
+            return None if listener is None else PruningPoint(
+                1, None, observe=lambda row: listener(row, None))
         gripper = None
         if observation.state is not None and 'gripper' in self.spec.state_names:
             gripper = float(observation.state[self.spec.state_names.index('gripper')])
@@ -81,9 +89,18 @@ class PrunedPolicy(Policy):
                                   self.spec.token_grid) for name in self.spec.cameras]),
             observation.images[self.spec.cameras[0]], observation.instruction,
             observation.stamp_ns, observation.end_effector_m, gripper)
-        return PruningPoint(selector.recipe.layer, selector.select if selector.selects else None,
-                            selector.needs_attention,
-                            selector.observe if selector.observes else None)
+        point = PruningPoint(selector.recipe.layer, selector.select if selector.selects else None,
+                             selector.needs_attention,
+                             selector.observe if selector.observes else None)
+        if listener is None:
+            return point
+
+        def observe(row):
+            if point.observe is not None:
+                point.observe(row)
+            kept = selector.kept
+            listener(row, None if kept is None or point.select is None else kept.indices)
+        return replace(point, observe=observe)
 
     def _selection(self) -> TokenSelection | None:
         if self._selector is None:

@@ -93,3 +93,20 @@ def test_mistakes_are_told_in_one_line(arguments, capsys):
     assert main(['evaluate', *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith('sqap_vla evaluate: ') and '\n' not in error
+
+
+def test_open_loop_errors_grow_as_bits_and_tokens_go(repository, tmp_path, capsys):
+    out = tmp_path / 'open.json'
+    assert main(['evaluate', '--open-loop', '--policy', str(repository / 'policies' / 'small'),
+                 '--variants', 'full,w8a8,w4a4,attention_prune80', '--tasks', 'press_red',
+                 '--episodes', '1', '--json', str(out)]) == 0
+    found = json.loads(out.read_text())['open_loop']
+    assert found['full']['attention_overlap'] == 1 and found['full']['layer_error'] is None
+    assert set(found['full']['action_error'].values()) == {0.0}
+    errors = [sum(found[name]['action_error'].values()) for name in ('w8a8', 'w4a4')]
+    assert 0 < errors[0] < errors[1]
+    layers = [found[name]['layer_error'] for name in ('w8a8', 'w4a4')]
+    assert layers[0].keys() == layers[1].keys() and len(layers[0]) == 4 * 7
+    assert all(0 < layers[0][name] < layers[1][name] < 1 for name in layers[0])
+    assert found['attention_prune80']['attention_overlap'] < found['w8a8']['attention_overlap']
+    assert 'attention overlap' in capsys.readouterr().out

@@ -1,0 +1,138 @@
+"""What compression does to single inferences: actions, attention, layers; nothing is executed."""
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.evaluation.rollout import observe
+from sqap_vla_ros.evaluation.runner import Experiment, load_variant
+from sqap_vla_ros.models.policy import Observation, Policy
+from sqap_vla_ros.simulation.arm import SimulatedArm
+from sqap_vla_ros.simulation.tasks import expert_action
+
+OBSERVE_EVERY_S = 0.2
+TOP_SHARE = 0.1
+"""Of the visual tokens: those with the most attention, whose overlap is told."""
+
+
+def compare_open_loop(experiment: Experiment) -> dict[str, dict]:
+    """
+    Compare variants with full precision on the expert's frames.
+
+    For each variant: 'frames'; 'action_error', the mean absolute difference of the chunks from
+    full precision, by action in its unit; 'attention_overlap', the share of the tokens with the
+    most attention in full precision (TOP_SHARE of all, mean over the layers behind the first)
+    that are so in the variant, too; 'layer_error', for each quantized layer the norm of its
+    output's error over that of the float layer's output, for the inputs that the float layer gets
+    in the first episode (None where the recipe rotates the residual stream: the quantized layer
+    then expects other inputs). Raises UserError.
+    """
+    episodes = _expert_observations(experiment)
+    full = load_variant(experiment.policy, 'full')
+    actions, attention = _run(full, episodes)
+    results = {}
+    for variant in tqdm(experiment.variants, desc='variants'):
+        policy = load_variant(experiment.policy, variant)
+        own_actions, own_attention = _run(policy, episodes)
+        spec = policy.spec.action
+        difference = np.abs(own_actions - actions).mean((0, 1))
+        results[variant] = {
+            'frames': len(actions),
+            'action_error': {f'{name} ({unit})': float(value) for name, unit, value in
+                             zip(spec.names, spec.units, difference)},
+            'attention_overlap': _overlap(attention, own_attention),
+            'layer_error': _layer_errors(policy.model, full, episodes[0])}
+    return results
+
+
+def table(results: dict[str, dict]) -> str:
+    """Plain text: a row a variant."""
+    columns = list(dict.fromkeys(name for r in results.values() for name in r['action_error']))
+    rows = [['', *(f'error of {name}' for name in columns), 'attention overlap', 'worst layer']]
+    for variant, result in results.items():
+        layers, worst = result['layer_error'], ''
+        if layers:
+            name = max(layers, key=layers.get)
+            worst = f'{layers[name]:.3f} {name}'
+        rows.append([variant, *(f'{result["action_error"][name]:.4f}' for name in columns),
+                     f'{100 * result["attention_overlap"]:.0f} %', worst])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+                     for row in rows)
+
+
+def _expert_observations(experiment) -> list[list[Observation]]:
+    episodes = []
+    for task in experiment.tasks:
+        arm = SimulatedArm(task)
+        for seed in range(experiment.first_seed, experiment.first_seed + experiment.episodes):
+            arm.reset(seed=seed)
+            episodes.append([])
+            while arm.time_s < experiment.protocol.limit_s and not arm.succeeded:
+                instructions = arm.task.instructions
+                episodes[-1].append(observe(arm, instructions[seed % len(instructions)]))
+                for _ in range(round(OBSERVE_EVERY_S / 0.05)):
+                    action = expert_action(arm)
+                    arm.command(action[:3], action[3])
+                    arm.step(0.05)
+        arm.close()
+    return episodes
+
+
+def _run(policy: Policy, episodes):
+    """Chunks [F, T, actions] and attention [F, tokens]; every variant draws the same noise."""
+    actions, attention = [], []
+    for observations in episodes:
+        policy.reset()
+        for observation in observations:
+            with _attention(policy) as rows:
+                actions.append(policy.predict(observation).chunk.values)
+            attention.append(torch.stack(rows).mean(0).numpy())
+    return np.stack(actions), np.stack(attention)
+
+
+@contextmanager
+def _attention(policy):
+    rows = []
+
+    def listen(row, left):
+        row = row.float().cpu()
+        whole = torch.zeros(policy.spec.visual_tokens * len(policy.spec.cameras))
+        rows.append(row if left is None else whole.scatter(0, left.cpu(), row))
+    policy.attention_listener = listen
+    try:
+        yield rows
+    finally:
+        policy.attention_listener = None
+
+
+def _overlap(reference, own):
+    count = max(1, round(TOP_SHARE * reference.shape[1]))
+    pairs = zip(np.argsort(-reference, 1)[:, :count], np.argsort(-own, 1)[:, :count])
+    return float(np.mean([len(set(a) & set(b)) / count for a, b in pairs]))
+
+
+def _layer_errors(model, full: Policy, observations):
+    """Layer name to its relative error on what the float layer is given."""
+    if getattr(getattr(model, 'decoder', None), 'residual_signs', None) is not None:
+        return None
+    errors, handles = {}, []
+
+    def listener(own, found):
+        def listen(_, inputs, output):
+            found.append(float((own(inputs[0]) - output).norm() / output.norm()))
+        return listen
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, QuantLinear):
+            errors[name] = []
+            handles.append(full.model.get_submodule(name).register_forward_hook(
+                listener(layer, errors[name])))
+    try:
+        _run(full, [observations])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: float(np.mean(found)) for name, found in errors.items()} or None
