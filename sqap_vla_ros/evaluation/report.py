@@ -131,6 +131,7 @@ def _open_loop(found):
         worst = max(layers, key=layers.get, default=None)
         rows.append([f'`{variant}`', *(f'{own["action_error"][name]:.4f}'
                                        if name in own['action_error'] else '' for name in columns),
+                     '' if own['attention_overlap'] is None else
                      f'{100 * own["attention_overlap"]:.0f} %', *(
                          ('', '', '') if worst is None else
                          (f'{sum(layers.values()) / len(layers):.3f}', f'{layers[worst]:.3f}',

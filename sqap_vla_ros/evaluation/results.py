@@ -30,7 +30,8 @@ _EPISODE = {'variant': _text, 'baseline': _text, 'task': _text,
             'seed': lambda value: _number(value) and isinstance(value, int), 'succeeded': _bool,
             'wrong': _bool, 'duration_s': _number, 'tokens_kept': _number, 'jerk_m_s3': _number,
             'latency_ms': _numbers}
-_OPEN_LOOP = {'frames': _number, 'action_error': _numbers, 'attention_overlap': _number,
+_OPEN_LOOP = {'frames': _number, 'action_error': _numbers,
+              'attention_overlap': lambda value: value is None or _number(value),
               'layer_error': lambda value: value is None or _numbers(value)}
 
 
