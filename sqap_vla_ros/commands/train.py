@@ -1,4 +1,5 @@
 """`sqap_vla train`: reproduce the policies that ship with the package."""
+from argparse import ArgumentTypeError
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,6 +13,9 @@ def add_arguments(parser):
     parser.add_argument('--steps', type=int, help='optimiser steps')
     parser.add_argument('--shards', type=int, help='shards of expert demonstrations')
     parser.add_argument('--episodes', type=int, help='expert episodes of each task in a shard')
+    parser.add_argument('--dagger-at', type=_shares, metavar='SHARE,SHARE,...',
+                        help="shares of the steps after which the policy's own episodes are "
+                             'labelled and added (default 0.5)')
     parser.add_argument('--dagger-episodes', type=int, help='episodes of each task and round')
     parser.add_argument('--batch', type=int, help='samples a step and worker')
     parser.add_argument('--workers', type=int, help='processes (default 2)')
@@ -28,3 +32,14 @@ def run(arguments) -> int:
     train(plan, arguments.output)
     print(f'policy: {arguments.output / "policy"}')
     return 0
+
+
+def _shares(text):
+    try:
+        shares = tuple(float(share) for share in text.split(','))
+    except ValueError:
+        shares = (0.0,)
+    if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+        raise ArgumentTypeError(f'{text!r}: expected growing numbers between 0 and 1, such as '
+                                '0.3,0.6')
+    return shares

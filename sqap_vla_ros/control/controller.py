@@ -241,6 +241,11 @@ class Controller:
         """What a chunk must carry to be accepted: read it before the inference begins."""
         return self._executor.generation
 
+    @property
+    def delay_s(self) -> float | None:
+        """From observation to chunk: high percentile of the last ones; None: not known yet."""
+        return self._executor.delay.delay_s
+
     # Output
 
     def tick(self, now_ns: int, steady_ns: int | None = None) -> Command | JointCommand | None:

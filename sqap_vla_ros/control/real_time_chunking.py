@@ -43,3 +43,24 @@ def previous_rows(chunk: ActionChunk, stamp_ns: int) -> np.ndarray:
     passed = round((stamp_ns - chunk.stamp_ns) * 1e-9 / chunk.spec.step_s)
     rows = np.clip(np.arange(chunk.spec.horizon) + passed, 0, chunk.spec.horizon - 1)
     return chunk.values[rows]
+
+
+def continuation(chunk: ActionChunk | None, stamp_ns: int, delay_s: float | None,
+                 period_s: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """
+    Give what a chunk inferred from now on is to agree with: rows and `guidance_weights`.
+
+    chunk: the one in use. delay_s: from observation to chunk, as measured; period_s: between
+    inferences. None where nothing is to be continued: no chunk, no delay measured yet, a chunk
+    that has passed, or an inference too slow for the horizon.
+    """
+    if chunk is None or delay_s is None:
+        return None
+    step_s, horizon = chunk.spec.step_s, chunk.spec.horizon
+    if not 0 <= (stamp_ns - chunk.stamp_ns) * 1e-9 < horizon * step_s:
+        return None
+    frozen = frozen_rows(delay_s, step_s)
+    executed = max(frozen, round(period_s / step_s))
+    if executed > horizon - frozen:
+        return None
+    return previous_rows(chunk, stamp_ns), guidance_weights(horizon, frozen, executed)

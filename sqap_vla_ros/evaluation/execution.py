@@ -11,17 +11,22 @@ from sqap_vla_ros.evaluation.runner import Experiment, load_variant, run_experim
 from sqap_vla_ros.evaluation.summary import compare
 from sqap_vla_ros.simulation.arm import SimulatedArm
 
-MODES = ('asynchronous', 'sequential', 'plain')
-"""plain: sequential, with neither interpolation nor limiter."""
+MODES = ('asynchronous', 'real_time_chunking', 'sequential', 'plain')
+"""
+real_time_chunking: asynchronous, each chunk inferred as a continuation of the one in use; plain:
+sequential, with neither interpolation nor limiter.
+"""
+MOVING = MODES[:2]
 
 
 def protocols(delay_s: float) -> dict[str, Protocol]:
     """Mode to protocol; a chunk comes `delay_s` after its observation in both."""
     asynchronous = Protocol(delay_s=delay_s, inference_period_s=max(delay_s, 0.2))
+    continued = replace(asynchronous, continue_chunks=True)
     sequential = replace(asynchronous, sequential=True)
     plain = replace(sequential, limited=False,
                     executor=ExecutorConfig(interpolate=False, blend_s=0.0))
-    return dict(zip(MODES, (asynchronous, sequential, plain)))
+    return dict(zip(MODES, (asynchronous, continued, sequential, plain)))
 
 
 def run_modes(experiment: Experiment, delay_s: float, workers: int,
@@ -34,7 +39,7 @@ def run_modes(experiment: Experiment, delay_s: float, workers: int,
 
 def summarise_modes(episodes: dict[str, list[dict]]) -> dict:
     """
-    Success, jerk and pauses of the modes, and how the others differ from the asynchronous one.
+    Success, jerk and pauses of the modes, and how those that move on differ from the others.
 
     Jerk is that of the commands, mean of squares over all of a mode's commands that were sent in
     scenes that all modes solved: an arm that stands still after a failure is smooth, too.
@@ -55,11 +60,11 @@ def summarise_modes(episodes: dict[str, list[dict]]) -> dict:
             'pauses': sum(e['pauses'] for e in own),
             'paused_share': sum(e['paused_s'] for e in own) / sum(e['duration_s'] for e in own)}
     report['solved_by_all'] = len(solved_by_all)
-    report['against'] = {mode: {
-        'success': compare(episodes['asynchronous'], episodes[mode]),
-        'jerk_ratio': report[mode]['mean_squared_jerk_m2_s6']
-        / report['asynchronous']['mean_squared_jerk_m2_s6'] if solved_by_all else None}
-        for mode in MODES[1:]}
+    report['against'] = {mode: {other: {
+        'success': compare(episodes[mode], episodes[other]),
+        'jerk_ratio': report[other]['mean_squared_jerk_m2_s6']
+        / report[mode]['mean_squared_jerk_m2_s6'] if solved_by_all else None}
+        for other in MODES[2:]} for mode in MOVING}
     return report
 
 
@@ -70,16 +75,17 @@ def text(report: dict) -> str:
         own = report[mode]
         jerk, duration = own['mean_squared_jerk_m2_s6'], own['median_duration_s']
         lines.append(
-            f'{mode:13} success {percent(own["successes"], own["episodes"])} of '
+            f'{mode:18} success {percent(own["successes"], own["episodes"])} of '
             f'{own["episodes"]}, pauses {own["pauses"]} in {own["episodes_with_pauses"]} '
             f'episodes ({100 * own["paused_share"]:.1f} % of the time)'
             + ('' if jerk is None else f', mean squared jerk {jerk:.1f} m^2/s^6, median time to '
                f'success {duration:.2f} s'))
-    for mode, against in report['against'].items():
+    for mode, other in ((mode, other) for mode in MOVING for other in MODES[2:]):
+        against = report['against'][mode][other]
         success, ratio = against['success'], against['jerk_ratio']
         low, high = success['difference_95']
         lines.append(
-            f'asynchronous - {mode}: success {100 * success["difference"]:+.1f} points, 95 % '
+            f'{mode} - {other}: success {100 * success["difference"]:+.1f} points, 95 % '
             f'interval {100 * low:+.1f} .. {100 * high:+.1f}, {success["pairs"]} pairs'
             + ('' if ratio is None else f'; mean squared jerk {ratio:.2f} times lower (in '
                f'{report["solved_by_all"]} scenes that all solved)'))

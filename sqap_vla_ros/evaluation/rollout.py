@@ -6,7 +6,8 @@ import numpy as np
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig
 from sqap_vla_ros.control.command import CommandMapping, STILL
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
-from sqap_vla_ros.models.policy import Observation, Policy
+from sqap_vla_ros.control.real_time_chunking import continuation
+from sqap_vla_ros.models.policy import Continuation, Observation, Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
 
@@ -29,6 +30,8 @@ class Protocol:
     `inference_period_s` then has no meaning. False: infer while moving, skip what has passed.
     """
     executor: ExecutorConfig = ExecutorConfig()
+    continue_chunks: bool = False
+    """Real-time chunking: each chunk continues the one that is executed while it is inferred."""
     limited: bool = True
     """False: rows reach the arm as they are, as in a plain loop around a policy."""
 
@@ -72,12 +75,16 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
     executor = ChunkExecutor(protocol.executor)
     limiter = CommandLimiter(MotionLimits())
     mapping = CommandMapping(policy.spec.action)
-    pending, due_s, next_inference_s = None, 0.0, 0.0
+    pending, due_s, next_inference_s, chunk = None, 0.0, 0.0, None
     commands, kept, latencies, due_rows = [], [], [], []
     while arm.time_s < protocol.limit_s - 1e-9 and not arm.succeeded and not arm.failed:
         now_ns = round(arm.time_s * 1e9)
         if pending is None and arm.time_s >= next_inference_s - 1e-9:
-            inference = policy.predict(observe(arm, instruction, images))
+            observation = observe(arm, instruction, images)
+            if protocol.continue_chunks:
+                follow = continuation(chunk, now_ns, protocol.delay_s, protocol.inference_period_s)
+                observation = replace(observation, continuation=follow and Continuation(*follow))
+            inference = policy.predict(observation)
             kept.append(_tokens(inference))
             latencies.append(inference.latencies_ms)
             pending, due_s = inference.chunk, arm.time_s + protocol.delay_s
@@ -86,7 +93,7 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
             stamp_ns = now_ns if protocol.sequential else pending.stamp_ns
             executor.offer(replace(pending, generation=executor.generation, stamp_ns=stamp_ns),
                            now_ns)
-            pending = None
+            pending, chunk = None, pending
         row = executor.row(now_ns)
         due_rows.append(row is not None)
         wanted = None if row is None else mapping.command(row)

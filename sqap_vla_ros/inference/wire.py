@@ -14,7 +14,8 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.compression.camera import PinholeCamera
-from sqap_vla_ros.models.policy import Inference, Observation, PolicySpec, TokenSelection
+from sqap_vla_ros.models.policy import (Continuation, Inference, Observation, PolicySpec,
+                                        TokenSelection)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def receive(connection: Connection) -> dict:
 
 def observation_to_wire(observation: Observation, images: SharedImages) -> dict:
     """Message for an observation, whose images are put into the shared memory."""
-    end_effector = observation.end_effector_m
+    end_effector, follow = observation.end_effector_m, observation.continuation
     return {
         'images': images.write(observation.images), 'instruction': observation.instruction,
         'state': None if observation.state is None else [float(x) for x in observation.state],
@@ -103,7 +104,9 @@ def observation_to_wire(observation: Observation, images: SharedImages) -> dict:
                            'width': camera.width, 'height': camera.height}
                     for name, camera in observation.cameras.items()},
         'end_effector_m': None if end_effector is None else [float(x) for x in end_effector],
-        'stamp_ns': observation.stamp_ns}
+        'stamp_ns': observation.stamp_ns,
+        'continuation': None if follow is None else {
+            'values': follow.values.tolist(), 'weights': follow.weights.tolist()}}
 
 
 def observation_from_wire(message: dict, images: SharedImages) -> Observation:
@@ -113,10 +116,13 @@ def observation_from_wire(message: dict, images: SharedImages) -> Observation:
                                    camera['width'], camera['height'])
                for name, camera in message['cameras'].items()}
     state, end_effector = message['state'], message['end_effector_m']
+    follow = message['continuation']
     return Observation(
         images.read(message['images']), message['instruction'],
         None if state is None else np.array(state, np.float32), cameras,
-        None if end_effector is None else np.array(end_effector), message['stamp_ns'])
+        None if end_effector is None else np.array(end_effector), message['stamp_ns'],
+        None if follow is None else Continuation(np.array(follow['values'], np.float32),
+                                                 np.array(follow['weights'], np.float32)))
 
 
 def inference_to_wire(inference: Inference) -> dict:

@@ -12,6 +12,7 @@ from torch import nn
 
 from sqap_vla_ros.models.attention import attention
 from sqap_vla_ros.models.config import ActionHeadConfig
+from sqap_vla_ros.models.guidance import Guide
 
 
 class TimestepEmbedder(nn.Module):
@@ -167,12 +168,13 @@ class DiffusionActionHead(nn.Module):
         condition = torch.where(dropped, self.net.z_embedder.uncondition, condition)
         return (self.net(noisy, step, condition) - noise).square().mean()
 
-    def sample(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def sample(self, condition: torch.Tensor, noise: torch.Tensor,
+               guide: Guide | None = None) -> torch.Tensor:
         """
         Denoise by DDIM.
 
-        condition: [B, 1, C]; noise: [B, T, A], standard normal. Returns [B, T, A], normalised,
-        not clipped.
+        condition: [B, 1, C]; noise: [B, T, A], standard normal; guide: what each step's estimate
+        of the clean chunk is pulled to. Returns [B, T, A], normalised, not clipped.
         """
         total, guidance = self.config.diffusion_steps, self.config.guidance
         alphas = cosine_alphas(total).to(noise)
@@ -192,6 +194,9 @@ class DiffusionActionHead(nn.Module):
             now = alphas[steps[i]]
             before = alphas[steps[i - 1]] if i else alphas.new_ones(())
             clean = (x - (1 - now).sqrt() * estimate) / now.sqrt()
+            if guide is not None:
+                clean = guide(clean)
+                estimate = (x - now.sqrt() * clean) / (1 - now).sqrt()
             x = before.sqrt() * clean + (1 - before).sqrt() * estimate
         return x
 

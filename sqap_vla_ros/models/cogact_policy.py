@@ -6,6 +6,7 @@ import torch
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.models.cogact import CogActModel
+from sqap_vla_ros.models.guidance import guide_to
 from sqap_vla_ros.models.policy import Inference, Observation, PolicySpec
 from sqap_vla_ros.models.preprocessing import resize_image, squash, Statistics
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy, timed
@@ -23,7 +24,7 @@ class CogActPolicy(PrunedPolicy):
             cameras=config.cameras, state_names=config.state_names, state_units=config.state_units,
             action=ActionSpec(config.action_names, config.action_units, config.step_s,
                               config.horizon),
-            visual_tokens=model.grid ** 2, token_grid=(model.grid, model.grid))
+            visual_tokens=model.grid ** 2, token_grid=(model.grid, model.grid), continues=True)
         super().__init__(model, spec, len(model.decoder.llama.layers), description)
         self.tokenizer, self.statistics = tokenizer, statistics
         self._binary = [config.action_names.index(name) for name in config.binary_actions]
@@ -49,7 +50,9 @@ class CogActPolicy(PrunedPolicy):
             noise = torch.randn(1, *self.model.action_head.shape, generator=self._noise)
             # The head may be kept in a wider type than the decoder.
             like = self.model.action_head.net.positional_embedding
-            actions = self.model.action_head.sample(condition.to(like), noise.to(like))
+            guide = guide_to(observation.continuation, lambda values: (
+                self.statistics.normalise_action(self._to_dataset_units(values))))
+            actions = self.model.action_head.sample(condition.to(like), noise.to(like), guide)
             values = self._units(actions[0].float().cpu().numpy())
         latencies['total'] = (perf_counter() - started) * 1e3
         return Inference(ActionChunk(values, self.spec.action, observation.stamp_ns), latencies,

@@ -16,6 +16,7 @@ from sqap_vla_ros.models.attention import attention, NAME as ATTENTION
 from sqap_vla_ros.models.cached_decoder import KeyValueCache
 from sqap_vla_ros.models.config import Pi0Config
 from sqap_vla_ros.models.decoder import PruningPoint
+from sqap_vla_ros.models.guidance import Guide
 from sqap_vla_ros.models.vla_model import VlaModel
 
 
@@ -125,19 +126,24 @@ class Pi0Model(VlaModel):
         return cache, kept
 
     def sample(self, cache: KeyValueCache, state: torch.Tensor,
-               noise: torch.Tensor) -> torch.Tensor:
+               noise: torch.Tensor, guide: Guide | None = None) -> torch.Tensor:
         """
         Integrate the flow from noise to actions by Euler steps, t from 1 to 0.
 
         cache: from `prefix`, left as it is; state: [1, S] normalised and padded; noise:
-        [1, horizon, A] standard normal. Returns normalised actions [1, horizon, A].
+        [1, horizon, A] standard normal; guide: what each step's estimate of the clean chunk is
+        pulled to. Returns normalised actions [1, horizon, A].
         """
         # Both in float32, as openpi counts: the time embedding has periods so short that the
         # rounding of the time shows.
         step = torch.tensor(-1 / self.config.flow_steps)
         time, actions = torch.tensor(1.0), noise
         for _ in range(self.config.flow_steps):
-            actions = actions + step.to(actions) * self.velocity(cache, state, actions, time)
+            velocity = self.velocity(cache, state, actions, time)
+            if guide is not None:  # noise - clean, and actions = t noise + (1 - t) clean
+                clean = guide(actions - time.to(actions) * velocity)
+                velocity = (actions - clean) / time.to(actions)
+            actions = actions + step.to(actions) * velocity
             time = time + step
         return actions
 

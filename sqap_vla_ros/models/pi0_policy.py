@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
+from sqap_vla_ros.models.guidance import guide_to
 from sqap_vla_ros.models.pi0 import Pi0Model
 from sqap_vla_ros.models.pi0_preprocessing import letterbox, Pi0Statistics, Pi0Tokenizer
 from sqap_vla_ros.models.policy import Inference, Observation, PolicySpec
@@ -22,7 +23,7 @@ class Pi0Policy(PrunedPolicy):
             action=ActionSpec(config.action_names, config.action_units, config.step_s,
                               config.horizon),
             visual_tokens=len(config.cameras) * model.grid ** 2,
-            token_grid=(model.grid, model.grid))
+            token_grid=(model.grid, model.grid), continues=True)
         super().__init__(model, spec, model.layers, description)
         self.tokenizer, self.statistics = tokenizer, statistics
         self.reset()
@@ -53,7 +54,10 @@ class Pi0Policy(PrunedPolicy):
             like = model.pi0.action_out_proj.weight
             noise = torch.randn(1, config.horizon, config.model['max_action_dim'],
                                 generator=self._noise)
-            actions = model.sample(cache, torch.from_numpy(state)[None].to(like), noise.to(like))
+            guide = guide_to(observation.continuation, lambda values: (
+                self.statistics.normalise_action(self._to_dataset_units(values))))
+            actions = model.sample(cache, torch.from_numpy(state)[None].to(like), noise.to(like),
+                                   guide)
             values = self._to_action_units(
                 self.statistics.unnormalise_action(actions[0].float().cpu().numpy()))
         latencies['total'] = (perf_counter() - started) * 1e3

@@ -84,6 +84,10 @@ class Pi0Statistics:
         padded[:len(state)] = (state - self.state_mean) / (self.state_std + EPSILON)
         return padded
 
+    def normalise_action(self, action: np.ndarray) -> np.ndarray:
+        """float32 [T, A] in units, normalised: the inverse of `unnormalise_action`."""
+        return ((action - self.action_mean) / (self.action_std + EPSILON)).astype(np.float32)
+
     def unnormalise_action(self, action: np.ndarray) -> np.ndarray:
         """float32 [T, at least A] to units, float32 [T, A]."""
         used = action[:, :len(self.action_mean)]

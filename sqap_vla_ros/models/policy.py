@@ -22,6 +22,18 @@ class PolicySpec:
     """Visual tokens before pruning, over all cameras."""
     token_grid: tuple[int, int]
     """Rows and columns of one camera's tokens."""
+    continues: bool = False
+    """Whether it heeds `Observation.continuation`: its head denoises a chunk as a whole."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a new chunk is to agree with: rows of the chunk that is being executed meanwhile."""
+
+    values: np.ndarray
+    """float32 [horizon, actions], in the spec's units; row 0 begins at the observation."""
+    weights: np.ndarray
+    """float32 [horizon], 1: this row is fixed, 0: it is free."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,8 @@ class Observation:
     end_effector_m: np.ndarray | None = None
     """float64 [3], base frame, metres; needed for robot-aware token protection only."""
     stamp_ns: int = 0
+    continuation: Continuation | None = None
+    """For policies that can inpaint (`PolicySpec.continues`); others leave it alone."""
 
 
 @dataclass(frozen=True)

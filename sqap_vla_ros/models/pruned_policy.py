@@ -124,6 +124,10 @@ class PrunedPolicy(Policy):
                             + ', '.join(names))
         return np.asarray(observation.state, np.float32)
 
+    def _to_dataset_units(self, values: np.ndarray) -> np.ndarray:
+        """Units of the action spec to the dataset's, float32 [horizon, actions]."""
+        return ((values - self._offset) / self._scale).astype(np.float32)
+
     def _to_action_units(self, values: np.ndarray) -> np.ndarray:
         """Dataset's units to those of the action spec, float32 [horizon, actions]."""
         return (values * self._scale + self._offset).astype(np.float32)

@@ -3,13 +3,16 @@ from dataclasses import replace
 from typing import Callable
 
 from sqap_vla_ros.compression.phase import PhaseGate
+from sqap_vla_ros.control.chunk_executor import Offer
 from sqap_vla_ros.control.controller import Controller
 from sqap_vla_ros.control.governor import TokenGovernor
 from sqap_vla_ros.control.joint_command import JointCommand
+from sqap_vla_ros.control.real_time_chunking import continuation
 from sqap_vla_ros.control.state_machine import Event, State
 from sqap_vla_ros.inference.client import (ERROR, InferenceClient, ProcessInference,
                                            ThreadInference)
 from sqap_vla_ros.inference.runner import Answer, Request
+from sqap_vla_ros.models.policy import Continuation
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Answered, Commanded, Observed
@@ -42,12 +45,14 @@ class InferenceLink:
 
     def __init__(self, node, controller: Controller, inputs, mapping: ActionMapping,
                  state_names: tuple[str, ...], black_box: BlackBox,
-                 instruction: Callable[[], str | None], governed: bool):
+                 instruction: Callable[[], str | None], governed: bool,
+                 continue_at_hz: float = 0.0):
         """
         Connect.
 
         node: whose clock and logger are used; state_names: of the policy; instruction: what to
-        do, None while nothing may be inferred.
+        do, None while nothing may be inferred; continue_at_hz: rate of inferences of which each
+        continues the chunk in use, 0: none does.
         """
         self._node, self._controller, self._inputs = node, controller, inputs
         self._mapping, self._black_box = mapping, black_box
@@ -55,6 +60,9 @@ class InferenceLink:
         self._instruction = instruction
         self._governor = TokenGovernor() if governed else None
         self._phase = PhaseGate(FINE_SPEED_M_S)
+        self._continue_at_hz = continue_at_hz
+        self._chunk = None
+        """The last one that was accepted, as the policy gave it."""
         self._used_stamp_ns = -1
         self._generation, self._since_reset = None, 0
         self.listeners: list[Callable] = []
@@ -78,6 +86,9 @@ class InferenceLink:
         self._used_stamp_ns = observation.stamp_ns
         if generation != self._generation:
             self._phase.reset()
+            self._chunk = None
+        if self._continue_at_hz:
+            observation = replace(observation, continuation=self._continuation(observation))
         request = Request(observation, generation, received_s, self._share(observation))
         self._count(request)
         return request
@@ -87,7 +98,8 @@ class InferenceLink:
         request, inference = answer.request, answer.inference
         chunk = replace(self._mapping.chunk(inference.chunk), generation=request.generation)
         now_ns = self._node.get_clock().now().nanoseconds
-        self._controller.offer(chunk, now_ns)
+        if self._controller.offer(chunk, now_ns) is Offer.ACCEPTED:
+            self._chunk = inference.chunk
         if self._governor is not None:
             self._governor.answered(request.budget, answer.age_s, limit_s)
         selection = inference.selection
@@ -106,6 +118,11 @@ class InferenceLink:
             self._controller.bad_chunk(text)
         else:
             self._controller.event(Event.INFERENCE_FAILED, f'{reason}: {text}')
+
+    def _continuation(self, observation):
+        follow = continuation(self._chunk, observation.stamp_ns, self._controller.delay_s,
+                              1 / self._continue_at_hz)
+        return follow and Continuation(*follow)
 
     def _share(self, observation):
         if self._governor is None:

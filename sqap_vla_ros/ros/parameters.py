@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rcl_interfaces.msg import SetParametersResult
 
+from sqap_vla_ros.control.chunk_executor import Mode
 from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.reading import load_profile
@@ -47,6 +48,10 @@ SETTINGS = (
     Setting('inference_rate_hz', 5.0, 'inferences a second, at most', 0.1, 200.0),
     Setting('inference_deadline_s', 2.0, 'an inference without an answer for so long counts as '
             'hung: hold, and start the worker again, s', 0.05, 600.0),
+    Setting('execution_mode', 'sequential', 'how chunks that overlap are combined: sequential '
+            '(the newest counts), temporal_ensemble, adaptive_ensemble, or real_time_chunking '
+            '(the newest, inferred as a continuation of the one before; diffusion and flow heads)',
+            read_only=True),
     Setting('token_governor', False, 'keep fewer visual tokens while inferences take longer than '
             'their period; never in fine motion; read when the node is configured'),
     Setting('black_box_s', 10.0, 'seconds that the black box remembers, 0: none', 0.0, 600.0,
@@ -72,6 +77,7 @@ SETTINGS = (
     Setting('workspace_high_m', [0.35, 0.95, 0.40], 'highest x, y, z of the end effector in the '
             'base frame, m'),
 )
+REAL_TIME_CHUNKING = 'real_time_chunking'
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
@@ -80,6 +86,24 @@ def black_box_directory(values: dict[str, object]) -> Path:
     if values['black_box_directory']:
         return Path(values['black_box_directory']).expanduser()
     return Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'sqap_vla_black_box'
+
+
+def execution_mode(values: dict[str, object], continues: bool) -> tuple[Mode, bool]:
+    """
+    How chunks are combined, and whether each continues the one before.
+
+    continues: whether the policy can. Raises UserError.
+    """
+    name, known = values['execution_mode'], [mode.value for mode in Mode]
+    if name == REAL_TIME_CHUNKING:
+        if not continues:
+            raise UserError(f'parameter execution_mode is {name!r}, which needs a policy with a '
+                            f'diffusion or flow head; use one of {", ".join(known)}')
+        return Mode.SEQUENTIAL, True
+    if name not in known:
+        raise UserError(f'parameter execution_mode is {name!r}, expected one of '
+                        f'{", ".join(known)}, {REAL_TIME_CHUNKING}')
+    return Mode(name), False
 
 
 def motion_limits(values: dict[str, object]) -> MotionLimits:

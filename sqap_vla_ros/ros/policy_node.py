@@ -15,6 +15,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
+from sqap_vla_ros.control.chunk_executor import ExecutorConfig
 from sqap_vla_ros.control.controller import Controller, ControllerConfig, POSE as POSE_INPUT
 from sqap_vla_ros.control.state_machine import Event, FAULTS, State, Transition
 from sqap_vla_ros.errors import UserError
@@ -150,7 +151,7 @@ class PolicyNode(LifecycleNode):
         self._link = InferenceLink(
             self, self._controller, self._inputs, self._mapping, spec.state_names,
             self._black_box, lambda: self._instruction if self._active else None,
-            settings['token_governor'])
+            settings['token_governor'], self._continues and settings['inference_rate_hz'])
         self._link.listeners += [self._reports.answered,
                                  lambda answer, _: self._answers.append(answer)]
         self._runner = InferenceRunner(self._client, self._link.next_request, self._answered,
@@ -166,8 +167,9 @@ class PolicyNode(LifecycleNode):
         settings = self.settings
         topics = topics_of(self._profile, spec)
         watched = [POSE_INPUT if name == topics.pose else name for name in topics.required]
+        mode, self._continues = parameters.execution_mode(settings, spec.continues)
         config = ControllerConfig(
-            command_period_s=1 / settings['command_rate_hz'],
+            command_period_s=1 / settings['command_rate_hz'], executor=ExecutorConfig(mode),
             input_timeouts_s=dict.fromkeys(watched, settings['observation_timeout_s']),
             hold_on_frozen_camera=settings['hold_on_frozen_camera'])
         limits = parameters.motion_limits(settings)

@@ -25,6 +25,7 @@ from std_srvs.srv import Trigger  # noqa: E402
 from sqap_vla_ros.action import ExecuteInstruction  # noqa: E402
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection  # noqa: E402
 from sqap_vla_ros.ros.inputs import LATCHED_QOS  # noqa: E402
+from sqap_vla_ros.ros.messages import stamp_to_ns  # noqa: E402
 
 MODULE = 'sqap_vla_ros.ros.policy_node'
 Result = ExecuteInstruction.Result
@@ -364,6 +365,30 @@ def test_every_command_kept_the_limits(rig):
     speeds = np.array([speed(t) for t in rig.robot.twists])
     assert len(speeds) > 100 and speeds.max() <= 0.25 + 1e-9
     assert np.isfinite(speeds).all()
+
+
+def test_real_time_chunking_continues_the_chunk_in_use(compressed, tmp_path):
+    with running(tmp_path, compressed, '-p', 'autostart:=true', '-p',
+                 'execution_mode:=real_time_chunking', '-p',
+                 'inference_deadline_s:=20.0') as rig:
+        rig.wait_state('READY')
+        assert rig.goal().accepted
+        # The first chunks only measure the delay.
+        assert wait_until(lambda: len(rig.chunks) > 8, PATIENCE_S), rig.explain()
+        rig.wait_moving()
+        columns = len(rig.chunks[-1].action_names)
+        before, after = (np.reshape(chunk.values, (-1, columns)) for chunk in rig.chunks[-2:])
+        stamps = [stamp_to_ns(chunk.header.stamp) for chunk in rig.chunks[-2:]]
+        passed = round((stamps[1] - stamps[0]) / rig.chunks[-1].step_duration.nanosec)
+        if passed < len(before):
+            np.testing.assert_allclose(after[0], before[passed], atol=1e-3)
+
+
+def test_an_execution_mode_that_is_not_known_fails_to_configure(compressed, tmp_path):
+    with running(tmp_path, compressed, '-p', 'execution_mode:=telepathy') as rig:
+        rig.wait_state('UNREADY')
+        assert not rig.transition(1)
+        assert "execution_mode is 'telepathy', expected one of" in rig.process.log.read_text()
 
 
 def test_on_sigterm_the_last_command_is_a_hold(compressed, tmp_path):

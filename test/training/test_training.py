@@ -8,6 +8,7 @@ pytest.importorskip('metaworld')
 from safetensors.torch import load_file  # noqa: E402
 import torch  # noqa: E402
 
+from sqap_vla_ros.cli import main  # noqa: E402
 from sqap_vla_ros.models.cogact import CogActModel  # noqa: E402
 from sqap_vla_ros.models.preprocessing import Statistics  # noqa: E402
 from sqap_vla_ros.simulation.arm import SimulatedArm  # noqa: E402
@@ -105,3 +106,10 @@ def test_a_tiny_plan_makes_a_policy_that_loads_and_acts(tmp_path):
     train(TINY, tmp_path)  # finished: nothing more to do
     again = load_file(tmp_path / 'policy' / 'model.safetensors')
     assert all(torch.equal(written[name], again[name]) for name in written)
+
+
+@pytest.mark.parametrize('shares', ['0.6,0.3', '0', '1.5', 'soon'])
+def test_wrong_shares_of_the_steps_are_refused(shares, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(['train', str(tmp_path), '--dagger-at', shares])
+    assert f'--dagger-at: {shares!r}: expected growing' in capsys.readouterr().err
