@@ -43,16 +43,17 @@ def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
     over. Raises UserError that names the file and what is wrong with it, also where files disagree
     about an episode or are of different policies.
     """
-    episodes, policy = {}, None
+    episodes, setting = {}, None
     for path in paths:
         data = _read(path)
         if 'open_loop' in data:
             continue
-        own = Path(data['experiment']['policy']).resolve(), data['experiment'].get('protocol')
-        if policy not in (None, own):
+        own = {'policy': str(Path(data['experiment']['policy']).resolve()),
+               'protocol': data['experiment'].get('protocol')}
+        if not _same(setting or own, own):
             raise UserError(f'{path}: experiment: policy or protocol differ from those of the '
                             'other files; make a report of each')
-        policy = own
+        setting = own
         for number, episode in enumerate(_list_of_episodes(path, data)):
             _check(f'{path}: episodes[{number}]', episode, _EPISODE)
             key = tuple(episode[name] for name in ('baseline', 'variant', 'task', 'seed'))
@@ -97,6 +98,13 @@ def known_recipe(variant: str) -> Recipe | None:
         return load_recipe(find_recipe(variant))
     except UserError:
         return None
+
+
+def _same(first, second):
+    """Compare settings; one that another version of the package did not know is off there."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return all(_same(first.get(name), second.get(name)) for name in {**first, **second})
+    return first == second or not (first or second)
 
 
 def _read(path):

@@ -99,6 +99,23 @@ def test_one_policy_by_two_paths_is_one_policy(tmp_path, monkeypatch):
     assert len(read_results(files)['none']) == 2
 
 
+@pytest.mark.parametrize('protocol, goes', [
+    ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}}, True),
+    ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}, 'new': False}, True),
+    ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}, 'new': True}, False),
+    ({'delay_s': 0.1, 'executor': {'blend_s': 0.2}}, False), (None, False)])
+def test_files_of_one_protocol_go_together_and_no_others(tmp_path, protocol, goes):
+    first = write(tmp_path / 'a.json', [episode('full', 1, True)],
+                  protocol={'delay_s': 0.1, 'executor': {'blend_s': 0.1}})
+    second = write(tmp_path / 'b.json', [episode('full', 2, True)], protocol=protocol)
+    for files in ([first, second], [second, first]):
+        if goes:
+            assert len(read_results(files)['none']) == 2
+        else:
+            with pytest.raises(UserError, match='protocol differ'):
+                read_results(files)
+
+
 def test_files_that_do_not_go_together_are_refused(tmp_path):
     first = write(tmp_path / 'a.json', [episode('full', 1, True)])
     with pytest.raises(UserError, match='policy or protocol differ'):
