@@ -32,11 +32,11 @@ def compare_open_loop(experiment: Experiment) -> dict[str, dict]:
     """
     episodes = _expert_observations(experiment)
     full = load_variant(experiment.policy, 'full')
-    actions, attention = _run(full, episodes)
+    actions, attention = run_frames(full, episodes)
     results = {}
     for variant in tqdm(experiment.variants, desc='variants'):
         policy = load_variant(experiment.policy, variant)
-        own_actions, own_attention = _run(policy, episodes)
+        own_actions, own_attention = run_frames(policy, episodes)
         spec = policy.spec.action
         difference = np.abs(own_actions - actions).mean((0, 1))
         results[variant] = {
@@ -83,7 +83,7 @@ def _expert_observations(experiment) -> list[list[Observation]]:
     return episodes
 
 
-def _run(policy: Policy, episodes):
+def run_frames(policy: Policy, episodes):
     """Chunks [F, T, actions], attention [F, layers, tokens]; all variants draw the same noise."""
     actions, attention = [], []
     for observations in episodes:
@@ -140,7 +140,7 @@ def _layer_errors(model, full: Policy, observations):
             handles.append(full.model.get_submodule(name).register_forward_hook(
                 listener(layer, errors[name])))
     try:
-        _run(full, [observations])
+        run_frames(full, [observations])
     finally:
         for handle in handles:
             handle.remove()

@@ -1,16 +1,18 @@
 """Episodes of the shipped policy: it sees, it understands, and evaluations can be resumed."""
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('mujoco')
 pytest.importorskip('metaworld')
 
 from sqap_vla_ros.cli import main  # noqa: E402
 from sqap_vla_ros.compression.quant_linear import QuantLinear  # noqa: E402
-from sqap_vla_ros.evaluation.open_loop import (compare_open_loop,  # noqa: E402
+from sqap_vla_ros.evaluation.open_loop import (compare_open_loop, run_frames,  # noqa: E402
                                                table as open_loop_table)
 from sqap_vla_ros.evaluation.rollout import observe, run_episode  # noqa: E402
 from sqap_vla_ros.evaluation.runner import Experiment, run_experiment  # noqa: E402
@@ -149,3 +151,20 @@ def test_static_scales_follow_the_float_model_while_layers_are_compared(
     inference, comparison = steps[:len(steps) // 2], steps[len(steps) // 2:]
     assert inference == comparison and len(set(steps)) > 1
     assert all(0 < error < 1 for error in found['layer_error'].values())
+
+
+def test_attention_of_several_cameras_is_laid_out_over_the_tokens_of_all():
+    class TwoCameras:
+        spec = SimpleNamespace(visual_tokens=8, cameras=('left', 'right'),
+                               action=SimpleNamespace(names=('x',), units=('m',)))
+
+        def reset(self):
+            pass
+
+        def predict(self, observation):
+            self.attention_listener(torch.arange(8.0), None)
+            self.attention_listener(torch.tensor([0.5, 0.25]), torch.tensor([1, 7]))
+            return SimpleNamespace(chunk=SimpleNamespace(values=np.zeros((2, 1))))
+
+    _, attention = run_frames(TwoCameras(), [[None]])
+    assert attention.tolist() == [[[0, 1, 2, 3, 4, 5, 6, 7], [0, 0.5, 0, 0, 0, 0, 0, 0.25]]]
