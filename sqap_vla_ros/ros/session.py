@@ -90,21 +90,29 @@ class Children:
         self._output, self._environment = output, environment
         self._processes = {}
         self._ending = set()
-        self._interrupted = False
+        self._interrupted = self._starting = False
 
     def interrupt(self, *_):
         """Handle a signal: raise KeyboardInterrupt now, and in `check` should it get lost."""
         # Python drops an exception that a signal handler raises inside a finalizer.
         self._interrupted = True
-        raise KeyboardInterrupt
+        if not self._starting:
+            raise KeyboardInterrupt
 
     def start(self, name, module, *arguments, ends=False):
         """Run a module; `ends` when it does its work and ends by itself."""
-        self._processes[name] = ChildProcess(
-            name, [sys.executable, '-m', module, *arguments], self._output / f'{name}.log',
-            self._environment)
         if ends:
             self._ending.add(name)
+        # An exception between the fork and the assignment would leave a child that nobody ends.
+        self._starting = True
+        try:
+            self._processes[name] = ChildProcess(
+                name, [sys.executable, '-m', module, *arguments], self._output / f'{name}.log',
+                self._environment)
+        finally:
+            self._starting = False
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def pid(self, name):
         """Process id."""

@@ -91,8 +91,8 @@ def test_an_unknown_place_of_the_camera_is_named(rig, trials):
 
 def test_without_a_pose_nothing_is_commanded(rig, trials):
     for trial in trials(rig, 'pose missing from the start', 'no motion; diagnostic', 3.0, True):
-        sent = len(rig.twists)
         restarted(rig, '-r', 'end_effector_pose:=nobody/publishes/this')
+        sent = len(rig.twists)  # the node before was moving when it was told to end
         begun_ns = time.time_ns()
         rig.wait_diagnostic('no valid message on end_effector_pose yet')
         trial.reacted(begun_ns, time.time_ns())

@@ -51,7 +51,9 @@ class Demo:
         """Return exit status, standard output and standard error, and look for leftovers."""
         out, err = self.process.communicate(timeout=timeout_s)
         assert 'Traceback' not in err
-        assert not self.running_children(), 'a child process was left behind'
+        left = self.running_children()
+        assert not left, ('a child process was left behind', [
+            Path(f'/proc/{pid}/cmdline').read_bytes() for pid in left])
         return self.process.returncode, out, err
 
     def running_children(self):
@@ -129,8 +131,8 @@ def test_every_kind_of_failure_is_told_in_one_line(start, failure, texts):
 
 def test_ctrl_c_and_sigterm_end_everything_even_a_stubborn_child(start):
     numbers = domains(2)
-    demos = {signal.SIGINT: start('int', numbers[0], behaviour='stubborn'),
-             signal.SIGTERM: start('term', numbers[1], behaviour='idle')}
+    demos = {signal.SIGINT: start('int', numbers[0], '--tasks', 'press_red', behaviour='stubborn'),
+             signal.SIGTERM: start('term', numbers[1], '--tasks', 'press_red', behaviour='idle')}
     for demo in demos.values():
         assert wait_until(lambda: len(demo.running_children()) >= 3, 60)
         assert wait_until(lambda: (demo.output / 'sim_arm_node.log').exists(), 60)
