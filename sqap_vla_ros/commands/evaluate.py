@@ -47,6 +47,9 @@ def run(arguments) -> int:
     tasks = choose_tasks(arguments.tasks and arguments.tasks.split(','), policy)
     if arguments.episodes < 1 or arguments.workers < 1:
         raise UserError('--episodes and --workers must be 1 or more')
+    if arguments.open_loop and (arguments.ray or arguments.baseline != 'none'):
+        raise UserError('--open-loop runs in this process, with nothing taken away; leave out '
+                        '--ray and --baseline')
     experiment = Experiment(
         str(policy),
         tuple(arguments.variants.split(',')), tasks, arguments.episodes, arguments.seeds,

@@ -5,8 +5,8 @@ from pathlib import Path
 def add_arguments(parser):
     """Declare the arguments."""
     parser.add_argument('results', nargs='+', type=Path, metavar='RESULT.json',
-                        help='files of `sqap_vla evaluate --json`, of one policy; all are put '
-                             'into one report')
+                        help='files of `sqap_vla evaluate --json`, of one policy, also with '
+                             '--open-loop or --baseline; all are put into one report')
     parser.add_argument('--output', type=Path, default=Path('out/report'), metavar='DIR',
                         help='directory for report.md and plots (default %(default)s)')
     parser.add_argument('--overlays', type=Path, metavar='POLICY',
@@ -16,23 +16,33 @@ def add_arguments(parser):
 
 def run(arguments) -> int:
     """Write the report; prints where it is."""
-    from sqap_vla_ros.evaluation.plots import draw_plots
-    from sqap_vla_ros.evaluation.report import markdown
-    from sqap_vla_ros.evaluation.results import read_results
+    from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.evaluation.plots import BITS_TITLE, draw_plots, PRUNING_TITLE
+    from sqap_vla_ros.evaluation.report import markdown, TOKENS_TITLE
+    from sqap_vla_ros.evaluation.results import read_open_loop, read_results
     from sqap_vla_ros.evaluation.summary import summarise
 
-    by_baseline = read_results(arguments.results)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    by_baseline, open_loop = read_results(arguments.results), read_open_loop(arguments.results)
     summaries = summarise(by_baseline.get('none', []))
-    plots = draw_plots(summaries, arguments.output)
-    if arguments.overlays:
-        from sqap_vla_ros.evaluation.token_pictures import draw_kept_tokens
+    reasons = {PRUNING_TITLE: 'no variant prunes',
+               BITS_TITLE: 'it takes variants of two bit widths that do not prune',
+               TOKENS_TITLE: 'no variant prunes' if arguments.overlays else
+               '`--overlays POLICY` draws it'}
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        plots = draw_plots(summaries, arguments.output)
+        if arguments.overlays:
+            from sqap_vla_ros.evaluation.token_pictures import draw_kept_tokens
 
-        plots |= draw_kept_tokens(arguments.overlays, [s['variant'] for s in summaries],
-                                  list(summaries[0]['tasks']) if summaries else [],
-                                  arguments.output)
-    path = arguments.output / 'report.md'
-    path.write_text(markdown(by_baseline, plots), 'utf-8')
+            plots |= draw_kept_tokens(arguments.overlays, [s['variant'] for s in summaries],
+                                      list(summaries[0]['tasks']) if summaries else [],
+                                      arguments.output)
+        not_drawn = {title: why for title, why in reasons.items() if title not in plots}
+        path = arguments.output / 'report.md'
+        path.write_text(markdown(by_baseline, plots, not_drawn, open_loop), 'utf-8')
+    except OSError as error:
+        raise UserError(f'--output {arguments.output}: cannot write there ({error.strerror}); '
+                        'name another directory') from None
     print(f'{path}: {sum(map(len, by_baseline.values()))} episodes, '
           f'{len(summaries)} variants, plots: {", ".join(plots.values()) or "none"}')
     return 0

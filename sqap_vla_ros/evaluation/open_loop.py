@@ -23,19 +23,20 @@ def compare_open_loop(experiment: Experiment) -> dict[str, dict]:
 
     For each variant: 'frames'; 'action_error', the mean absolute difference of the chunks from
     full precision, by action in its unit; 'attention_overlap', the share of the tokens with the
-    most attention in full precision (TOP_SHARE of all, mean over the layers behind the first)
-    that are so in the variant, too; 'layer_error', for each quantized layer the norm of its
-    output's error over that of the float layer's output, for the inputs that the float layer gets
-    in the first episode (None where the recipe rotates the residual stream: the quantized layer
-    then expects other inputs). Raises UserError.
+    most attention in full precision (TOP_SHARE of all, mean over the layers behind the first, or
+    from the pruning layer on where that is later) that are so in the variant, too (None where no
+    layer is left); 'layer_error', for each quantized layer the norm of its output's error over
+    that of the float layer's output, for the inputs that the float layer gets in the first episode
+    (None where the recipe rotates the residual stream: the quantized layer then expects other
+    inputs). Raises UserError.
     """
     episodes = _expert_observations(experiment)
     full = load_variant(experiment.policy, 'full')
-    actions, attention = _run(full, episodes)
+    actions, attention = run_frames(full, episodes)
     results = {}
     for variant in tqdm(experiment.variants, desc='variants'):
         policy = load_variant(experiment.policy, variant)
-        own_actions, own_attention = _run(policy, episodes)
+        own_actions, own_attention = run_frames(policy, episodes)
         spec = policy.spec.action
         difference = np.abs(own_actions - actions).mean((0, 1))
         results[variant] = {
@@ -57,6 +58,7 @@ def table(results: dict[str, dict]) -> str:
             name = max(layers, key=layers.get)
             worst = f'{layers[name]:.3f} {name}'
         rows.append([variant, *(f'{result["action_error"][name]:.4f}' for name in columns),
+                     '' if result['attention_overlap'] is None else
                      f'{100 * result["attention_overlap"]:.0f} %', worst])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
@@ -81,15 +83,16 @@ def _expert_observations(experiment) -> list[list[Observation]]:
     return episodes
 
 
-def _run(policy: Policy, episodes):
-    """Chunks [F, T, actions] and attention [F, tokens]; every variant draws the same noise."""
+def run_frames(policy: Policy, episodes):
+    """Chunks [F, T, actions], attention [F, layers, tokens]; all variants draw the same noise."""
     actions, attention = [], []
     for observations in episodes:
         policy.reset()
         for observation in observations:
             with _attention(policy) as rows:
                 actions.append(policy.predict(observation).chunk.values)
-            attention.append(torch.stack(rows).mean(0).numpy())
+            attention.append(np.array(rows).reshape(
+                len(rows), policy.spec.visual_tokens))
     return np.stack(actions), np.stack(attention)
 
 
@@ -99,8 +102,8 @@ def _attention(policy):
 
     def listen(row, left):
         row = row.float().cpu()
-        whole = torch.zeros(policy.spec.visual_tokens * len(policy.spec.cameras))
-        rows.append(row if left is None else whole.scatter(0, left.cpu(), row))
+        whole = torch.zeros(policy.spec.visual_tokens)
+        rows.append((row if left is None else whole.scatter(0, left.cpu(), row)).numpy())
     policy.attention_listener = listen
     try:
         yield rows
@@ -109,6 +112,10 @@ def _attention(policy):
 
 
 def _overlap(reference, own):
+    layers = min(reference.shape[1], own.shape[1])  # the last ones: both saw the same
+    if not layers:
+        return None
+    reference, own = reference[:, -layers:].mean(1), own[:, -layers:].mean(1)
     count = max(1, round(TOP_SHARE * reference.shape[1]))
     pairs = zip(np.argsort(-reference, 1)[:, :count], np.argsort(-own, 1)[:, :count])
     return float(np.mean([len(set(a) & set(b)) / count for a, b in pairs]))
@@ -118,7 +125,7 @@ def _layer_errors(model, full: Policy, observations):
     """Layer name to its relative error on what the float layer is given."""
     if getattr(getattr(model, 'decoder', None), 'residual_signs', None) is not None:
         return None
-    errors, handles = {}, []
+    errors, handles, own_steps = {}, [], {}
 
     def listener(own, found):
         def listen(_, inputs, output):
@@ -128,11 +135,15 @@ def _layer_errors(model, full: Policy, observations):
     for name, layer in model.named_modules():
         if isinstance(layer, QuantLinear):
             errors[name] = []
+            if layer.denoising is not None:  # follows the float model while that runs
+                own_steps[layer], layer.denoising = layer.denoising, full.model.denoising_step()
             handles.append(full.model.get_submodule(name).register_forward_hook(
                 listener(layer, errors[name])))
     try:
-        _run(full, [observations])
+        run_frames(full, [observations])
     finally:
         for handle in handles:
             handle.remove()
+        for layer, steps in own_steps.items():
+            layer.denoising = steps
     return {name: float(np.mean(found)) for name, found in errors.items()} or None

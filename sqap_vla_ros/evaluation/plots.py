@@ -4,11 +4,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sqap_vla_ros.compression.recipe import find_recipe, load_recipe, PruningRecipe, Recipe
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.compression.recipe import PruningRecipe, Recipe
 from sqap_vla_ros.evaluation.confidence import wilson_interval
+from sqap_vla_ros.evaluation.results import known_recipe
 
 _MARKERS = 'osD^v<>P*X'
+PRUNING_TITLE, BITS_TITLE = 'Success against pruned share', 'Success against bits'
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Point:
         return '' if q is None else f'W{q.weight_bits}A{q.activation_bits}'
 
     @property
+    def bit_widths(self) -> tuple[int, int]:
+        """Of weights and activations; only of quantized variants."""
+        return self.recipe.quantization.weight_bits, self.recipe.quantization.activation_bits
+
+    @property
     def rotated(self) -> bool:
         """Whether inputs of linear layers are rotated before they are quantized."""
         q = self.recipe.quantization
@@ -34,15 +40,9 @@ class Point:
 
 def points_of(summaries: list[dict]) -> list[Point]:
     """Look up the variants' recipes; those of which there is none any more are left out."""
-    points = []
-    for summary in summaries:
-        try:
-            recipe = load_recipe(find_recipe(summary['variant']))
-        except UserError:
-            continue
-        points.append(Point(recipe, round(summary['success'] * summary['episodes']),
-                            summary['episodes']))
-    return points
+    recipes = {summary['variant']: known_recipe(summary['variant']) for summary in summaries}
+    return [Point(recipes[s['variant']], round(s['success'] * s['episodes']), s['episodes'])
+            for s in summaries if recipes[s['variant']] is not None]
 
 
 def rule(pruning: PruningRecipe) -> str:
@@ -60,8 +60,8 @@ def rule(pruning: PruningRecipe) -> str:
 def draw_plots(summaries: list[dict], directory: Path) -> dict[str, str]:
     """Write the plots for which there is data; returns title to file name."""
     points = points_of(summaries)
-    plots = {'Success against pruned share': ('pruning.png', _pruning(points)),
-             'Success against bits': ('bits.png', _bits(points))}
+    plots = {PRUNING_TITLE: ('pruning.png', _pruning(points)),
+             BITS_TITLE: ('bits.png', _bits(points))}
     written = {}
     for title, (file, figure) in plots.items():
         if figure is not None:
@@ -77,6 +77,7 @@ def _pruning(points):
             name = rule(point.recipe.pruning)
             if point.bits and not point.rotated:
                 name += ', not rotated'
+            name += _beyond_decoder(point.recipe.quantization)
             groups.setdefault(point.bits, {}).setdefault(name, []).append(point)
     if not groups:
         return None
@@ -86,10 +87,12 @@ def _pruning(points):
                                                    squeeze=False)[0], sorted(groups.items())):
         for name, own in lines.items():
             unpruned = [p for p in points if p.recipe.pruning is None
-                        and (p.bits, p.rotated) == (bits, own[0].rotated)]
+                        and (p.bits, p.rotated) == (bits, own[0].rotated)
+                        and _beyond_decoder(p.recipe.quantization)
+                        == _beyond_decoder(own[0].recipe.quantization)]
             own = sorted(unpruned + own, key=lambda p: _ratio(p.recipe))
             _line(axes, [100 * _ratio(p.recipe) for p in own], own, name, names.index(name))
-        axes.set(title=bits or 'full precision', xlabel='visual tokens pruned (%)')
+        axes.set(title=bits or 'full precision', xlabel='visual tokens pruned (%)', xlim=(-4, 100))
     figure.axes[0].set(ylabel='success (%)', ylim=(0, 102))
     handles = {label: handle for axes in figure.axes
                for handle, label in zip(*axes.get_legend_handles_labels())}
@@ -98,11 +101,13 @@ def _pruning(points):
 
 
 def _bits(points):
-    own = [point for point in points if point.recipe.pruning is None]
+    own = [point for point in points if point.recipe.pruning is None
+           and not _beyond_decoder(point.recipe.quantization)]
     quantized = [point for point in own if point.bits]
     if len({point.bits for point in quantized}) < 2:
         return None
-    order = sorted({p.bits for p in quantized}, key=lambda bits: (len(bits), bits))
+    order = [f'W{weight}A{activation}' for weight, activation in
+             sorted({p.bit_widths for p in quantized})]
     figure = Figure(figsize=(6.4, 4), layout='constrained')
     axes = figure.subplots()
     for rotated in (True, False):
@@ -119,6 +124,16 @@ def _bits(points):
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
+
+
+def _beyond_decoder(quantization):
+    """Describe what else than the decoder is quantized, so that such variants keep apart."""
+    if quantization is None:
+        return ''
+    bits = {'vision': quantization.of_vision().weight_bits}
+    return ''.join(f', {target.replace("_", " ")} in '
+                   f'{bits.get(target, quantization.weight_bits)} bits'
+                   for target in quantization.targets if target != 'decoder')
 
 
 def _ratio(recipe):

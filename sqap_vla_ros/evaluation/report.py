@@ -1,37 +1,43 @@
 """Markdown of what episodes say: success, paired comparisons, smoothness, time."""
-from sqap_vla_ros.compression.recipe import find_recipe, load_recipe
-from sqap_vla_ros.errors import UserError
+from typing import Sequence
+
 from sqap_vla_ros.evaluation.confidence import holm, percent
+from sqap_vla_ros.evaluation.results import known_recipe
 from sqap_vla_ros.evaluation.summary import REFERENCES, summarise
 
+TOKENS_TITLE = 'Kept visual tokens'
 BASELINE_TITLES = {
     'none': 'Success', 'shuffled_image': 'With images of other episodes',
     'blank_instruction': 'Without an instruction',
     'swapped_instruction': 'With the instruction of another task'}
 
 
-def markdown(by_baseline: dict[str, list[dict]], plots: dict[str, str]) -> str:
+def markdown(by_baseline: dict[str, list[dict]], plots: dict[str, str],
+             not_drawn: dict[str, str] | None = None, open_loop: Sequence[dict] = ()) -> str:
     """
     Write the report.
 
     by_baseline: episodes as `read_results` gives them. plots: title to file name, in the report's
-    directory.
+    directory; not_drawn: title to the reason why there is no such plot. open_loop: as
+    `read_open_loop` gives them.
     """
-    parts = ['# Evaluation\n\nClosed-loop episodes on common seeds; brackets are 95 % Wilson '
-             'intervals.']
+    parts = ['# Evaluation']
+    if by_baseline:
+        parts[0] += ('\n\nClosed-loop episodes on common seeds; brackets are 95 % Wilson '
+                     'intervals.')
     for baseline, episodes in by_baseline.items():
         summaries = sorted(summarise(episodes), key=lambda s: (s['variant'] != 'full',
                                                                s['variant']))
         parts.append(f'## {BASELINE_TITLES.get(baseline, baseline)}\n\n{_success(summaries)}')
         if baseline == 'none':
-            parts += [f'### {title}\n\n![{title}]({file})' for title, file in plots.items()]
+            parts += _plots(summaries, plots, not_drawn or {})
             parts += _comparisons(summaries)
             parts.append(f'## Motion and time\n\n{_motion(summaries)}')
         elif baseline == 'swapped_instruction':
             parts.append('Ended by the thing that the other instruction asks for: ' + ', '.join(
                 f'{s["variant"]} {percent(round(s["wrong"] * s["episodes"]), s["episodes"])}'
                 for s in summaries) + '.')
-    return '\n\n'.join(parts) + '\n'
+    return '\n\n'.join([*parts, *map(_open_loop, open_loop)]) + '\n'
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -53,18 +59,26 @@ def _share(part):
     return percent(round(part['success'] * part['episodes']), part['episodes'])
 
 
+def _plots(summaries, plots, not_drawn):
+    parts = [f'### {title}\n\n![{title}]({file})' for title, file in plots.items()]
+    parts += [f'No plot "{title}": {reason}.' for title, reason in not_drawn.items()]
+    unknown = [f'`{s["variant"]}`' for s in summaries if known_recipe(s['variant']) is None]
+    if unknown:
+        parts.append(f'Not in any plot, for their recipes were not found: {", ".join(unknown)}.')
+    return parts
+
+
 def _comparisons(summaries):
     """
     One section for each variant that others are compared with.
 
-    A variant that prunes is compared with those that prune the same share. Holm's correction is
-    over the rows of a section.
+    All are compared with full precision; with others only those of the same bits that prune the
+    same share. Holm's correction is over the rows of a section.
     """
     parts = []
     for other in (s['variant'] for s in summaries if s['variant'].split('_')[0] in REFERENCES):
-        share = _pruned(other)
         own = [(s['variant'], s['against'][other]) for s in summaries if other in s['against']
-               and (not share or _pruned(s['variant']) == share)]
+               and (other == 'full' or _budget(s['variant']) == _budget(other))]
         if not own:
             continue
         corrected = holm([pair['mcnemar_p'] for _, pair in own])
@@ -78,13 +92,14 @@ def _comparisons(summaries):
     return parts
 
 
-def _pruned(variant):
-    """Share of tokens that a variant prunes; None where its recipe is not known any more."""
-    try:
-        pruning = load_recipe(find_recipe(variant)).pruning
-    except UserError:
+def _budget(variant):
+    """Bits and share of pruned tokens; None where the recipe is not known any more."""
+    recipe = known_recipe(variant)
+    if recipe is None:
         return None
-    return 0.0 if pruning is None else pruning.ratio
+    bits = recipe.quantization and (recipe.quantization.weight_bits,
+                                    recipe.quantization.activation_bits)
+    return bits, 0.0 if recipe.pruning is None else recipe.pruning.ratio
 
 
 def _p(value):
@@ -103,3 +118,28 @@ def _motion(summaries):
                   'tokens', *(f'{stage} (ms)' for stage in stages)], rows) + (
         '\n\nLatencies are medians over episodes, of several processes at once on one machine: '
         '`sqap_vla bench` is for comparing speed.')
+
+
+def _open_loop(found):
+    """Section of one file of `--open-loop`."""
+    variants = found['variants']
+    columns = list(dict.fromkeys(name for own in variants.values() for name in
+                                 own['action_error']))
+    rows = []
+    for variant, own in variants.items():
+        layers = own['layer_error'] or {}
+        worst = max(layers, key=layers.get, default=None)
+        rows.append([f'`{variant}`', *(f'{own["action_error"][name]:.4f}'
+                                       if name in own['action_error'] else '' for name in columns),
+                     '' if own['attention_overlap'] is None else
+                     f'{100 * own["attention_overlap"]:.0f} %', *(
+                         ('', '', '') if worst is None else
+                         (f'{sum(layers.values()) / len(layers):.3f}', f'{layers[worst]:.3f}',
+                          f'`{worst}`'))])
+    frames = ', '.join(str(n) for n in sorted({own['frames'] for own in variants.values()}))
+    return (f'## Open loop: {", ".join(found["tasks"])}\n\n' + table(
+        ['variant', *(f'error of {name}' for name in columns), 'attention overlap',
+         'mean layer error', 'worst', 'worst layer'], rows)
+        + f"\n\nAgainst full precision, on {frames or 'no'} frames of the expert: mean absolute "
+        'difference of the action chunks, share of the most attended tokens that agree, norm of a '
+        "quantized layer's error over that of its output.")

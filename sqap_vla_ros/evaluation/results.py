@@ -3,57 +3,132 @@ import json
 from pathlib import Path
 from typing import Iterable
 
+from sqap_vla_ros.compression.recipe import find_recipe, load_recipe, Recipe
 from sqap_vla_ros.errors import UserError
 
-_FIELDS = {'variant': str, 'baseline': str, 'task': str, 'seed': int, 'succeeded': bool,
-           'wrong': bool, 'duration_s': (int, float), 'tokens_kept': (int, float),
-           'jerk_m_s3': (int, float), 'latency_ms': dict}
+_ORIGIN = 'a file of `sqap_vla evaluate --json`'
+
+
+def _number(value):
+    # Finite, and so that its square is.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e150
+
+
+def _numbers(value):
+    return isinstance(value, dict) and all(map(_number, value.values()))
+
+
+def _text(value):
+    return isinstance(value, str)
+
+
+def _bool(value):
+    return isinstance(value, bool)
+
+
+_EPISODE = {'variant': _text, 'baseline': _text, 'task': _text,
+            'seed': lambda value: _number(value) and isinstance(value, int), 'succeeded': _bool,
+            'wrong': _bool, 'duration_s': _number, 'tokens_kept': _number, 'jerk_m_s3': _number,
+            'latency_ms': _numbers}
+_OPEN_LOOP = {'frames': _number, 'action_error': _numbers,
+              'attention_overlap': lambda value: value is None or _number(value),
+              'layer_error': lambda value: value is None or _numbers(value)}
 
 
 def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
     """
     Episodes of all files, by baseline ('none' first), in the order of the files.
 
-    An episode that several files hold counts once. Raises UserError that names the file and what
-    is wrong with it, also where files disagree about an episode or are of different policies.
+    An episode that several files hold counts once. Files of `--open-loop` have none and are passed
+    over. Raises UserError that names the file and what is wrong with it, also where files disagree
+    about an episode or are of different policies.
     """
-    episodes, policy = {}, None
+    episodes, setting = {}, None
     for path in paths:
         data = _read(path)
-        own = data['experiment']['policy'], data['experiment'].get('protocol')
-        if policy not in (None, own):
-            raise UserError(f'{path}: policy or protocol differ from those of the other files; '
-                            'make a report of each')
-        policy = own
-        for episode in data['episodes']:
+        if 'open_loop' in data:
+            continue
+        own = {'policy': str(Path(data['experiment']['policy']).resolve()),
+               'protocol': data['experiment'].get('protocol')}
+        if not _same(setting or own, own):
+            raise UserError(f'{path}: experiment: policy or protocol differ from those of the '
+                            'other files; make a report of each')
+        setting = own
+        for number, episode in enumerate(_list_of_episodes(path, data)):
+            _check(f'{path}: episodes[{number}]', episode, _EPISODE)
             key = tuple(episode[name] for name in ('baseline', 'variant', 'task', 'seed'))
-            if episodes.setdefault(key, episode)['succeeded'] != episode['succeeded']:
+            first = episodes.setdefault(key, episode)
+            if first['succeeded'] != episode['succeeded']:
                 raise UserError(f'{path}: the episode {key} ended otherwise in another file; were '
                                 'both made by the same version?')
+            if first['latency_ms'].keys() != next(iter(episodes.values()))['latency_ms'].keys():
+                raise UserError(f'{path}: episodes[{number}]: latency_ms has other stages than '
+                                'the episodes before; make a report of each')
     by_baseline = {'none': []}
     for episode in episodes.values():
         by_baseline.setdefault(episode['baseline'], []).append(episode)
     return {baseline: own for baseline, own in by_baseline.items() if own}
 
 
+def read_open_loop(paths: Iterable[Path]) -> list[dict]:
+    """
+    Read the files of `sqap_vla evaluate --open-loop`, one dict a file; pass over all others.
+
+    'tasks': names; 'variants': as `open_loop.compare_open_loop` returns them. Raises UserError.
+    """
+    found = []
+    for path in paths:
+        data = _read(path)
+        if 'open_loop' not in data:
+            continue
+        variants, tasks = data['open_loop'], data['experiment'].get('tasks')
+        if not isinstance(variants, dict):
+            raise UserError(f'{path}: "open_loop" is no mapping; expected {_ORIGIN}')
+        if not isinstance(tasks, list) or not all(map(_text, tasks)):
+            raise UserError(f'{path}: experiment: "tasks" is missing, expected a list of names')
+        for variant, own in variants.items():
+            _check(f'{path}: open_loop: {variant}', own, _OPEN_LOOP)
+        found.append({'tasks': tasks, 'variants': variants})
+    return found
+
+
+def known_recipe(variant: str) -> Recipe | None:
+    """Recipe of a variant; None where it is not to be found (any more)."""
+    try:
+        return load_recipe(find_recipe(variant))
+    except UserError:
+        return None
+
+
+def _same(first, second):
+    """Compare settings; one that another version of the package did not know is off there."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return all(_same(first.get(name), second.get(name)) for name in {**first, **second})
+    return first == second or not (first or second)
+
+
 def _read(path):
     try:
         data = json.loads(Path(path).read_text('utf-8'))
     except OSError as error:
-        raise UserError(f'{path}: {error.strerror}; expected a file of `sqap_vla evaluate '
-                        '--json`') from None
-    except ValueError as error:
-        raise UserError(f'{path}: no JSON ({error}); expected a file of `sqap_vla evaluate '
-                        '--json`') from None
+        raise UserError(f'{path}: {error.strerror}; expected {_ORIGIN}') from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path}: no JSON ({error}); expected {_ORIGIN}') from None
     if not isinstance(data, dict) or not isinstance(data.get('experiment'), dict):
-        raise UserError(f'{path}: no "experiment"; expected a file of `sqap_vla evaluate --json`')
+        raise UserError(f'{path}: no "experiment"; expected {_ORIGIN}')
     if not isinstance(data['experiment'].get('policy'), str):
         raise UserError(f'{path}: experiment: "policy" is missing, expected a text')
-    if not isinstance(data.get('episodes'), list):
-        raise UserError(f'{path}: "episodes" is missing, expected a list')
-    for number, episode in enumerate(data['episodes']):
-        for name, kind in _FIELDS.items():
-            if not isinstance(episode, dict) or not isinstance(episode.get(name), kind):
-                raise UserError(f'{path}: episodes[{number}]: {name!r} is missing or of another '
-                                'kind than `sqap_vla evaluate` writes')
     return data
+
+
+def _list_of_episodes(path, data):
+    if not isinstance(data.get('episodes'), list):
+        raise UserError(f'{path}: "episodes" is missing, expected a list; {_ORIGIN} has one')
+    return data['episodes']
+
+
+def _check(place, data, fields):
+    for name, good in fields.items():
+        if not isinstance(data, dict) or name not in data or not good(data[name]):
+            raise UserError(f'{place}: {name!r} is missing or of another kind than '
+                            '`sqap_vla evaluate` writes')

@@ -39,6 +39,8 @@ class Experiment:
 class _Job:
     policy: str
     variant: str
+    recipe: str
+    """The variant, or its file."""
     task: str
     tasks: tuple[str, ...]
     baseline: str
@@ -93,6 +95,10 @@ def _key(episode):
 
 def _jobs(experiment, done):
     jobs = []
+    # A machine of a cluster has another working directory.
+    policy = str(Path(experiment.policy).absolute())
+    recipes = {name: str(Path(name).absolute()) if name != 'full' and Path(name).is_file()
+               else name for name in experiment.variants}
     # Variants innermost: at any moment about as much of each has been run.
     seeds = list(_seeds(experiment))
     for start in range(0, len(seeds), EPISODES_A_JOB):
@@ -101,7 +107,7 @@ def _jobs(experiment, done):
                 missing = tuple(s for s in seeds[start:start + EPISODES_A_JOB]
                                 if (variant, task, experiment.baseline, s) not in done)
                 if missing:
-                    jobs.append(_Job(experiment.policy, variant, task, experiment.tasks,
+                    jobs.append(_Job(policy, variant, recipes[variant], task, experiment.tasks,
                                      experiment.baseline, missing, experiment.protocol))
     return jobs
 
@@ -135,9 +141,9 @@ def _run_job(job: _Job) -> list[dict]:
     from sqap_vla_ros.simulation.arm import SimulatedArm
 
     torch.set_num_threads(1)
-    key = job.policy, job.variant
+    key = job.policy, job.recipe
     if key not in _loaded:
-        _loaded[key] = load_variant(job.policy, job.variant)
+        _loaded[key] = load_variant(*key)
     policy, arm = _loaded[key], SimulatedArm(job.task)
     images = _images(job, arm) if job.baseline == 'shuffled_image' else None
     episodes = []

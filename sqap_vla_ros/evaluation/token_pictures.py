@@ -5,10 +5,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sqap_vla_ros.evaluation.overlay import COLOURS, draw_overlay
+from sqap_vla_ros.evaluation.report import TOKENS_TITLE
+from sqap_vla_ros.evaluation.results import known_recipe
 from sqap_vla_ros.evaluation.rollout import observe
 from sqap_vla_ros.evaluation.runner import load_variant
 from sqap_vla_ros.simulation.arm import SimulatedArm
-from sqap_vla_ros.simulation.tasks import expert_action
+from sqap_vla_ros.simulation.tasks import expert_action, TASKS
 
 SEED = 3
 STEPS = 4
@@ -22,39 +24,44 @@ def draw_kept_tokens(policy: Path, variants: list[str], tasks: list[str],
     """
     Write one picture, a row a variant that prunes and a column a scene.
 
-    The expert moves the arm, so that all variants see the same. Returns title to file name;
-    empty where no variant prunes. Raises UserError.
+    The expert moves the arm, so that all variants see the same. Variants whose recipe is not found
+    are left out. Returns title to file name; empty where no variant prunes. Raises UserError.
     """
-    policies = {variant: load_variant(str(policy), variant) for variant in variants}
-    pruning = {v: p for v, p in policies.items() if p.model.pruning is not None}
-    arms = {}
+    pruning = {}
+    for variant in variants:
+        recipe = known_recipe(variant)
+        if recipe is not None and recipe.pruning is not None:
+            pruning[variant] = load_variant(str(policy), variant)
+    scenes = {}
     for task in tasks:
-        arm = SimulatedArm(task)
-        if all(arm.task.scene != other.task.scene for other in arms.values()):
-            arms[task] = arm
-    arms = dict(list(arms.items())[:MAX_SCENES])
-    if not pruning or not arms:
+        if task in TASKS and len(scenes) < MAX_SCENES:
+            scenes.setdefault(TASKS[task].scene, task)
+    if not pruning or not scenes:
         return {}
+    arms = [SimulatedArm(task) for task in scenes.values()]
     figure = Figure(figsize=(2.6 * len(arms), 2.8 * len(pruning) + 0.5), layout='constrained')
+    figure.get_layout_engine().set(h_pad=0.08)
     cells = figure.subplots(len(pruning), len(arms), squeeze=False)
     criteria = set()
-    for column, arm in enumerate(arms.values()):
+    for column, arm in enumerate(arms):
         for axes, (variant, loaded) in zip(cells[:, column], pruning.items()):
             observation, selection = _look(arm, loaded)
             picture = draw_overlay(observation.images['camera'], selection,
                                    observation.cameras['camera'], observation.end_effector_m)
-            criteria |= set(selection.criterion.tolist())
+            if selection is not None:
+                criteria |= set(selection.criterion.tolist())
             axes.imshow(picture)
-            axes.set_axis_off()
-            axes.set_title(f'{variant}\n{len(selection.kept)} of {loaded.spec.visual_tokens}',
-                           fontsize=8)
+            axes.set(xticks=[], yticks=[])
+            tokens = loaded.spec.visual_tokens
+            kept = tokens if selection is None else len(selection.kept)
+            axes.set_title(f'{variant}\n{kept} of {tokens}', fontsize=8)
         arm.close()
     figure.legend(handles=[Patch(color=[c / 255 for c in colour], label=criterion.name.lower())
                            for criterion, colour in COLOURS.items()
                            if criterion.value in criteria],
                   loc='outside lower center', ncols=3, fontsize=8)
     figure.savefig(directory / 'tokens.png', dpi=110)
-    return {'Kept visual tokens': 'tokens.png'}
+    return {TOKENS_TITLE: 'tokens.png'}
 
 
 def _look(arm, policy):

@@ -1,16 +1,23 @@
 """Episodes of the shipped policy: it sees, it understands, and evaluations can be resumed."""
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('mujoco')
 pytest.importorskip('metaworld')
 
 from sqap_vla_ros.cli import main  # noqa: E402
-from sqap_vla_ros.evaluation.rollout import run_episode  # noqa: E402
+from sqap_vla_ros.compression.quant_linear import QuantLinear  # noqa: E402
+from sqap_vla_ros.evaluation.open_loop import (compare_open_loop, run_frames,  # noqa: E402
+                                               table as open_loop_table)
+from sqap_vla_ros.evaluation.rollout import observe, run_episode  # noqa: E402
 from sqap_vla_ros.evaluation.runner import Experiment, run_experiment  # noqa: E402
 from sqap_vla_ros.evaluation.summary import compare, summarise  # noqa: E402
+from sqap_vla_ros.models.calibration import save_samples  # noqa: E402
 from sqap_vla_ros.models.loading import load_policy  # noqa: E402
 from sqap_vla_ros.simulation.arm import SimulatedArm  # noqa: E402
 
@@ -88,7 +95,8 @@ def test_variants_are_compared_pairwise():
 
 
 @pytest.mark.parametrize('arguments', [
-    ['--tasks', 'fly'], ['--variants', 'w99'], ['--policy', 'nowhere'], ['--episodes', '0']])
+    ['--tasks', 'fly'], ['--variants', 'w99'], ['--policy', 'nowhere'], ['--episodes', '0'],
+    ['--open-loop', '--ray', 'auto'], ['--open-loop', '--baseline', 'shuffled_image']])
 def test_mistakes_are_told_in_one_line(arguments, capsys):
     assert main(['evaluate', *arguments]) == 2
     error = capsys.readouterr().err.strip()
@@ -110,3 +118,53 @@ def test_open_loop_errors_grow_as_bits_and_tokens_go(repository, tmp_path, capsy
     assert all(0 < layers[0][name] < layers[1][name] < 1 for name in layers[0])
     assert found['attention_prune80']['attention_overlap'] < found['w8a8']['attention_overlap']
     assert 'attention overlap' in capsys.readouterr().out
+
+
+def open_loop(policy, recipe, tmp_path):
+    """Open-loop results of one recipe, given as YAML, in one episode of the expert."""
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(recipe)
+    experiment = Experiment(str(policy), (str(path),), ('press_red',), 1)
+    return compare_open_loop(experiment)[str(path)]
+
+
+def test_attention_is_compared_in_the_layers_that_both_saw(repository, tmp_path):
+    recipe = 'pruning: {ratio: 0.01, layer: %d, method: random}'  # one token of 144 leaves
+    for layer in (0, 3):
+        found = open_loop(repository / 'policies' / 'small', recipe % layer, tmp_path)
+        assert 0.9 < found['attention_overlap'] < 1
+    last = open_loop(repository / 'policies' / 'small', recipe % 4, tmp_path)
+    assert last['attention_overlap'] is None and '%' not in open_loop_table({'last': last})
+
+
+def test_static_scales_follow_the_float_model_while_layers_are_compared(
+        random_policy, arm, tmp_path, monkeypatch):
+    policy = tmp_path / 'policy'
+    shutil.copytree(random_policy, policy)
+    arm.reset(seed=1000)
+    save_samples(policy / 'calibration.npz', [observe(arm, 'press the red button')])
+    steps, scale = [], QuantLinear.activation_scale
+    monkeypatch.setattr(QuantLinear, 'activation_scale', lambda layer, x: (
+        steps.append(int(layer.denoising.index)), scale(layer, x))[1])
+    found = open_loop(policy, 'quantization: {targets: [action_head], activation_granularity: '
+                              'per_tensor, activation_scales: static}', tmp_path)
+    inference, comparison = steps[:len(steps) // 2], steps[len(steps) // 2:]
+    assert inference == comparison and len(set(steps)) > 1
+    assert all(0 < error < 1 for error in found['layer_error'].values())
+
+
+def test_attention_of_several_cameras_is_laid_out_over_the_tokens_of_all():
+    class TwoCameras:
+        spec = SimpleNamespace(visual_tokens=8, cameras=('left', 'right'),
+                               action=SimpleNamespace(names=('x',), units=('m',)))
+
+        def reset(self):
+            pass
+
+        def predict(self, observation):
+            self.attention_listener(torch.arange(8.0), None)
+            self.attention_listener(torch.tensor([0.5, 0.25]), torch.tensor([1, 7]))
+            return SimpleNamespace(chunk=SimpleNamespace(values=np.zeros((2, 1))))
+
+    _, attention = run_frames(TwoCameras(), [[None]])
+    assert attention.tolist() == [[[0, 1, 2, 3, 4, 5, 6, 7], [0, 0.5, 0, 0, 0, 0, 0, 0.25]]]

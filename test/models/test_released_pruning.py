@@ -174,6 +174,13 @@ def test_sqap_recipe_prunes_and_quantizes(imported, tmp_path, family):
     checks = {check.name: check for check in self_test(policy, load_policy(imported[family]))}
     assert checks['finite'].passed and checks['image'].passed and checks['instruction'].passed
     assert checks['compression'].passed
+    rows = []
+    policy.attention_listener = lambda row, left: rows.append((row, left))
+    selection = policy.predict(Observation(images, 'pick up', policy.typical_state())).selection
+    assert len(rows) >= 1, 'a layer behind the pruning layer is heard of'
+    for row, left in rows:
+        assert row.shape == left.shape and left.tolist() == selection.kept.tolist()
+        assert 0 < row.sum() < 1
 
 
 @pytest.mark.parametrize('family', FAMILIES)
