@@ -196,7 +196,7 @@ def test_self_test_notices_a_blind_policy(policies, family, monkeypatch):
 def test_self_test_notices_damage(policies, monkeypatch):
     policy = policies['cogact']
     head = policy.model.action_head
-    monkeypatch.setattr(head, 'sample', lambda condition, noise: noise * torch.nan)
+    monkeypatch.setattr(head, 'sample', lambda condition, noise, guide: noise * torch.nan)
     assert [check.passed for check in self_test(policy)] == [False]
 
 
