@@ -14,7 +14,7 @@ SUMMARIES = {
     'compress': 'compress a policy with a recipe',
     'profile': 'make or check the profile of a robot',
     'inspect': 'print what a compressed policy consists of',
-    'train': 'reproduce the policies that ship with the package',
+    'train': 'train a policy of the simulated arm from seeds, such as the one that ships',
     'evaluate': 'measure success in the simulation',
     'report': 'make tables and plots of what evaluate found',
     'execution': 'compare inferring while the arm moves with inferring while it stands',

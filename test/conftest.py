@@ -44,3 +44,14 @@ def random_policy(tmp_path_factory) -> Path:
         'state': {'mean': [0.0, 0.6, 0.2, 0.5], 'std': [0.1, 0.1, 0.1, 0.5]}}}
     (directory / 'dataset_statistics.json').write_text(json.dumps(statistics), 'utf-8')
     return directory
+
+
+@pytest.fixture(scope='session')
+def compressed(random_policy, tmp_path_factory, repository):
+    """Make a compressed policy of random weights, pruned by 40 %."""
+    from sqap_vla_ros.cli import main
+
+    directory = tmp_path_factory.mktemp('compressed') / 'policy'
+    recipe = repository / 'config' / 'recipes' / 'sqap_w4a4_prune40.yaml'
+    assert main(['compress', str(random_policy), str(directory), '--recipe', str(recipe)]) == 0
+    return directory

@@ -1,4 +1,4 @@
-"""`sqap_vla train`: reproduce the policies that ship with the package."""
+"""`sqap_vla train`: a policy of the simulated arm from seeds, such as the one that ships."""
 from argparse import ArgumentTypeError
 from dataclasses import fields, replace
 from pathlib import Path

@@ -111,9 +111,15 @@ class ButtonPanel(Scene):
             # The cap slides inside the box that it stands on.
             spec.add_exclude(bodyname1=f'{colour}_button', bodyname2=f'{colour}_cap')
 
+    @property
+    def bodies(self) -> list[str]:
+        """What is put anywhere on the table."""
+        return [f'{colour}_button' for colour in self.colours]
+
     def place(self, data, rng):
-        for colour, spot in zip(self.colours, self.spots(rng, len(self.colours))):
-            data.model.body(f'{colour}_button').pos[:2] = spot
+        for body, spot in zip(self.bodies, self.spots(rng, len(self.bodies))):
+            data.model.body(body).pos[:2] = spot
+        for colour in self.colours:
             data.joint(f'{colour}_joint').qpos[0] = 0.0
 
     def spots(self, rng, count) -> np.ndarray:
@@ -132,6 +138,10 @@ class SmallButtons(ButtonPanel):
     colours = 'red', 'green', 'blue', 'yellow'
     base_m, cap_m = 0.026, 0.020
 
+    @property
+    def bodies(self):
+        return super().bodies + [f'{colour}_block' for colour in DISTRACTORS]
+
     def extend(self, spec):
         super().extend(spec)
         for colour, rgba in DISTRACTORS.items():
@@ -139,14 +149,6 @@ class SmallButtons(ButtonPanel):
             # The hand passes through: a block is to be seen, not to be in the way.
             block.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.018, 0.018, 0.018],
                            pos=[0, 0, 0.018], rgba=rgba, contype=0, conaffinity=0)
-
-    def place(self, data, rng):
-        spots = self.spots(rng, len(self.colours) + len(DISTRACTORS))
-        for colour, spot in zip(self.colours, spots):
-            data.model.body(f'{colour}_button').pos[:2] = spot
-            data.joint(f'{colour}_joint').qpos[0] = 0.0
-        for colour, spot in zip(DISTRACTORS, spots[len(self.colours):]):
-            data.model.body(f'{colour}_block').pos[:2] = spot
 
 
 class YellowBox(Scene):

@@ -8,7 +8,6 @@ from dds import client_node, domain, wait_until
 import pytest
 from rig import JITTER_S, Rig
 
-from sqap_vla_ros.cli import main
 from sqap_vla_ros.ros.child_process import ChildProcess, isolated_environment
 
 CONFIGURE, CLEANUP = 1, 2
@@ -34,15 +33,6 @@ def change_a_weight(policy):
 def name_an_unknown_key(policy):
     config = json.loads((policy / 'config.json').read_text())
     (policy / 'config.json').write_text(json.dumps({**config, 'surprise': 1}))
-
-
-@pytest.fixture(scope='module')
-def compressed(random_policy, tmp_path_factory, repository):
-    """Compress a small policy of random weights."""
-    directory = tmp_path_factory.mktemp('compressed') / 'policy'
-    recipe = repository / 'config' / 'recipes' / 'sqap_w4a4_prune40.yaml'
-    assert main(['compress', str(random_policy), str(directory), '--recipe', str(recipe)]) == 0
-    return directory
 
 
 @pytest.fixture(scope='module')

@@ -138,12 +138,19 @@ def test_goals_may_be_executed_in_another_order_than_they_came(goals, motion):
     assert goals.active
 
 
-def test_a_goal_waits_for_inputs_that_are_about_to_come(goals, motion):
+@pytest.fixture
+def waiting(goals, motion):
+    """Execute a goal whose inputs are not there yet: its handle and its execution."""
     motion.missing = 'camera/image_raw has never arrived'
     handle = Handle(1)
     goals._accept(handle)
     execution = Execution(goals, handle)
     execution.go_on()
+    return handle, execution
+
+
+def test_a_goal_waits_for_inputs_that_are_about_to_come(goals, motion, waiting):
+    handle, _ = waiting
     goals.tick()
     assert not motion.started and handle.status is None
     motion.missing = None
@@ -151,12 +158,9 @@ def test_a_goal_waits_for_inputs_that_are_about_to_come(goals, motion):
     assert motion.started == ['open the drawer'] and handle.status is None
 
 
-def test_a_goal_whose_inputs_stay_away_ends_with_an_error_that_names_them(goals, motion):
-    motion.missing = 'camera/image_raw has never arrived'
-    handle = Handle(1)
-    goals._accept(handle)
-    execution = Execution(goals, handle)
-    execution.go_on()
+def test_a_goal_whose_inputs_stay_away_ends_with_an_error_that_names_them(
+        goals, motion, waiting):
+    handle, execution = waiting
     time.sleep(0.25)
     goals.tick()
     execution.go_on()
@@ -165,24 +169,17 @@ def test_a_goal_whose_inputs_stay_away_ends_with_an_error_that_names_them(goals,
     assert execution.result.message == motion.missing
 
 
-def test_a_goal_that_waits_for_inputs_can_be_canceled(goals, motion):
-    motion.missing = 'pose has never arrived'
-    handle = Handle(1)
-    goals._accept(handle)
-    execution = Execution(goals, handle)
-    execution.go_on()
+def test_a_goal_that_waits_for_inputs_can_be_canceled(goals, motion, waiting):
+    handle, execution = waiting
     handle.is_cancel_requested = True
     goals.tick()
     execution.go_on()
     assert handle.status == 'canceled' and not motion.started
 
 
-def test_a_goal_that_waits_for_inputs_never_starts_after_somebody_asked_to_stop(goals, motion):
-    motion.missing = 'pose has never arrived'
-    handle = Handle(1)
-    goals._accept(handle)
-    execution = Execution(goals, handle)
-    execution.go_on()
+def test_a_goal_that_waits_for_inputs_never_starts_after_somebody_asked_to_stop(
+        goals, motion, waiting):
+    handle, execution = waiting
     goals.held('service')
     motion.missing = None
     goals.tick()

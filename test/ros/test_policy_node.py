@@ -115,17 +115,6 @@ def running(tmp_path, policy, *arguments):
 
 
 @pytest.fixture(scope='module')
-def compressed(random_policy, tmp_path_factory, repository):
-    """Make a compressed policy of random weights, pruned by 40 %."""
-    from sqap_vla_ros.cli import main
-
-    directory = tmp_path_factory.mktemp('compressed') / 'policy'
-    recipe = repository / 'config' / 'recipes' / 'sqap_w4a4_prune40.yaml'
-    assert main(['compress', str(random_policy), str(directory), '--recipe', str(recipe)]) == 0
-    return directory
-
-
-@pytest.fixture(scope='module')
 def rig(compressed, tmp_path_factory):
     with running(tmp_path_factory.mktemp('node'), compressed, '-p', 'autostart:=true',
                  '-p', 'inference_deadline_s:=20.0') as rig:
