@@ -124,10 +124,11 @@ class ButtonPanel(Scene):
 
     def spots(self, rng, count) -> np.ndarray:
         """Draw places that keep clear of each other: float64 [count, 2]."""
+        pairs = np.triu_indices(count, 1)
         while True:
             spots = rng.uniform(self.low, self.high, size=(count, 2))
             gaps = np.linalg.norm(spots[:, None] - spots[None], axis=-1)
-            if gaps[np.triu_indices(count, 1)].min() > self.clearance_m:
+            if gaps[pairs].min() > self.clearance_m:
                 return spots
 
 

@@ -95,10 +95,12 @@ def run(recipe_fields, policy_directory, observation, tmp_path):
     recipe = recipe_from_dict({'name': 'test', 'quantization': recipe_fields})
     compress_directory(policy_directory, tmp_path / 'compressed', recipe)
     save_recipe(recipe, tmp_path / 'recipe.yaml')
-    loaded = load_policy(tmp_path / 'compressed')
-    other = load_policy(policy_directory, recipe=tmp_path / 'recipe.yaml')
-    assert np.array_equal(loaded.predict(observation).chunk.values,
-                          other.predict(observation).chunk.values)
+    # Where in memory the weights lie decides the last bit of what calibration sees; a backend of
+    # another kind, which `auto` may choose, the last bit of the actions.
+    loaded = load_policy(tmp_path / 'compressed', backend='reference')
+    other = load_policy(policy_directory, recipe=tmp_path / 'recipe.yaml', backend='reference')
+    np.testing.assert_allclose(loaded.predict(observation).chunk.values,
+                               other.predict(observation).chunk.values, atol=1e-3)
     assert not (tmp_path / 'compressed' / 'calibration.npz').exists()
     return loaded
 

@@ -14,7 +14,7 @@ from sqap_vla_ros.evaluation.results import read_open_loop, read_results
 from sqap_vla_ros.evaluation.summary import summarise
 
 SHARES = {'full': 0.95, 'w4a4': 0.9, 'w8a8': 0.95, 'naive_w4a4': 0.7, 'attention_prune60': 0.5,
-          'random_prune60': 0.6, 'combined_prune60': 0.9, 'naive_w4a4_prune60': 0.3}
+          'random_prune60': 0.6, 'sqap_prune60': 0.9, 'naive_w4a4_prune60': 0.3}
 
 
 def episode(variant, seed, succeeded, baseline='none', **fields):
@@ -130,7 +130,7 @@ def test_tables_hold_success_intervals_and_corrected_comparisons(episodes):
     full = next(line for line in text.splitlines() if line.startswith('| `full` |'))
     assert f'{100 * successes / 80:.0f} % [' in full and full.endswith('| 80 |')
     against = text.split('## Against `attention_prune60`, paired')[1].split('## ')[0]
-    assert '`combined_prune60`' in against and '`random_prune60`' in against
+    assert '`sqap_prune60`' in against and '`random_prune60`' in against
     assert '`w4a4`' not in against, 'compared with what prunes as much, and nothing else'
     assert '`w4a4`' in text.split('## Against `full`, paired')[1].split('## ')[0]
     assert '| 2.50 | 64 |' in text.split('## Motion and time')[1]
@@ -169,8 +169,8 @@ def test_vision_in_other_bits_is_another_line_and_bits_are_in_order(monkeypatch,
     assert [label.get_text() for label in labels] == ['W2A4', 'W4A4', 'W4A16', 'W8A8']
     lines = {container.get_label(): len(container.lines[0].get_xdata())
              for container in figures['pruning.png'].axes[0].containers}
-    assert lines == {'attention + robot + positions': 3,
-                     'attention + robot + positions, vision in 8 bits': 1}
+    assert lines == {'attention of earlier steps + robot + positions': 3,
+                     'attention of earlier steps + robot + positions, vision in 8 bits': 1}
 
 
 def open_loop_file(path, **fields):
@@ -217,7 +217,7 @@ def test_kept_tokens_are_drawn_for_the_variants_that_prune(tmp_path, random_poli
     lenient = tmp_path / 'lenient.yaml'  # keeps everything while the arm is slow: no selection
     lenient.write_text('pruning: {ratio: 0.8, fine_ratio: 0.0, fine_speed_m_s: 9.0}')
     written = draw_kept_tokens(
-        random_policy, ['full', 'combined_prune80', str(lenient), 'a_recipe_of_before'],
+        random_policy, ['full', 'sqap_prune80', str(lenient), 'a_recipe_of_before'],
         ['press_red', 'press_blue', 'a_task_of_before'], tmp_path)
     assert (tmp_path / written['Kept visual tokens']).stat().st_size > 10_000
     assert draw_kept_tokens(random_policy, ['full'], ['press_red'], tmp_path) == {}

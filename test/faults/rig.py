@@ -71,6 +71,7 @@ class Rig:
         self.audit = CommandAudit(MotionLimits(), jitter_s)
         self.twists = []
         """(stamp_ns, speed_m_s) of every command."""
+        self._answered = 'no service called'
         self.violations = []
         """What was found, and times (ms) and speeds (m/s) of the last commands."""
         client.create_subscription(TwistStamped, 'twist_command', self._take_twist, 100)
@@ -81,7 +82,9 @@ class Rig:
     # What the user does
 
     def service(self, name):
-        return self.client.call(Trigger, f'policy_node/{name}', Trigger.Request())
+        answer = self.client.call(Trigger, f'policy_node/{name}', Trigger.Request())
+        self._answered = f'{name}: {answer.success}, {answer.message}'
+        return answer
 
     def lifecycle(self, transition):
         request = ChangeState.Request()
@@ -221,8 +224,8 @@ class Rig:
 
     def explain(self):
         speeds = [round(v, 4) for _, v in self.twists[-12:]]
-        return (f'state {self.state()!r}; last speeds {speeds}; faults '
-                f'{self._fault_file.read_text()!r}; log: {self.log()[-1500:]}')
+        return (f'state {self.state()!r}; last answer {self._answered!r}; last speeds {speeds}; '
+                f'faults {self._fault_file.read_text()!r}; log: {self.log()[-1500:]}')
 
     def _take_twist(self, message):
         stamp_ns = stamp_to_ns(message.header.stamp)
