@@ -110,14 +110,15 @@ def _motion(summaries):
     stages = list(dict.fromkeys(stage for s in summaries for stage in s['median_latency_ms']))
     rows = []
     for s in summaries:
-        time_s = s['median_time_to_success_s']
+        time_s, size = s['median_time_to_success_s'], s['weight_bytes']
         rows.append([f'`{s["variant"]}`', '' if time_s is None else f'{time_s:.2f}',
                      f'{s["mean_squared_jerk_m2_s6"]:.0f}', f'{s["median_tokens_kept"]:.0f}',
+                     '' if size is None else f'{size / 1e6:.1f}',
                      *(f'{s["median_latency_ms"].get(stage, 0.0):.1f}' for stage in stages)])
     return table(['variant', 'median time to success (s)', 'mean squared jerk (m^2/s^6)',
-                  'tokens', *(f'{stage} (ms)' for stage in stages)], rows) + (
-        '\n\nLatencies are medians over episodes, of several processes at once on one machine: '
-        '`sqap_vla bench` is for comparing speed.')
+                  'tokens', 'weights (MB)', *(f'{stage} (ms)' for stage in stages)], rows) + (
+        '\n\nWeights: parameters and buffers in memory. Latencies are medians over episodes, of '
+        'several processes at once on one machine: `sqap_vla bench` is for comparing speed.')
 
 
 def _open_loop(found):

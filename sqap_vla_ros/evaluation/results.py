@@ -30,6 +30,8 @@ _EPISODE = {'variant': _text, 'baseline': _text, 'task': _text,
             'seed': lambda value: _number(value) and isinstance(value, int), 'succeeded': _bool,
             'wrong': _bool, 'duration_s': _number, 'tokens_kept': _number, 'jerk_m_s3': _number,
             'latency_ms': _numbers}
+_SINCE = {'weight_bytes': lambda value: value is None or _number(value)}
+"""Fields that files of earlier versions lack."""
 _OPEN_LOOP = {'frames': _number, 'action_error': _numbers,
               'attention_overlap': lambda value: value is None or _number(value),
               'layer_error': lambda value: value is None or _numbers(value)}
@@ -56,6 +58,7 @@ def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
         setting = own
         for number, episode in enumerate(_list_of_episodes(path, data)):
             _check(f'{path}: episodes[{number}]', episode, _EPISODE)
+            _check(f'{path}: episodes[{number}]', {**dict.fromkeys(_SINCE), **episode}, _SINCE)
             key = tuple(episode[name] for name in ('baseline', 'variant', 'task', 'seed'))
             first = episodes.setdefault(key, episode)
             if first['succeeded'] != episode['succeeded']:

@@ -150,7 +150,8 @@ def _run_job(job: _Job) -> list[dict]:
     for seed in job.seeds:
         episode = run_episode(arm, policy, _instruction(job, arm, seed), seed, job.protocol,
                               images)
-        episodes.append({'variant': job.variant, 'baseline': job.baseline, **asdict(episode)})
+        episodes.append({'variant': job.variant, 'baseline': job.baseline, **asdict(episode),
+                         'weight_bytes': policy.describe().get('parameter_bytes')})
     arm.close()
     return episodes
 

@@ -35,7 +35,7 @@ def _summary(name, own, by_variant):
         'median_time_to_success_s': float(np.median(times)) if times else None,
         'mean_squared_jerk_m2_s6': float(np.mean([e['jerk_m_s3'] ** 2 for e in own])),
         'median_tokens_kept': float(np.median([e['tokens_kept'] for e in own])),
-        'median_latency_ms': _latencies(own),
+        'median_latency_ms': _latencies(own), 'weight_bytes': own[0].get('weight_bytes'),
         'against': {other: compare(own, by_variant[other]) for other in by_variant
                     if other != name and other.split('_')[0] in REFERENCES}}
 

@@ -69,10 +69,11 @@ def input_values(inputs, protects: bool) -> tuple[dict[str, str], list[str]]:
         values[f'{topic} rate (Hz)'] = f'{rate.hz(now_s):.1f}'
         values[f'{topic} age (s)'] = f'{age_s:.3f}'
         if topic in inputs.required and age_s == np.inf:
-            problems.append(f'no valid message on {topic} yet')
+            problems.append(f'no valid message on {topic} yet: {inputs.why_missing(topic)}')
         elif protects and topic in inputs.camera_places and age_s == np.inf:
-            problems.append(f'no valid message on {topic} yet: without it the tokens around the '
-                            'end effector are not protected from pruning')
+            problems.append(f'no valid message on {topic} yet: {inputs.why_missing(topic)}; '
+                            'without it the tokens around the end effector are not protected '
+                            'from pruning')
     values |= {f'rejected {key}': str(count) for key, count in inputs.rejected.items()}
     return values, problems + inputs.incompatible.problems()
 

@@ -89,6 +89,18 @@ class Inputs:
             sample = self._latest.get(topic)
         return np.inf if sample is None else time.monotonic() - sample.received_s
 
+    def why_missing(self, topic: str) -> str:
+        """Say what a topic without a single valid message lacks: its source, or more."""
+        if any(rejected.startswith(f'{topic}: ') for rejected in self.rejected):
+            return 'those that come are not valid; the log says why'
+        if topic in self._frames:
+            return 'nobody broadcasts this transform'
+        count = self._node.count_publishers(self._node.resolve_topic_name(topic))
+        if not count:
+            return 'nobody publishes it; start its source, or remap the topic'
+        return (f'{count} publisher{"s" * (count > 1)}, and nothing arrives; compare the quality '
+                'of service, and restart the source where this node was restarted (Fast DDS)')
+
     def sample(self, topic: str) -> Sample | None:
         """Newest valid message of a topic."""
         with self._lock:

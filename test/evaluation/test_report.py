@@ -39,6 +39,18 @@ def episodes():
             for variant, share in SHARES.items() for seed in range(80)]
 
 
+def test_weights_in_memory_are_told_where_the_file_has_them(tmp_path):
+    old, new = episode('full', 0, True), episode('w4a4', 0, True, weight_bytes=4_980_000)
+    text = markdown(read_results([write(tmp_path / 'a.json', [old, new])]), {})
+    rows = [row.split(' | ') for row in text.splitlines() if row.startswith(('| variant | median',
+                                                                             '| `'))]
+    column = next(row for row in rows if 'weights (MB)' in row).index('weights (MB)')
+    cells = {row[0]: row[column] for row in rows if len(row) > column}
+    assert cells['| `w4a4`'] == '5.0' and cells['| `full`'] == ''
+    with pytest.raises(UserError, match="'weight_bytes'"):
+        read_results([write(tmp_path / 'b.json', [{**new, 'weight_bytes': 'many'}])])
+
+
 def test_holm_of_a_worked_example():
     # Sorted: 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 * 1 -> not below the one before.
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])

@@ -82,7 +82,7 @@ def test_an_unknown_place_of_the_camera_is_named(rig, trials):
     for trial in trials(rig, 'camera extrinsics missing', 'diagnostic', 3.0, restarts=True):
         restarted(rig, '-r', 'camera/extrinsics:=nobody/publishes/this')
         begun_ns = time.time_ns()
-        rig.wait_diagnostic('no valid message on camera/extrinsics yet')
+        rig.wait_diagnostic('no valid message on camera/extrinsics yet: nobody publishes it')
         trial.reacted(begun_ns, time.time_ns())
         rig.start()
         restarted(rig)
@@ -94,7 +94,7 @@ def test_without_a_pose_nothing_is_commanded(rig, trials):
         restarted(rig, '-r', 'end_effector_pose:=nobody/publishes/this')
         sent = len(rig.twists)  # the node before was moving when it was told to end
         begun_ns = time.time_ns()
-        rig.wait_diagnostic('no valid message on end_effector_pose yet')
+        rig.wait_diagnostic('no valid message on end_effector_pose yet: nobody publishes it')
         trial.reacted(begun_ns, time.time_ns())
         rig.robot.instruction.publish(String(data='lead it around'))
         result = rig.result(rig.goal())

@@ -37,6 +37,13 @@ class StandInNode:
 
     def __init__(self):
         self.callbacks, self.kinds, self.warnings = {}, {}, []
+        self.publishers = {}
+
+    def resolve_topic_name(self, topic):
+        return f'/arm/{topic}'
+
+    def count_publishers(self, topic):
+        return self.publishers.get(topic, 0)
 
     def create_subscription(self, kind, topic, callback, qos, event_callbacks=None):
         self.callbacks[topic], self.kinds[topic] = callback, kind
@@ -132,6 +139,16 @@ def test_joints_are_found_by_the_robots_name_whatever_their_order():
     assert state == pytest.approx([0.5, 1.25, 0.75])  # finger at 0.01 of 0.04 .. 0
     rig.send('joint_states', joints(('shoulder', 'finger'), (-1.0, 0.04)))
     assert rig.inputs.observation('go')[0].state == pytest.approx([0.5, -1.0, 0.0])
+
+
+def test_why_an_input_is_missing_is_told_apart():
+    rig = Rig()
+    assert 'nobody publishes it' in rig.inputs.why_missing('joint_states')
+    rig.node.publishers['/arm/joint_states'] = 1
+    assert '1 publisher, and nothing arrives' in rig.inputs.why_missing('joint_states')
+    rig.send('joint_states', joints(('finger',), (0.0,)))
+    assert 'not valid' in rig.inputs.why_missing('joint_states')
+    assert 'nobody publishes it' in rig.inputs.why_missing('wrist/image')
 
 
 @pytest.mark.parametrize('message, reason', [
@@ -249,6 +266,7 @@ def test_an_old_transform_is_rejected_as_an_old_message_is(transforms):
     transforms['tool'] = transform(0.6, age_s=5.0)
     rig.inputs._poller.poll()
     assert rig.rejected('tf tool') == {'tf tool: stamp'} and not rig.valid
+    assert 'not valid' in rig.inputs.why_missing('tf tool')
 
 
 def test_tf_without_tf2_says_what_to_install(monkeypatch):
