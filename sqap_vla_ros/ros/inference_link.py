@@ -45,22 +45,22 @@ class InferenceLink:
 
     def __init__(self, node, controller: Controller, inputs, mapping: ActionMapping,
                  state_names: tuple[str, ...], black_box: BlackBox,
-                 instruction: Callable[[], str | None], governed: bool,
-                 continue_at_hz: float = 0.0):
+                 instruction: Callable[[], str | None], period_s: Callable[[], float],
+                 governed: bool, continues: bool):
         """
         Connect.
 
         node: whose clock and logger are used; state_names: of the policy; instruction: what to
-        do, None while nothing may be inferred; continue_at_hz: rate of inferences of which each
-        continues the chunk in use, 0: none does.
+        do, None while nothing may be inferred; period_s: of inferences, now; continues: whether
+        each is to continue the chunk in use.
         """
         self._node, self._controller, self._inputs = node, controller, inputs
         self._mapping, self._black_box = mapping, black_box
         self._state_names = state_names
-        self._instruction = instruction
+        self._instruction, self._period_s = instruction, period_s
         self._governor = TokenGovernor() if governed else None
         self._phase = PhaseGate(FINE_SPEED_M_S)
-        self._continue_at_hz = continue_at_hz
+        self._continues = continues
         self._chunk = None
         """The last one that was accepted, as the policy gave it."""
         self._used_stamp_ns = -1
@@ -87,21 +87,21 @@ class InferenceLink:
         if generation != self._generation:
             self._phase.reset()
             self._chunk = None
-        if self._continue_at_hz:
+        if self._continues:
             observation = replace(observation, continuation=self._continuation(observation))
         request = Request(observation, generation, received_s, self._share(observation))
         self._count(request)
         return request
 
-    def answered(self, answer: Answer, limit_s: float):
-        """Offer the chunk to the controller. limit_s: how long an inference should take."""
+    def answered(self, answer: Answer):
+        """Offer the chunk to the controller."""
         request, inference = answer.request, answer.inference
         chunk = replace(self._mapping.chunk(inference.chunk), generation=request.generation)
         now_ns = self._node.get_clock().now().nanoseconds
         if self._controller.offer(chunk, now_ns) is Offer.ACCEPTED:
             self._chunk = inference.chunk
         if self._governor is not None:
-            self._governor.answered(request.budget, answer.age_s, limit_s)
+            self._governor.answered(request.budget, answer.age_s, self._period_s())
         selection = inference.selection
         self._black_box.add(Answered(
             replace(inference.chunk, generation=request.generation), inference.latencies_ms,
@@ -121,7 +121,7 @@ class InferenceLink:
 
     def _continuation(self, observation):
         follow = continuation(self._chunk, observation.stamp_ns, self._controller.delay_s,
-                              1 / self._continue_at_hz)
+                              self._period_s())
         return follow and Continuation(*follow)
 
     def _share(self, observation):

@@ -151,10 +151,11 @@ class PolicyNode(LifecycleNode):
         self._link = InferenceLink(
             self, self._controller, self._inputs, self._mapping, spec.state_names,
             self._black_box, lambda: self._instruction if self._active else None,
-            settings['token_governor'], self._continues and settings['inference_rate_hz'])
+            lambda: 1 / self.settings['inference_rate_hz'], settings['token_governor'],
+            self._continues)
         self._link.listeners += [self._reports.answered,
                                  lambda answer, _: self._answers.append(answer)]
-        self._runner = InferenceRunner(self._client, self._link.next_request, self._answered,
+        self._runner = InferenceRunner(self._client, self._link.next_request, self._link.answered,
                                        self._link.failed, 1 / settings['inference_rate_hz'])
         self._runner.start()
         self._controller.event(Event.CONFIGURED)
@@ -216,9 +217,6 @@ class PolicyNode(LifecycleNode):
         if command is not None:
             self._output.publish(command, now.to_msg())
             self._black_box.add(commanded(command), now.nanoseconds)
-
-    def _answered(self, answer: Answer):
-        self._link.answered(answer, 1 / self.settings['inference_rate_hz'])
 
     # Callbacks of the executor
 

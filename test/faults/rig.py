@@ -1,9 +1,11 @@
 """Robot, fault injector, policy node and user, over real DDS; every command is audited."""
 from contextlib import contextmanager
+import os
 from pathlib import Path
 import sys
 import threading
 import time
+from unittest.mock import patch
 
 from circling import DEADLINE_S, FAULT_FILE, OBSERVATION_TIMEOUT_S, SPEED_M_S
 from dds import client_node, wait_until
@@ -33,6 +35,8 @@ JITTER_S = 0.0005
 """How far times between commands, taken from their stamps, may be wrong."""
 SIMULATED_TIME_JITTER_S = 0.04
 """The same where stamps are a clock that comes by messages, 100 a second."""
+TRANSPORT = {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}
+"""Not shared memory: with Fast DDS 2 it may lose what follows a process that was killed."""
 NO_FAULTS = {**dict.fromkeys(STREAMS, 'none'), 'clock': 'none'}
 
 
@@ -224,8 +228,10 @@ class Rig:
 
     def explain(self):
         speeds = [round(v, 4) for _, v in self.twists[-12:]]
-        return (f'state {self.state()!r}; last answer {self._answered!r}; last speeds {speeds}; '
-                f'faults {self._fault_file.read_text()!r}; log: {self.log()[-1500:]}')
+        told = [status.message for array in self.diagnostics[-4:] for status in array.status]
+        return (f'state {self.state()!r}; last answer {self._answered!r}; diagnostics {told}; '
+                f'last speeds {speeds}; faults {self._fault_file.read_text()!r}; '
+                f'log: {self.log()[-1500:]}')
 
     def _take_twist(self, message):
         stamp_ns = stamp_to_ns(message.header.stamp)
@@ -261,13 +267,14 @@ def running(directory, domain_id, simulated, clock=False):
     fault_file = directory / 'fault'
     fault_file.write_text('', 'utf-8')
     environment = isolated_environment(domain_id)
-    environment[FAULT_FILE] = str(fault_file)
+    environment |= {FAULT_FILE: str(fault_file), **TRANSPORT}
     environment['PYTHONPATH'] = ':'.join(
         [str(HERE), str(HERE.parents[1]), environment.get('PYTHONPATH', '')])
     arguments = remappings(clock) + (['-p', 'use_sim_time:=true'] if clock else [])
     process = start_policy(directory, environment, *arguments)
     try:
-        with client_node(domain_id) as client, injector_node(client, clock) as injector:
+        with patch.dict(os.environ, TRANSPORT), client_node(domain_id) as client, \
+                injector_node(client, clock) as injector:
             robot = (SimulatedRobot(client, directory, environment) if simulated
                      else StandInRobot(client))
             try:
