@@ -1,12 +1,13 @@
 # make demo   set up .venv, then let the compressed policy drive the simulated arm over ROS 2
 # make test   set up .venv, then run all tests; `make test NUMPY=1.26` does it with NumPy 1.26
 # make faults set up .venv, then repeat every fault of doc/faults.md FAULT_REPEATS times (5)
+# make soak   set up .venv, then let the demonstration run for half an hour with random faults
 # make fuzz   set up .venv, then try 10 000 hostile instructions
 # make lint   only the style checks
 # make setup  only .venv (the packages of requirements/, the interfaces, .venv/bin/sqap_vla)
 # make clean  remove the environments and everything built
 #
-# Variables: PYTHON (interpreter of the environment), NUMPY, DEMO_ARGS, PYTEST_ARGS.
+# Variables: PYTHON (interpreter of the environment), NUMPY, DEMO_ARGS, SOAK_ARGS, PYTEST_ARGS.
 
 PYTHON ?= python3
 VENV := .venv$(if $(NUMPY),-numpy-$(NUMPY))
@@ -17,7 +18,7 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: demo test faults fuzz lint setup clean
+.PHONY: demo test faults soak fuzz lint setup clean
 
 demo: setup
 	$(VENV)/bin/sqap_vla demo $(DEMO_ARGS)
@@ -30,6 +31,9 @@ faults: setup
 	ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST FAULT_REPEATS=$(or $(FAULT_REPEATS),5) \
 	FAULT_SLACK=$(or $(FAULT_SLACK),1) FAULT_ROBOT=$(or $(FAULT_ROBOT),simulated) \
 	$(VENV)/bin/python -m pytest -q test/faults $(PYTEST_ARGS)
+
+soak: setup
+	$(VENV)/bin/sqap_vla soak $(SOAK_ARGS)
 
 fuzz: setup
 	INSTRUCTION_CASES=10000 $(VENV)/bin/python -m pytest -q test/ros/test_instruction_fuzz.py
