@@ -25,8 +25,11 @@ def add_arguments(parser):
     parser.add_argument('--control', action='store_true',
                         help='time the command loop of the policy node instead, while inference '
                         'runs, beside a bare loop on the steady clock')
+    parser.add_argument('--ros', action='store_true',
+                        help='measure instead, across the processes of the demonstration, from '
+                        'the stamp of an image to the first command that can follow it')
     parser.add_argument('--seconds', type=float, default=30.0,
-                        help='of --control (default %(default)s)')
+                        help='of --control and --ros (default %(default)s)')
     parser.add_argument('--rate', type=float, default=50.0, metavar='HZ',
                         help='commands a second with --control (default %(default)s)')
     parser.add_argument('--json', type=Path, help='write everything to this file')
@@ -50,15 +53,14 @@ def run(arguments) -> int:
     with TemporaryDirectory() as scratch:
         if arguments.control:
             _run_control(arguments, Path(scratch))
+        elif arguments.ros:
+            _run_ros(arguments, Path(scratch))
         else:
             _run(arguments, Path(scratch))
     return 0
 
 
 def _run_control(arguments, scratch):
-    import json
-
-    from sqap_vla_ros.benchmark.machine import describe
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.ros.command_timing import run as time_commands
 
@@ -72,11 +74,34 @@ def _run_control(arguments, scratch):
         print(f'  {title:<12}' + '  '.join(f'{q} {found[f"{name}_deviation_{q}_ms"]:7.3f}'
                                            for q in ('p50', 'p99', 'max')))
     print(f'  p99 above the bare loop: {found["p99_above_bare_ms"]:.3f} ms')
-    if arguments.json:
-        import torch
+    _write_json(arguments.json, found)
 
+
+def _run_ros(arguments, scratch):
+    from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.ros.chunk_latency import run as time_chunks
+
+    if not arguments.seconds > 0:
+        raise UserError('--seconds must be more than 0')
+    found = time_chunks(arguments.policy or _shipped_policy(), scratch, arguments.seconds)
+    print(f'{found["chunks"]} chunks over DDS, ms:')
+    for name, title in (('image_to_command_ms', 'image stamp to command'),
+                        ('inference_ms', 'of which inference')):
+        print(f'  {title:<24}' + '  '.join(f'{quantile} {value:7.1f}'
+                                           for quantile, value in found[name].items()))
+    _write_json(arguments.json, found)
+
+
+def _write_json(path, found):
+    import json
+
+    import torch
+
+    from sqap_vla_ros.benchmark.machine import describe
+
+    if path:
         found['machine'] = describe(torch.device('cpu'))
-        arguments.json.write_text(json.dumps(found, indent=1) + '\n', 'utf-8')
+        path.write_text(json.dumps(found, indent=1) + '\n', 'utf-8')
 
 
 def _run(arguments, scratch):

@@ -2,12 +2,8 @@
 import json
 import sys
 
-from geometry_msgs.msg import TwistStamped
-import numpy as np
-
-from sqap_vla_ros.msg import ActionChunk
+from sqap_vla_ros.ros.chunk_latency import ChunkLatency
 from sqap_vla_ros.ros.demo_client import DemoClient
-from sqap_vla_ros.ros.messages import stamp_to_ns
 
 TASKS = ('press_red', 'press_blue', 'open_drawer')
 
@@ -15,17 +11,7 @@ TASKS = ('press_red', 'press_blue', 'open_drawer')
 def main():
     """Run each task until it succeeds, three times at most."""
     client = DemoClient(int(sys.argv[1]), lambda: None)
-    images_ns, latencies_ms, factor = [], [], float(sys.argv[3])
-    # A chunk carries its image's stamp; the next command is the first that may follow it.
-    client.listen(ActionChunk, 'policy_node/action_chunk',
-                  lambda message: images_ns.append(stamp_to_ns(message.header.stamp)))
-
-    def take(message):
-        while images_ns:
-            age_ns = stamp_to_ns(message.header.stamp) - images_ns.pop(0)
-            if age_ns > 0:
-                latencies_ms.append(age_ns / 1e6 / factor)  # stamps are in simulated time
-    client.listen(TwistStamped, 'twist_command', take)
+    latency, factor = ChunkLatency(client), float(sys.argv[3])
     report = {'tasks': {}}
     try:
         client.wait_for_arm()
@@ -42,10 +28,11 @@ def main():
             report['tasks'][task] = attempts
     finally:
         client.close()
-    if latencies_ms:
-        report['camera_to_command_ms'] = {
-            f'p{p}': round(float(np.percentile(latencies_ms, p)), 1) for p in (50, 95, 99)}
-        report |= {'chunks': len(latencies_ms), 'real_time_factor': factor}
+    if latency.latencies_ms:
+        found = latency.report()
+        report['camera_to_command_ms'] = {  # stamps are in simulated time
+            name: round(ms / factor, 1) for name, ms in found['image_to_command_ms'].items()}
+        report |= {'chunks': found['chunks'], 'real_time_factor': factor}
     print(json.dumps(report), flush=True)
 
 
