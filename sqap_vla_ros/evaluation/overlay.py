@@ -1,4 +1,6 @@
 """A picture of what the policy looks at: kept visual tokens, coloured by criterion."""
+from typing import Mapping
+
 import cv2
 import numpy as np
 
@@ -12,17 +14,33 @@ COLOURS = {Criterion.ATTENTION: (255, 140, 0), Criterion.ROBOT: (60, 220, 60),
 """RGB of the frame around a kept token."""
 
 
+def draw_overlays(images: Mapping[str, np.ndarray], selection: TokenSelection | None,
+                  cameras: Mapping[str, PinholeCamera],
+                  end_effector_m: np.ndarray | None = None) -> np.ndarray:
+    """
+    Draw the overlays of all cameras side by side, as high as the first.
+
+    images: in the order of the policy's cameras; cameras: of those that are known.
+    """
+    pictures = [draw_overlay(image, selection, cameras.get(name), end_effector_m, number)
+                for number, (name, image) in enumerate(images.items())]
+    height = pictures[0].shape[0]
+    return np.hstack([pictures[0], *(
+        cv2.resize(picture, (max(round(picture.shape[1] * height / picture.shape[0]), 1), height))
+        for picture in pictures[1:])])
+
+
 def draw_overlay(image: np.ndarray, selection: TokenSelection | None,
                  camera: PinholeCamera | None = None,
-                 end_effector_m: np.ndarray | None = None) -> np.ndarray:
+                 end_effector_m: np.ndarray | None = None, number: int = 0) -> np.ndarray:
     """
     Darken the pruned patches, frame the kept ones, mark the projected end effector.
 
-    image: uint8 [H, W, 3], RGB; the selection's first camera is drawn. Returns a new image.
+    image: uint8 [H, W, 3], RGB, of the selection's camera `number`. Returns a new image.
     """
     picture = image.copy()
     if selection is not None:
-        picture = _draw_tokens(picture, selection)
+        picture = _draw_tokens(picture, selection, number)
     pixel = None
     if camera is not None and end_effector_m is not None:
         pixel = camera.project(end_effector_m)
@@ -33,10 +51,10 @@ def draw_overlay(image: np.ndarray, selection: TokenSelection | None,
     return picture
 
 
-def _draw_tokens(image, selection):
+def _draw_tokens(image, selection, number):
     rows, columns = selection.grid
-    first_camera = selection.kept < rows * columns
-    kept, criteria = selection.kept[first_camera], selection.criterion[first_camera]
+    own = selection.kept // (rows * columns) == number
+    kept, criteria = selection.kept[own] % (rows * columns), selection.criterion[own]
     mask = np.zeros(rows * columns, np.float32)
     mask[kept] = 1
     height, width = image.shape[:2]

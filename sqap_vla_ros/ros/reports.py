@@ -7,7 +7,7 @@ from visualization_msgs.msg import Marker
 
 from sqap_vla_ros.action_chunk import ActionChunk as Chunk
 from sqap_vla_ros.control.controller import ControllerStatus
-from sqap_vla_ros.evaluation.overlay import draw_overlay
+from sqap_vla_ros.evaluation.overlay import draw_overlays
 from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.ros.diagnostics import (diagnostic_array, input_values, LatencyWindow,
@@ -71,9 +71,8 @@ class Reports:
         if not self._overlay.get_subscription_count():
             return
         observation = answer.request.observation
-        name, image = next(iter(observation.images.items()))
-        picture = draw_overlay(image, answer.inference.selection, observation.cameras.get(name),
-                               observation.end_effector_m)
+        picture = draw_overlays(observation.images, answer.inference.selection,
+                                observation.cameras, observation.end_effector_m)
         self._overlay.publish(rgb_to_image(picture, header(observation.stamp_ns, self._frame_id)))
 
     def diagnose(self, state: str, reason: str, inputs=None,
