@@ -198,9 +198,13 @@ def _gripper(section):
     if opened == closed:
         section.problem(f'{section.path}: open and closed are the same position, {opened:g}',
                         section.line_of('closed'))
+    assumed = section.number('assumed', 'ratio', None, low=0.0, high=1.0)
+    if joint and assumed is not None:
+        section.problem(f'{section.path}: joint measures it and assumed replaces that; leave one '
+                        'of them out', section.line_of('assumed'))
     outputs = tuple(_gripper_output(part) for part in section.sections('outputs'))
     section.close()
-    return Gripper(joint, opened, closed, outputs)
+    return Gripper(joint, opened, closed, assumed, outputs)
 
 
 def _gripper_output(section):

@@ -53,6 +53,12 @@ gripper:
     - {{type: float64, topic: gripper_command, open: {opened:g}, closed: {closed:g}}}
 
 """
+NO_GRIPPER = """\
+
+# Nothing measures a gripper: what a policy that asks for one is told, 0 (open) .. 1 (closed).
+gripper: {assumed: 0}
+
+"""
 _MOVING = ('revolute', 'continuous', 'prismatic')
 
 
@@ -70,7 +76,7 @@ def new_profile(urdf_path: Path, base: str, end: str, low: list[float], high: li
             raise UserError(f'{urdf_path}: it has no link {name!r}; it has '
                             f'{", ".join(sorted(urdf.links))}')
     moving = {name: joint for name, joint in urdf.joints.items() if joint.kind in _MOVING}
-    gripper = ''
+    gripper = NO_GRIPPER
     if gripper_joint is not None:
         if gripper_joint not in moving:
             raise UserError(f'{urdf_path}: it has no moving joint {gripper_joint!r}; it has '
@@ -83,7 +89,7 @@ def new_profile(urdf_path: Path, base: str, end: str, low: list[float], high: li
         low=[float(value) for value in low], high=[float(value) for value in high],
         source='tf' if tf else 'topic, topic: camera/extrinsics',
         pose='{source: tf}' if tf else '{source: topic, topic: end_effector_pose}',
-        joints=''.join(map(_joint, moving.items())), gripper=gripper or '\n')
+        joints=''.join(map(_joint, moving.items())), gripper=gripper)
 
 
 def _joint(item):

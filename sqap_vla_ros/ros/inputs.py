@@ -56,10 +56,11 @@ class Inputs:
         """Topic and reason to number of messages."""
         self.incompatible = IncompatibleQos()
         names = topics_of(profile, spec)
-        if 'gripper' in spec.state_names and not settings['gripper_joint']:
+        if ('gripper' in spec.state_names and not settings['gripper_joint']
+                and profile.gripper.assumed is None):
             raise UserError('policy: its state has the gripper, and nothing tells how far it is '
-                            'closed; set gripper.joint in the profile, or parameter '
-                            'gripper_joint')
+                            'closed; set gripper.joint in the profile or parameter gripper_joint, '
+                            'or gripper.assumed where nothing measures it')
         self.images, self.pose, self.joints = names.images, names.pose, names.joints
         self.required = list(names.required)
         self._cameras = {camera.name: camera for camera in profile.cameras
@@ -255,6 +256,8 @@ class Inputs:
     def _state_value(self, name, latest, position):
         if name in END_EFFECTOR:
             return position[END_EFFECTOR.index(name)]
+        if not self._joint(name):
+            return self._profile.gripper.assumed
         angle = latest[self.joints].value[self._joint(name)]
         if name != 'gripper':
             return angle

@@ -35,6 +35,7 @@ def test_what_is_made_passes_the_check(urdf, tmp_path, arguments):
     assert names == (['shoulder', 'elbow'] if 'grip' in arguments
                      else ['shoulder', 'elbow', 'grip'])
     assert profile.gripper.joint == ('grip' if 'grip' in arguments else '')
+    assert profile.gripper.assumed == (None if 'grip' in arguments else 0.0)
 
 
 def test_an_existing_file_is_never_overwritten(urdf, tmp_path, capsys):

@@ -17,7 +17,7 @@ from sqap_vla_ros.action_chunk import ActionSpec  # noqa: E402
 from sqap_vla_ros.errors import UserError  # noqa: E402
 from sqap_vla_ros.models.policy import PolicySpec  # noqa: E402
 from sqap_vla_ros.profiles.robot_profile import (  # noqa: E402
-    Action, Camera, Intrinsics, Joint, Pose, RobotProfile)
+    Action, Camera, Gripper, Intrinsics, Joint, Pose, RobotProfile)
 from sqap_vla_ros.ros.image_conversion import rgb_to_image  # noqa: E402
 from sqap_vla_ros.ros.inputs import Inputs, topics_of  # noqa: E402
 from sqap_vla_ros.ros.messages import header  # noqa: E402
@@ -185,6 +185,14 @@ def test_a_policy_that_needs_the_gripper_of_an_arm_without_one_is_refused(monkey
     monkeypatch.setitem(SETTINGS, 'gripper_joint', '')
     with pytest.raises(UserError, match='gripper.joint'):
         Rig()
+
+
+def test_where_nothing_measures_the_gripper_the_policy_is_told_what_the_profile_assumes(
+        monkeypatch):
+    monkeypatch.setitem(SETTINGS, 'gripper_joint', '')
+    rig = Rig(replace(PROFILE, gripper=Gripper(assumed=0.25)))
+    rig.send_all()
+    assert rig.inputs.observation('go')[0].state == pytest.approx([0.5, 1.25, 0.25])
 
 
 def test_state_is_given_in_the_frame_that_the_policy_was_trained_in():
