@@ -8,8 +8,8 @@ from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, R
 from sqap_vla_ros.errors import UserError
 
 _SUFFIX = '_prune40'
-PRUNING = PruningRecipe()
-"""40 % of the visual tokens, by the three criteria, at the recipes' own default layer."""
+PRUNING = PruningRecipe(relevance='temporal', smoothing=0.8)
+"""As the recipes `sqap_*_prune40`: 40 % of the visual tokens, before layer 1."""
 
 _QUANTIZED = {name: QuantizationRecipe(weight_bits=int(name[1]), activation_bits=int(name[3]))
               for name in ('w8a8', 'w4a8', 'w4a4')}

@@ -16,7 +16,7 @@ from sqap_vla_ros.compression.token_selector import TokenSelector
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.timing import synchronize
 from sqap_vla_ros.models.cogact import CogActModel
-from sqap_vla_ros.models.decoder import PruningPoint
+from sqap_vla_ros.models.decoder import pruning_point
 from sqap_vla_ros.models.openvla import OpenVlaModel
 from sqap_vla_ros.models.policy import Observation
 
@@ -124,12 +124,14 @@ def _selector(preset, model, device) -> TokenSelector:
     return TokenSelector(model.pruning, (side, side), preset.visual_tokens // side ** 2, device)
 
 
-def _point(selector):
+def _pruned(selector, decode):
+    """Run `decode` at a pruning point; the first time all tokens stay (temporal relevance)."""
     if selector is None:
-        return None
-    tokens = selector.tokens
-    selector.begin(np.linspace(0, 0.5, tokens))
-    return PruningPoint(selector.recipe.layer, selector.select, selector.needs_attention)
+        return decode(None)
+    selector.begin(np.linspace(0, 0.5, selector.tokens))
+    decoded = decode(pruning_point(selector))
+    selector.end()
+    return decoded
 
 
 def _stages(preset: Preset, model: nn.Module, selector, dtype, device) -> list[Stage]:
@@ -143,23 +145,27 @@ def _stages(preset: Preset, model: nn.Module, selector, dtype, device) -> list[S
         length = preset.visual_tokens + preset.text_tokens
         embeddings = noise(1, length, model.decoder.config.hidden_size)
         visual = slice(1, 1 + preset.visual_tokens)
-        return [('decoder', lambda _: model.decoder(embeddings, visual, _point(selector)))]
+        return [('decoder', lambda _: _pruned(
+            selector, lambda point: model.decoder(embeddings, visual, point)))]
     config = model.config
     if isinstance(model, CogActModel):
         image = noise(1, 3, config.image_size, config.image_size)
         start = noise(1, *model.action_head.shape)
         return [('vision', lambda _: model.encode_image(image)),
-                ('decoder', lambda seen: model.cognition(seen, text, None, _point(selector))[0]),
+                ('decoder', lambda seen: _pruned(
+                    selector, lambda point: model.cognition(seen, text, None, point)[0])),
                 ('action_head', lambda condition: model.action_head.sample(condition, start))]
     if isinstance(model, OpenVlaModel):
         image = noise(1, 3, config.image_size, config.image_size)
         count = len(config.action_names)
         return [('vision', lambda _: model.encode_image(image)),
-                ('prefill', lambda seen: model.prefill(seen, text, _point(selector))[:2]),
+                ('prefill', lambda seen: _pruned(
+                    selector, lambda point: model.prefill(seen, text, point)[:2])),
                 ('decode', lambda state: model.write(*state, count))]
     images = noise(len(config.cameras), 3, config.image_size, config.image_size)
     state = noise(1, config.model['max_state_dim'])
     start = noise(1, config.horizon, config.model['max_action_dim'])
     return [('vision', lambda _: model.encode_images(images)),
-            ('decoder', lambda seen: model.prefix(seen, text, _point(selector))[0]),
+            ('decoder', lambda seen: _pruned(
+                selector, lambda point: model.prefix(seen, text, point)[0])),
             ('action_head', lambda cache: model.sample(cache, state, start))]

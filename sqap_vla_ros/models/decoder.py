@@ -9,6 +9,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, Llama
 
 from sqap_vla_ros.compression.hadamard import rotate, unrotate
 from sqap_vla_ros.compression.token_selection import attention_row
+from sqap_vla_ros.compression.token_selector import TokenSelector
 from sqap_vla_ros.models.attention import attention
 
 Selector = Callable[[torch.Tensor | None, torch.Tensor], torch.Tensor]
@@ -31,6 +32,12 @@ class PruningPoint:
     """False: the selector gets None for the attention, which is not computed then."""
     observe: Callable[[torch.Tensor], None] | None = None
     """Called in each layer from `layer` on with the attention to the tokens that are left."""
+
+
+def pruning_point(selector: TokenSelector) -> PruningPoint:
+    """Ask a selector what it wants of this inference; for after its `begin`."""
+    return PruningPoint(selector.recipe.layer, selector.select if selector.selects else None,
+                        selector.needs_attention, selector.observe if selector.observes else None)
 
 
 class PrunableDecoder(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from sqap_vla_ros.compression.protection import patch_distances_m
 from sqap_vla_ros.compression.token_selector import TokenSelector
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.decoder import PruningPoint
+from sqap_vla_ros.models.decoder import pruning_point, PruningPoint
 from sqap_vla_ros.models.policy import Observation, Policy, PolicySpec, TokenSelection
 
 
@@ -89,9 +89,7 @@ class PrunedPolicy(Policy):
                                   self.spec.token_grid) for name in self.spec.cameras]),
             observation.images[self.spec.cameras[0]], observation.instruction,
             observation.stamp_ns, observation.end_effector_m, gripper)
-        point = PruningPoint(selector.recipe.layer, selector.select if selector.selects else None,
-                             selector.needs_attention,
-                             selector.observe if selector.observes else None)
+        point = pruning_point(selector)
         if listener is None:
             return point
 
