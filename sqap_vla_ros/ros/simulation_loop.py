@@ -121,7 +121,7 @@ class SimulationLoop:
         return self.error is None
 
     def _run(self):
-        arm = None
+        arms = {}
         try:
             module, _ = import_simulator()
             simulated_ns = 0
@@ -129,7 +129,7 @@ class SimulationLoop:
                 with self._lock:
                     request, self._reset = self._reset, None
                 if request is not None:
-                    arm = self._begin(arm, module, request)
+                    arm = self._begin(arms, module, request)
                     timing = _Timing(self.pace)
                     request.done.set()
                 simulated_ns += round(TICK_S * 1e9)
@@ -138,25 +138,28 @@ class SimulationLoop:
         except Exception as error:
             self.error = error
         finally:
-            if arm is not None:
+            for arm in arms.values():
                 arm.close()
             with self._lock:
                 request, self._reset = self._reset, None
             if request is not None:
                 request.done.set()
 
-    def _begin(self, arm, module, request):
-        if arm is not None and arm.task.scene == _scene(request.task):
-            arm.reset(seed=request.seed, task=request.task)
-            return arm
-        if arm is not None:
-            arm.close()
-        arm = module.SimulatedArm(request.task, self._image_size)
+    def _begin(self, arms, module, request):
+        """
+        Begin with the arm of the task's scene, which is made once and kept.
+
+        Made anew each time, models and OpenGL contexts leave the memory in pieces, and it grows.
+        """
+        scene = _scene(request.task)
+        if scene in arms:
+            arms[scene].reset(seed=request.seed, task=request.task)
+            return arms[scene]
+        arm = arms[scene] = module.SimulatedArm(request.task, self._image_size)
         arm.reset(seed=request.seed)
         try:
             arm.image()  # the first one makes the OpenGL context
         except Exception as error:
-            arm.close()
             raise UserError(_rendering_advice(error)) from error
         return arm
 
