@@ -204,7 +204,7 @@ def _gripper(section):
                         'of them out', section.line_of('assumed'))
     outputs = tuple(_gripper_output(part) for part in section.sections('outputs'))
     section.close()
-    return Gripper(joint, opened, closed, assumed, outputs)
+    return Gripper(joint, opened, closed, outputs, assumed)
 
 
 def _gripper_output(section):

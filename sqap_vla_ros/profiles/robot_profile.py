@@ -90,9 +90,9 @@ class Gripper:
     opened: float = 0.0
     """Position of that joint, m or rad."""
     closed: float = 1.0
+    outputs: tuple[GripperOutput, ...] = ()
     assumed: float | None = None
     """What a policy is told where no joint measures it: 0 (open) .. 1 (closed); None: nothing."""
-    outputs: tuple[GripperOutput, ...] = ()
 
 
 @dataclass(frozen=True)
