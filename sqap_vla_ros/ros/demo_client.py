@@ -203,7 +203,7 @@ class DemoClient:
             if due:
                 self._last_frame_s = now_s
                 image = image_to_rgb(message)
-                overlay = np.zeros_like(image) if self._overlay is None else self._overlay
+                overlay = image // 4 if self._overlay is None else self._overlay
                 self._frames.append((image, overlay))
 
     def _take_overlay(self, message):
