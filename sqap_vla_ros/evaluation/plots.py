@@ -96,7 +96,8 @@ def _pruning(points):
     figure.axes[0].set(ylabel='success (%)', ylim=(0, 102))
     handles = {label: handle for axes in figure.axes
                for handle, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles, loc='outside lower center', ncols=2)
+    figure.legend(handles.values(), handles, loc='outside lower center',
+                  ncols=min(2, len(groups)))
     return figure
 
 
