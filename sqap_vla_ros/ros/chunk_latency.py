@@ -1,17 +1,15 @@
 """How long it takes from a camera image to the first command that can follow it, over DDS."""
 from pathlib import Path
-import time
 
 from geometry_msgs.msg import TwistStamped
 import numpy as np
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.msg import ActionChunk, InferenceStats
+from sqap_vla_ros.ros.command_timing import goals, TASK
 from sqap_vla_ros.ros.demo_client import DemoClient
 from sqap_vla_ros.ros.messages import stamp_to_ns
 from sqap_vla_ros.ros.session import SimulatedSession
-
-TASK = 'press_box'
 
 
 class ChunkLatency:
@@ -57,10 +55,7 @@ def _percentiles(values):
 def run(policy: Path, output: Path, seconds: float) -> dict:
     """Start simulated arm and policy, let goals run one after the other, measure, end them."""
     with SimulatedSession(policy, output, TASK, 0) as session:
-        latency, seed, begun_s = ChunkLatency(session.client), 3000, time.monotonic()
-        while time.monotonic() - begun_s < seconds:
-            instruction = session.client.reset(TASK, seed)
-            left_s = max(seconds - (time.monotonic() - begun_s), 1.0)
-            session.client.execute(TASK, instruction, seed, min(left_s, 10.0))
-            seed += 1
+        latency = ChunkLatency(session.client)
+        for execute in goals(session.client, seconds):
+            execute()
         return latency.report()

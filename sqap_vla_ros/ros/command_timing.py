@@ -1,9 +1,11 @@
 """How regular the commands are while inference runs, beside a bare loop on the same machine."""
+from functools import partial
 import json
 from pathlib import Path
 import subprocess
 import sys
 import time
+from typing import Callable, Iterator
 
 from geometry_msgs.msg import TwistStamped
 import numpy as np
@@ -29,6 +31,16 @@ print(json.dumps(times))
 """The same waiting as `CommandLoop`, and nothing else: what this machine can do at best."""
 
 
+def goals(client: DemoClient, seconds: float) -> Iterator[Callable[[], object]]:
+    """Make one scene after the other for `seconds`; yields what runs its goal to the end."""
+    seed, begun_s = 3000, time.monotonic()
+    while time.monotonic() - begun_s < seconds:
+        instruction = client.reset(TASK, seed)
+        left_s = max(seconds - (time.monotonic() - begun_s), 1.0)
+        yield partial(client.execute, TASK, instruction, seed, min(left_s, 10.0))
+        seed += 1
+
+
 def measure(client: DemoClient, seconds: float, rate_hz: float) -> dict:
     """
     Let goals run one after the other for `seconds` and time the commands by their stamps.
@@ -42,14 +54,11 @@ def measure(client: DemoClient, seconds: float, rate_hz: float) -> dict:
     bare = subprocess.Popen(
         [sys.executable, '-c', BARE_LOOP, str(1 / rate_hz), str(seconds)],
         stdout=subprocess.PIPE, text=True)
-    periods_ms, seed, begun_s = [], 3000, time.monotonic()
-    while time.monotonic() - begun_s < seconds:
-        instruction = client.reset(TASK, seed)
+    periods_ms = []
+    for execute in goals(client, seconds):
         stamps.clear()
-        left_s = max(seconds - (time.monotonic() - begun_s), 1.0)
-        client.execute(TASK, instruction, seed, min(left_s, 10.0))
+        execute()
         periods_ms.append(np.diff(np.array(stamps)) / 1e6)
-        seed += 1
     times, _ = bare.communicate(timeout=60)
     if bare.returncode != 0:
         raise UserError('the bare loop, which commands are compared with, did not run')
