@@ -7,7 +7,8 @@ Which visual tokens stay: a fixed budget, filled by three criteria (SQAP-VLA, ar
 3. Coverage: farthest point sampling fills what is left, starting from what is kept so far.
 
 Robot goes before attention goes before coverage where the budget is short. Shapes depend on the
-budget only, never on the data, so that the whole selection can be part of a CUDA graph.
+budget only, never on the data, and no number is brought from the host (`masked_fill`, not `where`
+with a number), so that the whole selection can be part of a CUDA graph.
 """
 from enum import IntEnum
 from typing import NamedTuple
@@ -53,15 +54,17 @@ def attention_row(query: torch.Tensor, key: torch.Tensor, visual: slice) -> torc
 def select_top(scores: torch.Tensor, budget: int,
                relevance: Criterion = Criterion.ATTENTION) -> Kept:
     """Keep the `budget` highest of scores [V]; relevance: what the scores are."""
-    indices = scores.topk(budget).indices.sort().values
-    return Kept(indices, torch.full_like(indices, relevance, dtype=torch.uint8))
+    return all_for(relevance, scores.topk(budget).indices.sort().values)
 
 
-def select_random(tokens: int, budget: int, generator: torch.Generator,
-                  device: torch.device) -> Kept:
-    """Keep `budget` of `tokens` tokens, drawn without replacement."""
-    indices = torch.randperm(tokens, generator=generator)[:budget].sort().values.to(device)
-    return Kept(indices, torch.full_like(indices, Criterion.RANDOM, dtype=torch.uint8))
+def all_for(criterion: Criterion, indices: torch.Tensor) -> Kept:
+    """Keep these tokens [budget], ascending, all by one criterion."""
+    return Kept(indices, torch.full_like(indices, criterion, dtype=torch.uint8))
+
+
+def draw_tokens(tokens: int, budget: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw `budget` of `tokens` tokens without replacement: int64 [budget], ascending."""
+    return torch.randperm(tokens, generator=generator)[:budget].sort().values
 
 
 def select_by_criteria(scores: torch.Tensor, protection: torch.Tensor, separation: torch.Tensor,
@@ -77,14 +80,11 @@ def select_by_criteria(scores: torch.Tensor, protection: torch.Tensor, separatio
     relevance, coverage: what scores and separation are, for the record.
     """
     protected = protection.isfinite()
-    relevant = torch.zeros_like(protected)
-    relevant[scores.topk(relevant_count).indices] = True
+    relevant = _marked(scores.topk(relevant_count).indices, protected)
     # A key whose order is the order of admission: 3..2 protected, 1..0 relevant, below 0 neither.
     key = torch.where(protected, 2 + 1 / (1 + protection),
-                      torch.where(relevant, _rank(scores), -1.0))
-    admitted = torch.zeros_like(protected)
-    admitted[key.topk(budget).indices] = True
-    admitted &= key >= 0
+                      _rank(scores).masked_fill(~relevant, -1.0))
+    admitted = _marked(key.topk(budget).indices, protected) & (key >= 0)
     count = budget - relevant_count
     if count:
         points = farthest_points(separation, admitted, count)
@@ -92,9 +92,9 @@ def select_by_criteria(scores: torch.Tensor, protection: torch.Tensor, separatio
         rest = torch.full_like(key, -torch.inf).scatter_reduce(0, points, order, 'amax')
         key = torch.where(admitted, key, rest)
     indices = key.topk(budget).indices.sort().values
-    reason = torch.where(protected, Criterion.ROBOT,
-                         torch.where(relevant, relevance, coverage))
-    return Kept(indices, reason[indices].to(torch.uint8))
+    reason = torch.full_like(protected, coverage, dtype=torch.uint8)
+    reason = reason.masked_fill(relevant, relevance).masked_fill(protected, Criterion.ROBOT)
+    return Kept(indices, reason[indices])
 
 
 def farthest_points(separation: torch.Tensor, chosen: torch.Tensor, count: int) -> torch.Tensor:
@@ -131,6 +131,11 @@ def grid_separation(grid: tuple[int, int], cameras: int = 1) -> torch.Tensor:
         separation = torch.cat([torch.cat([separation if i == j else apart
                                            for j in range(cameras)], 1) for i in range(cameras)])
     return separation.fill_diagonal_(-1)
+
+
+def _marked(indices, like):
+    """Mark these indices: bool of the shape of `like`."""
+    return torch.zeros_like(like, dtype=torch.bool).scatter(0, indices, True)
 
 
 def _rank(scores):

@@ -6,8 +6,8 @@ from sqap_vla_ros.compression.features import difference_from_mean, feature_sepa
 from sqap_vla_ros.compression.phase import PhaseGate
 from sqap_vla_ros.compression.recipe import PruningRecipe
 from sqap_vla_ros.compression.temporal import SceneWatch, ScoreHistory
-from sqap_vla_ros.compression.token_selection import (Criterion, grid_separation, Kept,
-                                                      select_by_criteria, select_random,
+from sqap_vla_ros.compression.token_selection import (all_for, Criterion, draw_tokens,
+                                                      grid_separation, Kept, select_by_criteria,
                                                       select_top)
 
 
@@ -18,6 +18,10 @@ class TokenSelector:
     For each: `begin`, then, while the model runs, `select` where `selects` is true, and `observe`
     in every layer behind where `observes` is true; then `end`. `kept` is the outcome, None where
     all tokens stayed. Belongs to the thread that runs the model.
+
+    From `select` to `end` only `tensors` change from one inference to another of the same `plan`,
+    and nothing waits for the device: this part can be replayed as a CUDA graph, after `bind`,
+    whose `outputs` are then handed to `take`.
     """
 
     def __init__(self, recipe: PruningRecipe, grid: tuple[int, int], cameras: int = 1,
@@ -27,7 +31,6 @@ class TokenSelector:
         scored = recipe.method != 'random'
         self.needs_attention = scored and recipe.relevance == 'attention'
         self.observes = scored and recipe.relevance == 'temporal'
-        self._device = torch.device(device)
         self._separation = grid_separation(grid, cameras).to(device)
         self._history = ScoreHistory(recipe.smoothing)
         self._scene = SceneWatch()
@@ -44,6 +47,8 @@ class TokenSelector:
         if self._phase is not None:
             self._phase.reset()
         self.kept: Kept | None = None
+        self.tensors: dict[str, torch.Tensor] = {}
+        """What this inference's choice depends on, by name."""
 
     @property
     def remembers(self) -> bool:
@@ -68,13 +73,39 @@ class TokenSelector:
             distances_m = np.full(self.tokens, np.inf)
         radius = self.recipe.protection_radius_m
         protection = np.where((distances_m <= radius) & (radius > 0), distances_m, np.inf)
-        self._protection = torch.from_numpy(protection).float().to(self._device)
+        self.tensors = {'protection': torch.from_numpy(protection).float()}
+        if self.recipe.method == 'random' and self.budget < self.tokens:
+            self.tensors['drawn'] = draw_tokens(self.tokens, self.budget, self._generator)
+        if self._history.scores is not None:
+            self.tensors['scores'] = self._history.scores
 
     @property
     def selects(self) -> bool:
         """Whether this inference is to be pruned; for after `begin`."""
         known = not self.observes or self._history.scores is not None
         return known and self.budget < self.tokens
+
+    @property
+    def plan(self) -> tuple[int, bool]:
+        """Tokens that this inference keeps, and whether it knows of earlier ones."""
+        return self.budget if self.selects else self.tokens, self._history.scores is not None
+
+    def bind(self, tensors: dict[str, torch.Tensor]):
+        """Begin the inference anew with other tensors in place of `tensors`: the device's."""
+        self.kept, self._observed, self.tensors = None, [], tensors
+        self._history.scores = tensors.get('scores')
+
+    def outputs(self) -> dict[str, torch.Tensor]:
+        """Give what is left for the next inference, and what was kept; for after `end`."""
+        found = {} if self._history.scores is None else {'scores': self._history.scores}
+        if self.kept is not None:
+            found |= {'kept': self.kept.indices, 'criterion': self.kept.criterion}
+        return found
+
+    def take(self, outputs: dict[str, torch.Tensor]):
+        """Take over what `outputs` gave when the inference was run elsewhere."""
+        self._history.scores = outputs.get('scores')
+        self.kept = Kept(outputs['kept'], outputs['criterion']) if 'kept' in outputs else None
 
     def select(self, attention: torch.Tensor | None, features: torch.Tensor) -> torch.Tensor:
         """
@@ -86,7 +117,7 @@ class TokenSelector:
         """
         recipe = self.recipe
         if recipe.method == 'random':
-            self.kept = select_random(self.tokens, self.budget, self._generator, features.device)
+            self.kept = all_for(Criterion.RANDOM, self.tensors['drawn'].to(features.device))
             return self.kept.indices
         scores, relevance = self._scores(attention, features)
         if recipe.method == 'top':
@@ -94,7 +125,7 @@ class TokenSelector:
             return self.kept.indices
         by_feature = recipe.coverage == 'feature'
         self.kept = select_by_criteria(
-            scores, self._protection,
+            scores, self.tensors['protection'].to(features.device),
             feature_separation(features) if by_feature else self._separation,
             self.budget, round(recipe.relevance_share * self.budget), relevance,
             Criterion.FEATURE if by_feature else Criterion.SPATIAL)

@@ -5,6 +5,7 @@ Architecture and names follow the released checkpoints (arXiv 2411.19650, sectio
 DDIM (arXiv 2010.02502, eq. 12 with eta 0) over a squared-cosine schedule (arXiv 2102.09672,
 eq. 17).
 """
+from functools import lru_cache
 import math
 
 import torch
@@ -177,7 +178,7 @@ class DiffusionActionHead(nn.Module):
         of the clean chunk is pulled to. Returns [B, T, A], normalised, not clipped.
         """
         total, guidance = self.config.diffusion_steps, self.config.guidance
-        alphas = cosine_alphas(total).to(noise)
+        alphas = _alphas_on(total, noise.dtype, noise.device)
         steps = list(range(0, total, total // self.config.ddim_steps))
         batch = noise.shape[0]
         if guidance != 1:
@@ -199,6 +200,13 @@ class DiffusionActionHead(nn.Module):
                 estimate = (x - now.sqrt() * clean) / (1 - now).sqrt()
             x = before.sqrt() * clean + (1 - before).sqrt() * estimate
         return x
+
+
+@lru_cache(maxsize=None)
+@torch.inference_mode(False)
+def _alphas_on(steps, dtype, device):
+    """`cosine_alphas`, brought to the device once."""
+    return cosine_alphas(steps).to(device, dtype)
 
 
 def cosine_alphas(steps: int) -> torch.Tensor:

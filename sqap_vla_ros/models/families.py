@@ -25,31 +25,32 @@ def build_model(config: CogActConfig | OpenVlaConfig | Pi0Config) -> nn.Module:
     return _MODELS[type(config)](config)
 
 
-def make_policy(model: nn.Module, directory: Path, description: dict) -> Policy:
+def make_policy(model: nn.Module, directory: Path, description: dict,
+                cuda_graphs: str = 'auto') -> Policy:
     """
     Put a loaded model behind the policy interface.
 
-    Tokenizer and statistics come from its directory. Raises UserError that names the file or
-    field that is wrong.
+    Tokenizer and statistics come from its directory; cuda_graphs: see `step_runner.make_runner`.
+    Raises UserError that names the file or field that is wrong.
     """
     config = model.config
     if isinstance(config, OpenVlaConfig):
         tokenizer = PrismaticTokenizer.load(directory)
         _check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
         statistics = load_statistics(directory, config.dataset, 0)
-        return OpenVlaPolicy(model, tokenizer, statistics, description)
+        return OpenVlaPolicy(model, tokenizer, statistics, description, cuda_graphs)
     if isinstance(config, Pi0Config):
         tokenizer = Pi0Tokenizer.load(directory, config.text_length)
         _check_vocabulary(directory, tokenizer,
                           config.model['vlm_config']['text_config']['vocab_size'])
         statistics = load_pi0_statistics(directory, config.dataset, len(config.state_names),
                                          len(config.action_names))
-        return Pi0Policy(model, tokenizer, statistics, description)
+        return Pi0Policy(model, tokenizer, statistics, description, cuda_graphs)
     tokenizer = (PrismaticTokenizer.load(directory) if config.text == 'prismatic'
                  else WordTokenizer.load(directory, config.text_length))
     _check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
     statistics = load_statistics(directory, config.dataset, len(config.state_names))
-    return CogActPolicy(model, tokenizer, statistics, description)
+    return CogActPolicy(model, tokenizer, statistics, description, cuda_graphs)
 
 
 def _check_vocabulary(directory, tokenizer, size):

@@ -7,10 +7,7 @@ and 5). The gradient costs a backward pass through the head at every step. This 
 correction with the head's Jacobian taken as the identity: the clean estimate itself is moved
 towards the previous chunk, by the mask. Rows with weight 1 come out as they were.
 """
-import numpy as np
 import torch
-
-from sqap_vla_ros.models.policy import Continuation
 
 
 class Guide:
@@ -25,16 +22,3 @@ class Guide:
         used = clean[..., :self._values.shape[-1]]
         pulled = torch.lerp(used, self._values.to(clean), self._weights.to(clean).expand_as(used))
         return torch.cat([pulled, clean[..., self._values.shape[-1]:]], -1)
-
-
-def guide_to(continuation: Continuation | None, normalise) -> Guide | None:
-    """
-    Guide for a continuation; None for none.
-
-    normalise: float32 [T, A] in the spec's units to what the head denoises.
-    """
-    if continuation is None:
-        return None
-    values = np.ascontiguousarray(normalise(continuation.values), np.float32)
-    weights = np.asarray(continuation.weights, np.float32)[:, None]
-    return Guide(torch.from_numpy(values), torch.from_numpy(weights))

@@ -19,13 +19,15 @@ from sqap_vla_ros.models.policy import Policy
 
 
 def load_policy(directory: str | Path, device: str = 'cpu',
-                recipe: str | Path | None = None, backend: str = 'auto') -> Policy:
+                recipe: str | Path | None = None, backend: str = 'auto',
+                cuda_graphs: str = 'auto') -> Policy:
     """
     Load a policy directory onto a device.
 
     recipe: compress a float policy with this recipe file on the way; not for directories that
-    are compressed already. backend: of the quantized layers, see `compression.backends`. Raises
-    UserError that names the file or field that is wrong.
+    are compressed already. backend: of the quantized layers, see `compression.backends`;
+    cuda_graphs: see `step_runner.make_runner`. Raises UserError that names the file or field that
+    is wrong.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -61,7 +63,7 @@ def load_policy(directory: str | Path, device: str = 'cpu',
         'protection_radius_m': pruning.protection_radius_m
         if pruning and pruning.method == 'sqap' else 0.0,
         'device': str(device)}
-    return make_policy(model, directory, description)
+    return make_policy(model, directory, description, cuda_graphs)
 
 
 def calibration_of(directory: Path, recipe: Recipe, samples: Path | None = None):

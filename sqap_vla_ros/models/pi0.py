@@ -6,6 +6,8 @@ The prefix is computed once, and its keys and values are read at every flow step
 prefix makes the expert faster too. Tokens that would only be padding are left out: masked tokens
 take no position and nobody sees them.
 """
+from functools import lru_cache
+
 import torch
 from torch import nn
 from transformers import PI0Config, PI0ForConditionalGeneration
@@ -134,22 +136,19 @@ class Pi0Model(VlaModel):
         [1, horizon, A] standard normal; guide: what each step's estimate of the clean chunk is
         pulled to. Returns normalised actions [1, horizon, A].
         """
-        # Both in float32, as openpi counts: the time embedding has periods so short that the
-        # rounding of the time shows.
-        step = torch.tensor(-1 / self.config.flow_steps)
-        time, actions = torch.tensor(1.0), noise
-        for _ in range(self.config.flow_steps):
+        times, step = _flow_times(self.config.flow_steps, noise.dtype)
+        actions = noise
+        for time, rounded in times:
             velocity = self.velocity(cache, state, actions, time)
             if guide is not None:  # noise - clean, and actions = t noise + (1 - t) clean
-                clean = guide(actions - time.to(actions) * velocity)
-                velocity = (actions - clean) / time.to(actions)
-            actions = actions + step.to(actions) * velocity
-            time = time + step
+                clean = guide(actions - rounded * velocity)
+                velocity = (actions - clean) / rounded
+            actions = actions + step * velocity
         return actions
 
     def velocity(self, cache: KeyValueCache, state: torch.Tensor, actions: torch.Tensor,
-                 time: torch.Tensor) -> torch.Tensor:
-        """Flow at one time, float32 []; other shapes as in `sample`."""
+                 time: float) -> torch.Tensor:
+        """Flow at one time; shapes as in `sample`."""
         embed, expert = self.pi0.embed_action_time, self.pi0.model.dit
         embedded = embed.action_in_proj(actions)
         wave = self._time_embedding(time, embedded).expand_as(embedded)
@@ -188,9 +187,31 @@ class Pi0Model(VlaModel):
         return self._rotary(hidden, positions)
 
     def _time_embedding(self, time, like):
-        """Sine and cosine [1, 1, width] of a flow time, periods spaced geometrically."""
         config = self.pi0.config
-        fraction = torch.linspace(0, 1, like.shape[-1] // 2, dtype=torch.float64)
-        period = config.min_period * (config.max_period / config.min_period) ** fraction
-        angle = 1 / period * 2 * torch.pi * time
-        return torch.cat([angle.sin(), angle.cos()]).to(like)[None, None]
+        return _time_wave(time, like.shape[-1], config.min_period, config.max_period, like.dtype,
+                          like.device)
+
+
+@lru_cache(maxsize=8)
+def _flow_times(steps, dtype):
+    """
+    List the flow's times, 1 to 0, each with itself as `dtype` holds it, and the step so held.
+
+    Counted in float32, as openpi does: the time embedding has periods so short that the rounding
+    of the time shows.
+    """
+    step = torch.tensor(-1 / steps)
+    times = [torch.tensor(1.0)]
+    while len(times) < steps:
+        times.append(times[-1] + step)
+    return [(float(t), float(t.to(dtype))) for t in times], float(step.to(dtype))
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def _time_wave(time, width, shortest, longest, dtype, device):
+    """Sine and cosine [1, 1, width] of a flow time, periods spaced geometrically."""
+    fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64)
+    period = shortest * (longest / shortest) ** fraction
+    angle = 1 / period * 2 * torch.pi * time
+    return torch.cat([angle.sin(), angle.cos()]).to(device, dtype)[None, None]

@@ -7,34 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tokenizers import Tokenizer
 import torch
+from torch.nn.functional import pad
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import read_json
-from sqap_vla_ros.models.preprocessing import STATISTICS_FILE
+from sqap_vla_ros.models.preprocessing import resize_like_pillow, STATISTICS_FILE
 from sqap_vla_ros.models.text_prismatic import load_tokenizer
 
 EPSILON = 1e-6
 """openpi adds it to every standard deviation, on the way in and on the way out."""
 
 
-def letterbox(image: np.ndarray, size: int) -> torch.Tensor:
+def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
     """
-    Fit into size x size without distortion, centred on black; bilinear with Pillow, as openpi.
+    Fit into size x size without distortion, centred on black; bilinear as Pillow, as openpi.
 
-    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the CPU.
+    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the same device.
     """
     height, width = image.shape[:2]
-    if (height, width) != (size, size):
-        ratio = max(width / size, height / size)
-        rows, columns = max(int(height / ratio), 1), max(int(width / ratio), 1)
-        resized = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)
-        top, left = (size - rows) // 2, (size - columns) // 2
-        image = np.zeros((size, size, 3), np.uint8)
-        image[top:top + rows, left:left + columns] = resized
-    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+    ratio = max(width / size, height / size)
+    rows, columns = max(int(height / ratio), 1), max(int(width / ratio), 1)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    resized = resize_like_pillow(image, rows, columns, 'bilinear')
+    return pad(resized, (left, size - columns - left, top, size - rows - top))
 
 
 class Pi0Tokenizer:

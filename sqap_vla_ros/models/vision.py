@@ -1,4 +1,6 @@
 """Vision encoders and the projector: image to visual tokens of the decoder's width."""
+from functools import lru_cache
+
 import torch
 from torch import nn
 from transformers import (Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig,
@@ -26,8 +28,9 @@ class VisionEncoder(nn.Module):
 
         image: float [B, 3, S, S] in [0, 1]. Returns [B, patches, width].
         """
-        mean = image.new_tensor(self.config.image_mean)[:, None, None]
-        std = image.new_tensor(self.config.image_std)[:, None, None]
+        config = self.config
+        mean, std = (_channels(tuple(values), image.dtype, image.device)
+                     for values in (config.image_mean, config.image_std))
         hidden = self._embed((image - mean) / std)
         mask = self._mask(hidden)
         for layer in self._layers:
@@ -68,6 +71,13 @@ class VisionEncoder(nn.Module):
                     for axis in (row, column)]
             self.window_mask = (near[0] & near[1])[None, None].to(hidden.device)
         return self.window_mask
+
+
+@lru_cache(maxsize=None)
+@torch.inference_mode(False)
+def _channels(values, dtype, device):
+    """One number a channel, [3, 1, 1]."""
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 
 def _siglip(model):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.token_selection import (attention_row, Criterion, farthest_points,
-                                                      grid_separation, select_by_criteria,
-                                                      select_random, select_top)
+from sqap_vla_ros.compression.token_selection import (attention_row, Criterion, draw_tokens,
+                                                      farthest_points, grid_separation,
+                                                      select_by_criteria, select_top)
 
 GRID = (4, 6)
 TOKENS = 24
@@ -112,7 +112,7 @@ def test_select_top_keeps_the_highest_scores(scores, budget):
 
 def test_random_selection_is_repeatable_and_changes_from_call_to_call():
     def draw(generator):
-        return select_random(TOKENS, 10, generator, torch.device('cpu')).indices.tolist()
+        return draw_tokens(TOKENS, 10, generator).tolist()
 
     first, second = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     runs = [[draw(g), draw(g)] for g in (first, second)]

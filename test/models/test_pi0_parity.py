@@ -36,7 +36,7 @@ def pictures():
 
 
 def test_image_is_letterboxed_as_by_openpi(golden):
-    pixels = letterbox(pictures()[0], 224)
+    pixels = letterbox(torch.from_numpy(pictures()[0]), 224)
     assert error(pixels.float(), golden['pixels'][0].float()) == 0
 
 
@@ -51,7 +51,7 @@ def test_instruction_cannot_hold_special_tokens(policy):
 
 @torch.inference_mode()
 def test_vision_features(policy, golden):
-    pixels = torch.stack([letterbox(p, 224) for p in pictures()])
+    pixels = torch.stack([letterbox(torch.from_numpy(p), 224) for p in pictures()])
     visual = policy.model.encode_images(pixels.float() / 255 * 2 - 1)
     assert error(visual.view(2, 256, -1)[:, ::32], golden['features']) <= TOLERANCE
 
@@ -59,7 +59,7 @@ def test_vision_features(policy, golden):
 @torch.inference_mode()
 def test_flow(policy, golden):
     model = policy.model
-    pixels = torch.stack([letterbox(p, 224) for p in pictures()])
+    pixels = torch.stack([letterbox(torch.from_numpy(p), 224) for p in pictures()])
     cache, _ = model.prefix(model.encode_images(pixels.float() / 255 * 2 - 1),
                             torch.tensor([tiny.PROMPT_IDS]))
     state = torch.from_numpy(policy.statistics.normalise_state(tiny.state(), tiny.COLUMNS))[None]

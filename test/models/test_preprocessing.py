@@ -7,7 +7,8 @@ import torch
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.checkpoint_reader import SafetensorsReader
 from sqap_vla_ros.models.pi0_preprocessing import letterbox
-from sqap_vla_ros.models.preprocessing import centre_crop, squash
+from sqap_vla_ros.models.pillow_resize import pillow_resize
+from sqap_vla_ros.models.preprocessing import centre_crop, resize_like_pillow, squash
 from sqap_vla_ros.models.safetensors_writer import write_safetensors
 
 
@@ -24,7 +25,7 @@ def test_crop_samples_where_tensorflow_does():
 @settings(max_examples=25, deadline=None)
 @given(strategies.integers(1, 300), strategies.integers(1, 300))
 def test_images_of_any_shape_become_square(height, width):
-    image = np.full((height, width, 3), 200, np.uint8)
+    image = torch.full((height, width, 3), 200, dtype=torch.uint8)
     assert squash(image, 56).shape == (3, 56, 56)
     boxed = letterbox(image, 56)
     assert boxed.shape == (3, 56, 56) and boxed.dtype == torch.uint8
@@ -32,6 +33,21 @@ def test_images_of_any_shape_become_square(height, width):
     filled = (boxed[0] == 200).nonzero()
     low, high = filled.min(0).values, filled.max(0).values
     assert ((low - (55 - high)).abs() <= 1).all(), 'not centred'
+
+
+@pytest.mark.parametrize('harsh', [False, True])
+@pytest.mark.parametrize('kernel', ['bicubic', 'bilinear'])
+@pytest.mark.parametrize('shape, size', [
+    ((480, 640), (224, 224)), ((240, 320), (224, 224)), ((720, 1280), (224, 224)),
+    ((640, 480), (224, 224)), ((256, 256), (224, 224)), ((224, 224), (224, 224)),
+    ((100, 120), (224, 224)), ((480, 640), (168, 224)), ((720, 1280), (126, 224))])
+def test_images_resized_on_a_device_are_those_of_pillow(shape, size, kernel, harsh):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    if harsh:  # overshoots are clipped between the passes too
+        image = np.where(image > 127, 255, 0).astype(np.uint8)
+    image = torch.from_numpy(image)
+    assert torch.equal(pillow_resize(image, *size, kernel),
+                       resize_like_pillow(image, *size, kernel))
 
 
 @given(strategies.lists(strategies.sampled_from([torch.float32, torch.bfloat16, torch.int8]),

@@ -30,7 +30,9 @@ def golden(name):
 
 
 def error(ours, theirs):
-    return float((ours.float() - theirs.float()).abs().max())
+    """As a share of the largest value: logits reach 21, where float32 itself is off by 3e-5."""
+    theirs = theirs.float()
+    return float((ours.float() - theirs).abs().max() / theirs.abs().max())
 
 
 def observation():
@@ -46,7 +48,7 @@ def dataset_units(values):
 
 @pytest.mark.parametrize('family', ['openvla', 'cogact'])
 def test_image_is_squashed_as_officially(family):
-    pixels = squash(tiny.image(), 224)
+    pixels = squash(torch.from_numpy(tiny.image()), 224)
     assert error(pixels, golden(family)['pixels']) == 0
 
 
@@ -92,7 +94,7 @@ def test_cogact_network(cogact):
 
 def test_cogact_dino_normalisation(cogact):
     encoder = cogact.model.vision[0].config
-    pixels = squash(tiny.image(), 224)[:, :2, :2].float() / 255
+    pixels = squash(torch.from_numpy(tiny.image()), 224)[:, :2, :2].float() / 255
     mean, std = (torch.tensor(x)[:, None, None] for x in (encoder.image_mean, encoder.image_std))
     one_level = 1 / 255 / 0.224
     assert error((pixels - mean) / std, golden('cogact')['dino_corner']) <= one_level
