@@ -5,10 +5,7 @@ from typing import Callable, Iterable
 import numpy as np
 
 from sqap_vla_ros.benchmark.paired import paired_ratio, Ratio, summarize, Summary
-from sqap_vla_ros.benchmark.workloads import Workload
-
-WARM_UP = 2
-"""Inferences before the first round; not part of any figure."""
+from sqap_vla_ros.benchmark.workloads import WARM_UP, Workload
 
 
 @dataclass(frozen=True)

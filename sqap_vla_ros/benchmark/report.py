@@ -31,6 +31,7 @@ def _variant(measurement, by_name):
     peak = workload.peak_bytes()
     return {
         'variant': workload.variant.name, 'backend': workload.backends,
+        'runtime': workload.runtime,
         'median_ms': total.median, 'interval_ms': [total.low, total.high],
         'stages_ms': {stage: float(np.median(times)) for stage, times
                       in measurement.rounds.items() if stage != 'total'},
@@ -65,7 +66,7 @@ def print_report(report: dict):
 def _print_variants(variants):
     baselines = [name for name in BASELINES if any(v['variant'] == name for v in variants)]
     header = ['variant', 'median ms', '95 % interval', *(f'x {name}' for name in baselines),
-              'weights MB', 'stages ms', 'backend']
+              'weights MB', 'stages ms', 'backend', 'runtime']
     rows = []
     for v in variants:
         low, high = v['interval_ms']
@@ -73,7 +74,8 @@ def _print_variants(variants):
             v['variant'], f'{v["median_ms"]:.2f}', f'{low:.2f} .. {high:.2f}',
             *(_show(v['times_faster_than'].get(name)) for name in baselines),
             f'{v["weight_bytes"] / 1e6:.1f}',
-            ' '.join(f'{stage} {ms:.2f}' for stage, ms in v['stages_ms'].items()), v['backend']])
+            ' '.join(f'{stage} {ms:.2f}' for stage, ms in v['stages_ms'].items()), v['backend'],
+            v['runtime']])
     _print_table(header, rows)
     if any(_show(r) == '(spread)' for v in variants for r in v['times_faster_than'].values()):
         print('(spread): rounds differ by more than the ratio does from 1')

@@ -42,7 +42,7 @@ class Variant:
 
     @property
     def graph(self) -> bool:
-        """Whether the whole step is one CUDA graph."""
+        """Whether the whole step must be one CUDA graph; quantized ones are where they can."""
         return self.precision.endswith('_graph')
 
 

@@ -6,6 +6,7 @@ from typing import Callable
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from sqap_vla_ros.benchmark.building import BareDecoder, build, needed_bytes
 from sqap_vla_ros.benchmark.presets import Preset
@@ -19,6 +20,13 @@ from sqap_vla_ros.models.cogact import CogActModel
 from sqap_vla_ros.models.decoder import pruning_point
 from sqap_vla_ros.models.openvla import OpenVlaModel
 from sqap_vla_ros.models.policy import Observation
+from sqap_vla_ros.models.step_runner import CudaRecorder, GraphRunner
+
+WARM_UP = 4
+"""
+Inferences that are part of no figure: a policy that prunes by what it saw before does so from the
+second on, and is then run directly, recorded and replayed.
+"""
 
 Stage = tuple[str, Callable[[object], object]]
 """Name, and a function of the stage before's result."""
@@ -27,11 +35,14 @@ Stage = tuple[str, Callable[[object], object]]
 class Workload:
     """A built variant, ready to run; one thread."""
 
+    runtime = 'eager'
+    """How its operations are started; see `StepRunner.runtime`."""
+
     def __init__(self, variant: Variant, stages: list[Stage], device: torch.device,
-                 backends: str, weight_bytes: int):
+                 backends: str, weight_bytes: int, selector: TokenSelector | None = None):
         self.variant, self.device, self.backends = variant, device, backends
         self.weight_bytes = weight_bytes
-        self._stages = stages
+        self._stages, self._selector = stages, selector
         self.clock = perf_counter
         """Seconds; `time.thread_time` leaves out what other processes take."""
 
@@ -41,6 +52,7 @@ class Workload:
         found, value = {}, None
         synchronize(self.device)
         start = before = self.clock()
+        self._begin()
         for name, stage in self._stages:
             value = stage(value)
             synchronize(self.device)
@@ -49,6 +61,10 @@ class Workload:
             before = now
         return {**found, 'total': (before - start) * 1e3}
 
+    def _begin(self):
+        if self._selector is not None:
+            self._selector.begin(np.linspace(0, 0.5, self._selector.tokens))
+
     def peak_bytes(self) -> int | None:
         """Most memory that one inference has allocated at a time; None where it is not counted."""
         if self.device.type != 'cuda':
@@ -56,6 +72,43 @@ class Workload:
         torch.cuda.reset_peak_memory_stats(self.device)
         self.run()
         return torch.cuda.max_memory_allocated(self.device)
+
+
+class GraphWorkload(Workload):
+    """All stages as one CUDA graph."""
+
+    def __init__(self, *arguments, strict: bool):
+        """Strict: as for `GraphRunner`."""
+        super().__init__(*arguments)
+        self._runner = GraphRunner(self._step, self.device, CudaRecorder(self.device), strict)
+
+    @property
+    def runtime(self) -> str:
+        """See `Workload`."""
+        return self._runner.runtime
+
+    @torch.inference_mode()
+    def run(self) -> dict[str, float]:
+        """See `Workload`."""
+        synchronize(self.device)
+        start = self.clock()
+        self._begin()
+        selector = self._selector
+        outputs = self._runner(*((None, {}) if selector is None
+                                 else (selector.plan, selector.tensors)))
+        if selector is not None:
+            selector.take(outputs)
+        synchronize(self.device)
+        return {'total': (self.clock() - start) * 1e3}
+
+    def _step(self, _, tensors):
+        if self._selector is not None:
+            self._selector.bind(tensors)
+        value = None
+        for _, stage in self._stages:
+            value = stage(value)
+        answer = next(x for x in tree_leaves(value) if isinstance(x, torch.Tensor))
+        return {'answer': answer, **(self._selector.outputs() if self._selector else {})}
 
 
 class PolicyWorkload(Workload):
@@ -67,6 +120,11 @@ class PolicyWorkload(Workload):
                          description['parameter_bytes'])
         self._policy = policy
         self._observation = _observation(policy.spec)
+
+    @property
+    def runtime(self) -> str:
+        """See `Workload`."""
+        return self._policy.describe()['runtime']
 
     def run(self) -> dict[str, float]:
         """See `Workload`."""
@@ -85,15 +143,21 @@ def make_workload(preset: Preset, variant: Variant, device: torch.device, backen
     policy: directory of the shipped policy, for the preset 'shipped'; scratch: a directory for
     the variant's recipe. Raises UserError for what cannot be built here, and says why.
     """
-    if variant.graph:
-        raise UserError(f'{variant.name}: CUDA graphs need --device cuda' if device.type == 'cpu'
-                        else f'{variant.name}: this version captures no CUDA graphs')
+    if variant.graph and device.type != 'cuda':
+        raise UserError(f'{variant.name}: CUDA graphs need --device cuda')
     if preset.config is None:
         return _shipped(variant, device, backend, policy, scratch)
     model, backends = build(preset, variant, device, backend)
     selector = _selector(preset, model, device) if variant.pruned else None
     stages = _stages(preset, model, selector, variant.dtype, device)
-    return Workload(variant, stages, device, backends, needed_bytes(model))
+    arguments = variant, stages, device, backends, needed_bytes(model), selector
+    if not variant.graph and (variant.quantization is None or device.type != 'cuda'):
+        return Workload(*arguments)
+    # Quantized variants run as policies do: as a graph where that can be recorded.
+    workload = GraphWorkload(*arguments, strict=variant.graph)
+    for _ in range(WARM_UP):
+        workload.run()
+    return workload
 
 
 def _shipped(variant, device, backend, policy, scratch):
@@ -105,7 +169,9 @@ def _shipped(variant, device, backend, policy, scratch):
     if variant.name != 'fp32':
         recipe = scratch / f'{variant.name}.yaml'
         save_recipe(variant.recipe, recipe)
-    return PolicyWorkload(variant, load_policy(policy, str(device), recipe, backend), device)
+    return PolicyWorkload(variant, load_policy(
+        policy, str(device), recipe, backend,
+        'off' if variant.quantization is None else 'auto'), device)
 
 
 def _observation(spec) -> Observation:
@@ -128,7 +194,6 @@ def _pruned(selector, decode):
     """Run `decode` at a pruning point; the first time all tokens stay (temporal relevance)."""
     if selector is None:
         return decode(None)
-    selector.begin(np.linspace(0, 0.5, selector.tokens))
     decoded = decode(pruning_point(selector))
     selector.end()
     return decoded

@@ -56,9 +56,10 @@ class ProcessInference:
     """Inference in a process of its own: its Python never holds up the node's."""
 
     def __init__(self, policy: str, device: str = 'cpu', threads: int = 1,
-                 deadline_s: float = 2.0, load_timeout_s: float = 120.0, module: str = WORKER):
-        self._command = [sys.executable, '-m', module, '--policy', str(policy),
-                         '--device', device, '--threads', str(threads)]
+                 deadline_s: float = 2.0, load_timeout_s: float = 120.0, module: str = WORKER,
+                 cuda_graphs: str = 'auto'):
+        self._command = [sys.executable, '-m', module, '--policy', str(policy), '--device', device,
+                         '--threads', str(threads), '--cuda-graphs', cuda_graphs]
         self._threads = threads
         self.deadline_s, self.load_timeout_s = deadline_s, load_timeout_s
         self._process = self._connection = self._images = None
@@ -158,8 +159,9 @@ def _end(process, patience_s=0.5):
 class ThreadInference:
     """Inference in the calling thread: for debugging, and where a process cannot be had."""
 
-    def __init__(self, policy: str, device: str = 'cpu', threads: int = 1):
-        self._arguments = (policy, device, threads)
+    def __init__(self, policy: str, device: str = 'cpu', threads: int = 1,
+                 cuda_graphs: str = 'auto'):
+        self._arguments = (policy, device, threads, None, cuda_graphs)
         self._engine = None
         self.info = None
 

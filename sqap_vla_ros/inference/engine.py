@@ -52,8 +52,9 @@ class Engine:
         return self._policy.predict(observation)
 
 
-def load_engine(policy: str, device: str, threads: int, recipe: str | None = None) -> Engine:
-    """Load a policy directory. Raises UserError."""
+def load_engine(policy: str, device: str, threads: int, recipe: str | None = None,
+                cuda_graphs: str = 'auto') -> Engine:
+    """Load a policy directory; cuda_graphs as in `load_policy`. Raises UserError."""
     import torch  # here, so that whoever only wants the types above does not pay for it
 
     from sqap_vla_ros.models.loading import load_policy
@@ -62,7 +63,7 @@ def load_engine(policy: str, device: str, threads: int, recipe: str | None = Non
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'device {device!r}: torch {torch.__version__} sees no CUDA device; set '
                         "device to 'cpu' or install torch for your GPU")
-    return Engine(load_policy(policy, device=device, recipe=recipe))
+    return Engine(load_policy(policy, device=device, recipe=recipe, cuda_graphs=cuda_graphs))
 
 
 def failure(error: Exception) -> tuple[str, str]:

@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None, load=load_engine) -> int:
     parser.add_argument('--policy', required=True)
     parser.add_argument('--device', required=True)
     parser.add_argument('--threads', type=int, required=True)
+    parser.add_argument('--cuda-graphs', default='auto')
     arguments = parser.parse_args(argv)
     # The node decides when its worker ends: Ctrl-C in a terminal reaches both at once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -36,7 +37,8 @@ def main(argv: list[str] | None = None, load=load_engine) -> int:
 
 def _serve(connection, images, arguments, load):
     try:
-        engine = load(arguments.policy, arguments.device, arguments.threads)
+        engine = load(arguments.policy, arguments.device, arguments.threads,
+                      cuda_graphs=arguments.cuda_graphs)
     except UserError as error:
         send(connection, {'kind': 'error', 'message': str(error)})
         return 1

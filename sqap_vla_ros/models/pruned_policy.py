@@ -172,8 +172,8 @@ class PrunedPolicy(Policy):
     def _selection(self) -> TokenSelection | None:
         kept = None if self._selector is None else self._selector.kept
         # Copied: a replay writes where the last one did.
-        return kept and TokenSelection(self.spec.token_grid, np.array(kept.indices.cpu()),
-                                       np.array(kept.criterion.cpu()))
+        return kept and TokenSelection(self.spec.token_grid, kept.indices.cpu().numpy().copy(),
+                                       kept.criterion.cpu().numpy().copy())
 
     def _image(self, observation: Observation, camera: str) -> np.ndarray:
         """uint8 [H, W, 3] of a camera. Raises UserError when it is not there."""

@@ -25,8 +25,10 @@ def make_client(policy: str, settings: dict) -> InferenceClient:
     """Make what runs a policy directory, as the node's parameters say; not started yet."""
     if settings['inference_process']:
         return ProcessInference(policy, settings['device'], settings['threads'],
-                                settings['inference_deadline_s'])
-    return ThreadInference(policy, settings['device'], settings['threads'])
+                                settings['inference_deadline_s'],
+                                cuda_graphs=settings['cuda_graphs'])
+    return ThreadInference(policy, settings['device'], settings['threads'],
+                           settings['cuda_graphs'])
 
 
 def commanded(command) -> Commanded:

@@ -26,6 +26,9 @@ SETTINGS = (
             'controller listens', read_only=True),
     Setting('device', 'cpu', "where inference runs: 'cpu', 'cuda' or 'cuda:N'", read_only=True),
     Setting('threads', 1, 'CPU threads of inference', 1, 256, read_only=True),
+    Setting('cuda_graphs', 'auto', "replay an inference's operations as one CUDA graph: 'auto' "
+            "(on CUDA devices, where they can be recorded), 'on' (an error where they cannot) or "
+            "'off'", read_only=True),
     Setting('inference_process', True, 'run inference in a process of its own (recommended) '
             'instead of a thread', read_only=True),
     Setting('autostart', False, 'configure and activate by itself when the node starts; the arm '

@@ -97,7 +97,8 @@ class PolicyNode(LifecycleNode):
         info = self._client.info
         self.get_logger().info(
             f'policy {info.description.get("checkpoint")}: recipe {info.description["recipe"]}, '
-            f'backend {info.description.get("backend")}, {info.warm_up_ms:.0f} ms an inference')
+            f'backend {info.description.get("backend")}, {info.description.get("runtime")}, '
+            f'{info.warm_up_ms:.0f} ms an inference')
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, _) -> TransitionCallbackReturn:

@@ -1,5 +1,7 @@
 """`sqap_vla bench` on models of a few thousand weights, and its statistics."""
 import json
+from pathlib import Path
+import sys
 import time
 
 import numpy as np
@@ -11,10 +13,14 @@ from sqap_vla_ros.benchmark.measure import measure
 from sqap_vla_ros.benchmark.paired import paired_ratio, summarize
 from sqap_vla_ros.benchmark.presets import Preset
 from sqap_vla_ros.benchmark.variants import NAMES, parse, PrepackedLinear
+from sqap_vla_ros.benchmark.workloads import WARM_UP
 from sqap_vla_ros.cli import main
+from sqap_vla_ros.compression import token_selection
 from sqap_vla_ros.models.config import (ActionHeadConfig, CogActConfig, OpenVlaConfig, Pi0Config,
                                         VisionConfig)
 
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tools'))
+from graph_recorders import TraceRecorder  # noqa: E402, I100
 
 CPU = torch.device('cpu')
 VISION = VisionConfig(model={'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1,
@@ -119,6 +125,25 @@ def test_pruned_variants_are_given_fewer_tokens(tiny_presets):
     assert seen == [154 + 10] * 3
 
 
+def test_a_variant_is_recorded_in_the_warm_up_and_then_replayed(tiny_presets, monkeypatch):
+    from sqap_vla_ros.benchmark import workloads
+
+    recorder = TraceRecorder()
+    monkeypatch.setattr(workloads, 'CudaRecorder', lambda device: recorder)
+    monkeypatch.setattr(token_selection.cpu, 'available', lambda: False)
+    direct = workloads.make_workload(TINY['decoder'], parse('bf16_prune40'), CPU, 'auto', None,
+                                     None)
+    graph = workloads.GraphWorkload(direct.variant, direct._stages, CPU, '', 0, direct._selector,
+                                    strict=True)
+    runs = []
+    monkeypatch.setattr(graph._runner, '_step', lambda *a: runs.append(a) or graph._step(*a))
+    for _ in range(workloads.WARM_UP):
+        graph.run()
+    assert recorder.recorded == 1 and len(runs) == 4  # all tokens; pruned; prepared and recorded
+    assert set(graph.run()) == {'total'} and len(runs) == 4
+    assert graph.runtime == 'cuda_graph' and direct.runtime == 'eager'
+
+
 @pytest.mark.parametrize('arguments, words', [
     (('--preset', 'abacus'), 'abacus'), (('--preset', 'decoder', '--variants', 'w3a3'), 'w3a3'),
     (('--rounds', '0'), '--rounds is 0'),
@@ -180,7 +205,7 @@ def test_rounds_run_every_workload_in_turn():
             return {'total': 1.0}
 
     measured = measure([Fake('a'), Fake('b'), Fake('c')], 3)
-    assert calls[6:] == ['a', 'b', 'c', 'b', 'c', 'a', 'c', 'a', 'b']
+    assert calls[3 * WARM_UP:] == ['a', 'b', 'c', 'b', 'c', 'a', 'c', 'a', 'b']
     assert all(len(m.rounds['total']) == 3 for m in measured)
 
 

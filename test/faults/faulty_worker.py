@@ -78,7 +78,7 @@ CHANGES = {'nan': lambda v: np.where(np.arange(16)[:, None] == 7, np.nan, v),
            'infinite': lambda v: v * np.inf, 'fast': lambda v: v * np.float32(1000)}
 
 
-def load(*_):
+def load(*_, **__):
     return Engine(CirclingPolicy(Path(os.environ[FAULT_FILE])))
 
 
