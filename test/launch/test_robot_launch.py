@@ -9,7 +9,7 @@ launch_pytest = pytest.importorskip(
 
 from dds import client_node, wait_until  # noqa: E402, I100
 from geometry_msgs.msg import TwistStamped  # noqa: E402
-from launch import LaunchDescription  # noqa: E402
+from launch import LaunchDescription, LaunchService  # noqa: E402
 from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
@@ -168,3 +168,12 @@ def test_replay_plays_to_a_policy_that_commands_nothing(client):
     assert wait_until(lambda: len(states) >= 3, START_LIMIT_S)
     assert client.call(Trigger, 'policy_node/hold', Trigger.Request()).message
     assert not client.get_publishers_info_by_topic('/twist_command')
+
+
+@pytest.mark.timeout(START_LIMIT_S)
+def test_a_bag_that_cannot_be_played_ends_the_launch(repository, random_policy, tmp_path):
+    service = LaunchService()
+    service.include_launch_description(LaunchDescription([
+        include(repository, 'replay', policy=str(random_policy), recipe='', autostart='false',
+                bag=str(tmp_path / 'nowhere'))]))
+    assert service.run() == 0
