@@ -31,7 +31,7 @@ def policy_actions(context: LaunchContext) -> list:
     """Start the policy node; a float policy is compressed with the recipe before."""
     policy = Path(LaunchConfiguration('policy').perform(context)).expanduser()
     recipe = LaunchConfiguration('recipe').perform(context)
-    if not recipe or (policy / 'recipe.yaml').exists():
+    if recipe in ('', 'none') or (policy / 'recipe.yaml').exists():
         return [policy_node(policy)]
     home = Path(os.environ.get('ROS_HOME', '~/.ros')).expanduser()
     compressed = home / PACKAGE / f'{policy.name}-{Path(recipe).stem}'
@@ -80,7 +80,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'recipe', default_value='sqap_w4a4_prune40',
             description='recipe (a name or a file) with which a float policy is compressed first; '
-                        'empty: run it in float'),
+                        'none: run it in float'),
         DeclareLaunchArgument(
             'autostart', default_value='true', choices=['true', 'false'],
             description='configure and activate the policy node; false: it waits for '

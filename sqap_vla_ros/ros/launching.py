@@ -35,7 +35,7 @@ def policy_arguments(profile: str) -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             'recipe', default_value='sqap_w4a4_prune40',
             description='recipe (a name or a file) with which a float policy is compressed first; '
-                        'empty: run it in float'),
+                        'none: run it in float'),
         DeclareLaunchArgument(
             'autostart', default_value='true', choices=TRUTH,
             description='configure and activate the policy node; false: it waits for '
@@ -57,7 +57,7 @@ def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) ->
     """Start the policy node, without respawn; a float policy is compressed first."""
     policy = Path(LaunchConfiguration('policy').perform(context)).expanduser()
     recipe = LaunchConfiguration('recipe').perform(context)
-    if not recipe or (policy / 'recipe.yaml').exists():
+    if recipe in ('', 'none') or (policy / 'recipe.yaml').exists():
         return [_policy_node(context, policy, dry_run, use_sim_time)]
     home = Path(os.environ.get('ROS_HOME', '~/.ros')).expanduser()
     compressed = home / PACKAGE / f'{policy.name}-{Path(recipe).stem}'
