@@ -21,8 +21,13 @@ def share() -> Path:
     return Path(get_package_share_directory(PACKAGE))
 
 
-def policy_arguments(profile: str) -> list[DeclareLaunchArgument]:
-    """Declare the arguments of everything that starts the policy node; `profile` by default."""
+def policy_arguments(profile: str, without: str = '') -> list[DeclareLaunchArgument]:
+    """
+    Declare the arguments of everything that starts the policy node.
+
+    :param profile: default of the argument of this name
+    :param without: value of `policy` that starts no policy node, where there is one
+    """
     return [
         DeclareLaunchArgument('namespace', default_value='', description='of all nodes'),
         DeclareLaunchArgument(
@@ -31,7 +36,8 @@ def policy_arguments(profile: str) -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             'policy', default_value=str(share() / 'policies' / 'small'),
             description='policy directory, float or compressed; the default was trained for the '
-                        'simulated arm and for nothing else'),
+                        'simulated arm and for nothing else'
+                        + (f'; {without}: no policy node' if without else '')),
         DeclareLaunchArgument(
             'recipe', default_value='sqap_w4a4_prune40',
             description='recipe (a name or a file) with which a float policy is compressed first; '
