@@ -19,10 +19,12 @@ from launch_ros.substitutions import FindPackageShare
 from sqap_vla_ros.ros.launching import (policy_actions, policy_arguments, rviz, rviz_argument,
                                         share, shared_memory_profile, TRUTH)
 
+NO_POLICY = 'none'
+
 
 def start(context: LaunchContext) -> list:
     """Start the policy node where one is given, on simulation time."""
-    if LaunchConfiguration('policy').perform(context) == 'none':
+    if LaunchConfiguration('policy').perform(context) == NO_POLICY:
         return []
     command = LaunchConfiguration('command').perform(context) == 'true'
     return policy_actions(context, not command, use_sim_time=True)
@@ -57,11 +59,12 @@ def generate_launch_description() -> LaunchDescription:
         namespace=LaunchConfiguration('namespace'),
         parameters=[{'config_file': LaunchConfiguration('bridge_file'), 'use_sim_time': True}])
     return LaunchDescription([
-        *policy_arguments(str(gazebo / 'profile.yaml')),
+        *policy_arguments(str(gazebo / 'profile.yaml'), without=NO_POLICY),
         DeclareLaunchArgument('command', default_value='true', choices=TRUTH,
                               description='send commands to the controllers; false: a dry run'),
         DeclareLaunchArgument('simulator', default_value='true', choices=TRUTH,
-                              description='start gz sim; false: it runs already'),
+                              description='start gz sim, without its window; false: it runs '
+                                          'already'),
         DeclareLaunchArgument('world', default_value=str(gazebo / 'world.sdf'),
                               description='world, SDF'),
         DeclareLaunchArgument('bridge_file', default_value=str(gazebo / 'bridge.yaml'),

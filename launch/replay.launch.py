@@ -3,10 +3,11 @@ What a policy would do on a recording: bag in, dry run out.
 
     ros2 launch sqap_vla_ros replay.launch.py bag:=recording instruction:='push the red button'
 
-The player publishes the bag's messages again, stamped now. Commands go to ~/dry_run/TOPIC.
+The player publishes the bag's messages again, stamped now, once the policy node listens. Commands
+go to ~/dry_run/TOPIC. A bag that cannot be played ends the launch.
 """
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -19,10 +20,15 @@ def start(context: LaunchContext) -> list:
     return policy_actions(context, dry_run=True, use_sim_time=False)
 
 
+def ended(event, _) -> list:
+    """End the launch with a player that failed; the policy node outlives the end of a bag."""
+    return [Shutdown(reason='the bag was not played')] if event.returncode else []
+
+
 def generate_launch_description() -> LaunchDescription:
     """Describe the arguments and start player and policy node."""
     player = Node(
-        package=PACKAGE, executable='bag_player_node', output='screen',
+        package=PACKAGE, executable='bag_player_node', output='screen', on_exit=ended,
         namespace=LaunchConfiguration('namespace'),
         parameters=[{'bag': LaunchConfiguration('bag'),
                      'profile': LaunchConfiguration('profile'), 'rate': typed('rate', float),

@@ -31,7 +31,7 @@ def policy_actions(context: LaunchContext) -> list:
     """Start the policy node; a float policy is compressed with the recipe before."""
     policy = Path(LaunchConfiguration('policy').perform(context)).expanduser()
     recipe = LaunchConfiguration('recipe').perform(context)
-    if not recipe or (policy / 'recipe.yaml').exists():
+    if recipe in ('', 'none') or (policy / 'recipe.yaml').exists():
         return [policy_node(policy)]
     home = Path(os.environ.get('ROS_HOME', '~/.ros')).expanduser()
     compressed = home / PACKAGE / f'{policy.name}-{Path(recipe).stem}'
@@ -68,7 +68,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('namespace', default_value='', description='of both nodes'),
         DeclareLaunchArgument(
             'task', default_value='press_red',
-            description='scene of the simulated arm; see the parameter task of sim_arm_node'),
+            description='press_red, press_green, press_blue, press_box, open_drawer or '
+                        'press_coffee; for policies/small_objects press_small_red, _green, _blue '
+                        'or _yellow'),
         DeclareLaunchArgument(
             'seed', default_value='0', description='places of objects and arm in the scene'),
         DeclareLaunchArgument(
@@ -80,7 +82,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'recipe', default_value='sqap_w4a4_prune40',
             description='recipe (a name or a file) with which a float policy is compressed first; '
-                        'empty: run it in float'),
+                        'none: run it in float'),
         DeclareLaunchArgument(
             'autostart', default_value='true', choices=['true', 'false'],
             description='configure and activate the policy node; false: it waits for '
@@ -94,10 +96,10 @@ def generate_launch_description() -> LaunchDescription:
             description='publish /clock from the simulated arm and stamp with it'),
         DeclareLaunchArgument(
             'policy_params_file', default_value=str(SHARE / 'config' / 'policy_node.yaml'),
-            description='parameters of policy_node'),
+            description='parameters of policy_node; the arguments here count more'),
         DeclareLaunchArgument(
             'sim_params_file', default_value=str(SHARE / 'config' / 'sim_arm_node.yaml'),
-            description='parameters of sim_arm_node'),
+            description='parameters of sim_arm_node; the arguments here count more'),
     ]
     sim_arm_node = Node(
         package=PACKAGE, executable='sim_arm_node', namespace=LaunchConfiguration('namespace'),

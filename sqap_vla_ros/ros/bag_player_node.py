@@ -2,7 +2,8 @@
 Plays a recording to the policy node: what the robot said, and none of what it was told.
 
 Only the topics that the profile names as inputs are played, and TF: a recorded command that was
-played again would move a robot that listens.
+played again would move a robot that listens. Playing begins once somebody listens: a policy takes
+seconds to load, and a bag that is not repeated would be over by then.
 """
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,8 @@ SETTINGS = (
 )
 LATCHED_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 QOS = QoSProfile(depth=5)
+# By RViz, and by a policy node that is not configured yet.
+HEARD_BY_OTHERS = ('tf', 'tf_static', 'task_success')
 
 
 class BagPlayerNode(Node):
@@ -41,7 +44,8 @@ class BagPlayerNode(Node):
         self.settings = {s.name: self.declare_parameter(
             s.name, s.default, s.descriptor()).value for s in SETTINGS}
         self.failure = None
-        """What ends the process, see `run_node`."""
+        self.finished = False
+        """Both end the process, see `run_node`."""
         self._bag = Path(self.settings['bag']).expanduser()
         if not self.settings['bag'] or not self._bag.exists():
             raise UserError(f'parameter bag: {self.settings["bag"]!r} does not exist; expected a '
@@ -60,15 +64,17 @@ class BagPlayerNode(Node):
 
     def _run(self):
         try:
-            while self._play() and self.settings['loop'] and not self._stopping.is_set():
-                pass
+            while self._play() and not self._stopping.is_set():
+                if not self.settings['loop']:
+                    self.finished = True
+                    return
         except UserError as error:
             self.failure = error
 
     def _play(self):
         from rosbags.highlevel import AnyReader, AnyReaderError
 
-        begun_s, first_ns, told_s, played = time.monotonic(), None, 0.0, 0
+        first_ns, told_s, played = None, 0.0, 0
         try:
             with AnyReader([self._bag]) as reader:
                 connections = [c for c in reader.connections
@@ -76,6 +82,11 @@ class BagPlayerNode(Node):
                 if not connections:
                     raise UserError(f'{self._bag}: it has none of the topics '
                                     f'{", ".join(sorted(self._topics))}')
+                for connection in connections:
+                    self._sender(connection)
+                if not self._wait_for_listener():
+                    return False
+                begun_s = time.monotonic()
                 for connection, bag_ns, data in reader.messages(connections):
                     first_ns = bag_ns if first_ns is None else first_ns
                     due_s = begun_s + (bag_ns - first_ns) / 1e9 / self.settings['rate']
@@ -91,20 +102,34 @@ class BagPlayerNode(Node):
         self.get_logger().info(f'played {played} messages of {len(connections)} topics')
         return True
 
-    def _publish(self, connection, data):
+    def _wait_for_listener(self):
+        """Return whether somebody listens to an input; False when it is time to stop."""
+        inputs = [sender for name, sender in self._senders.items()
+                  if name not in HEARD_BY_OTHERS] or list(self._senders.values())
+        if not any(sender.get_subscription_count() for sender in inputs):
+            self.get_logger().info('waiting until somebody listens')
+        while not any(sender.get_subscription_count() for sender in inputs):
+            if self._stopping.wait(0.1):
+                return False
+        return True
+
+    def _sender(self, connection):
         name = connection.topic.strip('/')
-        kind = _message_type(connection.msgtype)
         if name not in self._senders:
-            latched = self._topics[name]
             topic = f'/{name}' if name in ('tf', 'tf_static') else name
             self._senders[name] = self.create_publisher(
-                kind, topic, LATCHED_QOS if latched else QOS)
-        message = deserialize_message(bytes(data), kind)
+                _message_type(connection.msgtype), topic,
+                LATCHED_QOS if self._topics[name] else QOS)
+        return self._senders[name]
+
+    def _publish(self, connection, data):
+        sender = self._sender(connection)
+        message = deserialize_message(bytes(data), sender.msg_type)
         now = self.get_clock().now().to_msg()
         for part in getattr(message, 'transforms', [message]):
             if hasattr(part, 'header'):
                 part.header.stamp = now
-        self._senders[name].publish(message)
+        sender.publish(message)
 
 
 def input_topics(profile) -> dict[str, bool]:

@@ -21,8 +21,13 @@ def share() -> Path:
     return Path(get_package_share_directory(PACKAGE))
 
 
-def policy_arguments(profile: str) -> list[DeclareLaunchArgument]:
-    """Declare the arguments of everything that starts the policy node; `profile` by default."""
+def policy_arguments(profile: str, without: str = '') -> list[DeclareLaunchArgument]:
+    """
+    Declare the arguments of everything that starts the policy node.
+
+    :param profile: default of the argument of this name
+    :param without: value of `policy` that starts no policy node, where there is one
+    """
     return [
         DeclareLaunchArgument('namespace', default_value='', description='of all nodes'),
         DeclareLaunchArgument(
@@ -31,11 +36,12 @@ def policy_arguments(profile: str) -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             'policy', default_value=str(share() / 'policies' / 'small'),
             description='policy directory, float or compressed; the default was trained for the '
-                        'simulated arm and for nothing else'),
+                        'simulated arm and for nothing else'
+                        + (f'; {without}: no policy node' if without else '')),
         DeclareLaunchArgument(
             'recipe', default_value='sqap_w4a4_prune40',
             description='recipe (a name or a file) with which a float policy is compressed first; '
-                        'empty: run it in float'),
+                        'none: run it in float'),
         DeclareLaunchArgument(
             'autostart', default_value='true', choices=TRUTH,
             description='configure and activate the policy node; false: it waits for '
@@ -57,7 +63,7 @@ def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) ->
     """Start the policy node, without respawn; a float policy is compressed first."""
     policy = Path(LaunchConfiguration('policy').perform(context)).expanduser()
     recipe = LaunchConfiguration('recipe').perform(context)
-    if not recipe or (policy / 'recipe.yaml').exists():
+    if recipe in ('', 'none') or (policy / 'recipe.yaml').exists():
         return [_policy_node(context, policy, dry_run, use_sim_time)]
     home = Path(os.environ.get('ROS_HOME', '~/.ros')).expanduser()
     compressed = home / PACKAGE / f'{policy.name}-{Path(recipe).stem}'

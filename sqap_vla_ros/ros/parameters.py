@@ -152,9 +152,9 @@ def check_acknowledged(settings: dict[str, object], profile: RobotProfile):
     if (profile.needs_acknowledgement and not settings['acknowledge_untested_profile']
             and not settings['dry_run']):
         raise UserError(
-            f'profile {settings["profile"]}: it has never run on a {profile.robot}; try it with '
-            'dry_run:=true, then, with a hand on the emergency stop, set '
-            'acknowledge_untested_profile:=true')
+            f'profile {settings["profile"]}: it has never run on a {profile.robot}; try it in a '
+            'dry run (dry_run:=true; in the launch files command:=false), then, with a hand on '
+            'the emergency stop, set acknowledge_untested_profile:=true')
 
 
 def check_change(current: dict[str, object], changes: list) -> SetParametersResult:

@@ -19,7 +19,8 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
 
     rclpy's signal handlers would invalidate the context before the node could say goodbye
     (publish a last message, free a renderer), so they are replaced. The node may have
-    `close()`, called before it is destroyed, and `failure`, an exception that ends it or None.
+    `close()`, called before it is destroyed, `failure`, an exception that ends it or None, and
+    `finished`, true when it has nothing left to do.
     """
     asked = threading.Event()
     previous = {number: signal.signal(number, lambda *_: asked.set())
@@ -35,6 +36,8 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
             failure = getattr(node, 'failure', None)
             if failure is not None:
                 raise failure
+            if getattr(node, 'finished', False):
+                break
         return 0
     except ExternalShutdownException:
         return 0

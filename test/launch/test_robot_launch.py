@@ -9,7 +9,7 @@ launch_pytest = pytest.importorskip(
 
 from dds import client_node, wait_until  # noqa: E402, I100
 from geometry_msgs.msg import TwistStamped  # noqa: E402
-from launch import LaunchDescription  # noqa: E402
+from launch import LaunchDescription, LaunchService  # noqa: E402
 from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
@@ -66,7 +66,7 @@ def wait_active(client):
 def real_arm(repository, random_policy, untested_profile):
     return LaunchDescription([
         include(repository, 'real_arm', profile=str(untested_profile),
-                policy=str(random_policy), recipe='', start_on_instruction='true'),
+                policy=str(random_policy), recipe='none', start_on_instruction='true'),
         launch_pytest.actions.ReadyToTest()])
 
 
@@ -94,7 +94,7 @@ def test_a_real_arm_is_not_commanded_unless_it_is_asked_for(client):
 def refused(repository, random_policy, untested_profile):
     return LaunchDescription([
         include(repository, 'real_arm', profile=str(untested_profile),
-                policy=str(random_policy), recipe='', command='true', autostart='false'),
+                policy=str(random_policy), recipe='none', command='true', autostart='false'),
         launch_pytest.actions.ReadyToTest()])
 
 
@@ -121,7 +121,7 @@ def gazebo(repository, random_policy, tmp_path_factory):
     return LaunchDescription([
         SetEnvironmentVariable('AMENT_PREFIX_PATH', path),
         include(repository, 'gazebo', profile=str(profile), policy=str(random_policy),
-                recipe=''),
+                recipe='none'),
         launch_pytest.actions.ReadyToTest()])
 
 
@@ -156,7 +156,7 @@ def bag(tmp_path_factory):
 @launch_pytest.fixture
 def replay(repository, random_policy, bag):
     return LaunchDescription([
-        include(repository, 'replay', policy=str(random_policy), recipe='', bag=str(bag)),
+        include(repository, 'replay', policy=str(random_policy), recipe='none', bag=str(bag)),
         launch_pytest.actions.ReadyToTest()])
 
 
@@ -168,3 +168,12 @@ def test_replay_plays_to_a_policy_that_commands_nothing(client):
     assert wait_until(lambda: len(states) >= 3, START_LIMIT_S)
     assert client.call(Trigger, 'policy_node/hold', Trigger.Request()).message
     assert not client.get_publishers_info_by_topic('/twist_command')
+
+
+@pytest.mark.timeout(START_LIMIT_S)
+def test_a_bag_that_cannot_be_played_ends_the_launch(repository, random_policy, tmp_path):
+    service = LaunchService()
+    service.include_launch_description(LaunchDescription([
+        include(repository, 'replay', policy=str(random_policy), recipe='none', autostart='false',
+                bag=str(tmp_path / 'nowhere'))]))
+    assert service.run() == 0

@@ -56,6 +56,20 @@ def test_inputs_are_played_with_new_stamps_and_commands_are_not(bag, tmp_path):
         assert process.stop() == 0
 
 
+def test_a_bag_that_is_not_repeated_waits_for_a_listener_and_ends(bag, tmp_path):
+    domain_id = domain()
+    process = start_node(MODULE, tmp_path, domain_id, '-p', f'bag:={bag}', '-p', 'loop:=false')
+    try:
+        assert wait_until(lambda: 'waiting' in process.log.read_text(), 60), process.last_line()
+        with client_node(domain_id) as client:
+            states = client.listen(JointState, 'joint_states')
+            assert process.wait(60) == 0
+            assert states and states[-1].position[0] == 1.0
+            assert 'played 2 messages' in process.log.read_text()
+    finally:
+        process.stop()
+
+
 @pytest.mark.parametrize('name, words', [('nowhere', 'does not exist'),
                                          ('', 'cannot be read as a bag')])
 def test_a_bag_that_cannot_be_played_ends_with_one_line(tmp_path, name, words):
