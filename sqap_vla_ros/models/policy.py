@@ -72,7 +72,12 @@ class Inference:
 
     chunk: ActionChunk
     latencies_ms: dict[str, float]
-    """Stage name ('preprocess', 'vision', 'decoder', 'action_head', 'total') to milliseconds."""
+    """
+    Stage name to milliseconds: 'preprocess', 'vision', 'decoder', 'action_head', 'total'.
+
+    'graph' in place of the three in the middle where they are one CUDA graph. On a GPU, stages
+    that are run one by one count until they have been started, the last one until it has ended.
+    """
     tokens: int
     """Visual tokens before pruning."""
     selection: TokenSelection | None = None
