@@ -2,6 +2,7 @@
 //
 // Called from Python by ctypes with raw pointers; nothing here knows of torch. Thread-safe: work
 // space belongs to the calling thread.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
@@ -22,18 +23,17 @@ using sqap::RowJob;
 using sqap::TileJob;
 using sqap::Type;
 
-// Codes of this many bytes stay in a core's second-level cache while all weights pass by.
-constexpr int64_t kChunkBytes = 384 * 1024;
-
 constexpr Norm kNoNorm = {nullptr, 0};
 
-const Kernels *best() {
-  for (const Kernels *k : {sqap::avx512_kernels(), sqap::avx2_kernels()})
-    if (k) return k;
-  return sqap::generic_kernels();
+// The first that this machine has and that has this name, where one is given.
+const Kernels *find(const char *name) {
+  for (const Kernels *k : {sqap::amx_kernels(), sqap::avx512_kernels(), sqap::avx2_kernels(),
+                           sqap::generic_kernels()})
+    if (k && (!name || !std::strcmp(k->name, name))) return k;
+  return nullptr;
 }
 
-const Kernels *chosen = best();
+const Kernels *chosen = find(nullptr);
 
 // Aligned memory that grows and is kept for the thread's next call.
 class Buffer {
@@ -127,9 +127,8 @@ TileJob tile_of(const Linear &l, const Activations &a, int64_t panel, int64_t ro
 // Calls visit(panel, row, rows) for tiles of nearly equal height.
 template <class Visit>
 void for_tiles(int64_t rows, int64_t stride, int64_t begin, int64_t end, const Visit &visit) {
-  const int64_t most = chosen->max_rows;
-  int64_t chunk = kChunkBytes / stride / most * most;
-  if (chunk < most) chunk = most;
+  const int64_t fits = std::max<int64_t>(chosen->chunk_bytes / stride, 16);
+  const int64_t most = std::min(chosen->max_rows, fits), chunk = fits / most * most;
   for (int64_t start = 0; start < rows; start += chunk) {
     const int64_t here = rows - start < chunk ? rows - start : chunk;
     const int64_t tiles = (here + most - 1) / most;
@@ -157,21 +156,15 @@ void multiply(const Linear &l, const Activations &a, int64_t rows, void *out, Ty
 
 }  // namespace
 
-// Which instruction set runs: 'avx512_vnni', 'avx2' or 'generic'.
+// Which instruction set runs: 'amx_int8', 'avx512_vnni', 'avx2' or 'generic'.
 EXPORT const char *sqap_isa() { return chosen->name; }
 
 // Choose an instruction set by its name, null for the best; 0 where this processor has it.
 EXPORT int sqap_set_isa(const char *name) {
-  if (!name) {
-    chosen = best();
-    return 0;
-  }
-  for (const Kernels *k : {sqap::avx512_kernels(), sqap::avx2_kernels(), sqap::generic_kernels()})
-    if (k && !std::strcmp(k->name, name)) {
-      chosen = k;
-      return 0;
-    }
-  return 1;
+  const Kernels *found = find(name);
+  if (!found) return 1;
+  chosen = found;
+  return 0;
 }
 
 // Portable codes (4 bits: uint8 [N][K / 2], even k in the low nibble, code + 8; 8 bits: int8
@@ -237,7 +230,10 @@ EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *d
   const int64_t width = gate->outputs;
   float *hidden = reinterpret_cast<float *>(hidden_buffer.get(rows * width * sizeof(float)));
   sqap::parallel(threads, panels(*gate), 1, [&](int64_t begin, int64_t end) {
-    alignas(64) float one[16 * kPanel] = {}, other[16 * kPanel] = {};
+    thread_local Buffer tiles;
+    const int64_t size = chosen->max_rows * kPanel;
+    float *one = reinterpret_cast<float *>(tiles.get(2 * size * sizeof(float))), *other = one + size;
+    std::memset(one, 0, 2 * size * sizeof(float));  // columns that do not exist are never written
     for_tiles(rows, a.stride, begin, end, [&](int64_t panel, int64_t row, int64_t height) {
       const auto part = [&](const Linear &l, float *out) {
         TileJob job = tile_of(l, a, panel, row);

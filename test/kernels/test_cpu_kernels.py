@@ -17,7 +17,7 @@ except UserError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 
-@pytest.fixture(params=['avx512_vnni', 'avx2', 'generic'])
+@pytest.fixture(params=['amx_int8', 'avx512_vnni', 'avx2', 'generic'])
 def instruction_set(request):
     """Each one in turn; those that this processor lacks are skipped."""
     try:
