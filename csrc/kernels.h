@@ -48,6 +48,7 @@ struct Norm {
 // Quantization of rows of activations, after a norm and a rotation.
 struct RowJob {
   const void *x;
+  int64_t stride;  // of x, in elements
   Type type;
   Norm norm;
   int64_t width, odd;
@@ -88,8 +89,9 @@ struct Kernels {
   // Rows of x, rotated and rounded to codes, as floating-point numbers in place of x.
   void (*round_rows)(const RowJob &, void *out, int64_t begin, int64_t end);
   void (*tile)(const TileJob &, int64_t rows, int32_t weight_bits);
-  // gate := function(gate) * up; count is a multiple of 16.
-  void (*gate_multiply)(float *gate, const float *up, int64_t count, Gate function);
+  // out := function(gate) * up, one panel's rows; `stride` is between rows of out.
+  void (*gate_multiply)(const float *gate, const float *up, int64_t rows, float *out,
+                        int64_t stride, Gate function);
   // Integer multiply-adds a second at most, nothing but the multiplying instruction: operations of
   // `rounds` rounds are returned, for the caller to time.
   double (*peak)(int64_t rounds);
