@@ -156,6 +156,32 @@ void panel(const TileJob &job, int64_t rows, int64_t blocks, int64_t height) {
   _tile_release();  // others that use tiles load a configuration of their own
 }
 
+// The same where groups of inputs, whole tile steps each, have scales of their own.
+template <int Bits, bool Lower>
+void grouped_panel(const TileJob &job, int64_t rows, int64_t blocks, int64_t height) {
+  const int64_t group_steps = job.steps / kTileSteps, steps = job.groups * group_steps;
+  Step *weights = step_memory(steps);
+  Sums sums;
+  for (int64_t k = 0; k < steps; k++) unpack<Bits>(job, k, weights + k);
+  load_config(Lower ? kTileRows : height, Lower ? height - kTileRows : 0);
+  for (int64_t b = 0; b < blocks; b++) {
+    const int64_t row = b + 1 < blocks ? b * height : rows - height;
+    alignas(64) float totals[kBlockRows][kPanel] = {};
+    for (int64_t k = 0, g = 0; g < job.groups; g++) {
+      clear<Lower>();
+      for (const int64_t end = k + group_steps; k < end; k++)
+        multiply<Lower>(job.codes + row * job.code_stride + k * kTileInputs, job.code_stride,
+                        weights[k]);
+      sums.save<Lower>();
+      for (int64_t i = 0; i < height; i++)
+        add_group<Bits>(job, row + i, g, _mm512_load_si512(sums.rows[i]),
+                        _mm512_load_si512(sums.rows[i] + 16), totals[i]);
+    }
+    for (int64_t i = 0; i < height; i++) finish_groups(job, row + i, totals[i]);
+  }
+  _tile_release();
+}
+
 // Rows from `row` on.
 TileJob below(TileJob job, int64_t row) {
   job.codes += row * job.code_stride;
@@ -175,18 +201,24 @@ void by_vectors(const TileJob &job, int64_t rows, int32_t bits) {
   }
 }
 
-template <int Bits>
-void panel_of(const TileJob &job, int64_t rows) {
-  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows, height = (rows + blocks - 1) / blocks;
-  height > kTileRows ? panel<Bits, true>(job, rows, blocks, height)
-                     : panel<Bits, false>(job, rows, blocks, height);
+template <int Bits, bool Lower>
+void panel_of(const TileJob &job, int64_t rows, int64_t blocks, int64_t height) {
+  job.groups == 1 ? panel<Bits, Lower>(job, rows, blocks, height)
+                  : grouped_panel<Bits, Lower>(job, rows, blocks, height);
 }
 
 void tile(const TileJob &job, int64_t rows, int32_t bits) {
-  if (rows <= kFewRows || job.groups > 1)
+  if (rows <= kFewRows || (job.groups > 1 && job.steps % kTileSteps)) {
     by_vectors(job, rows, bits);
+    return;
+  }
+  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows, height = (rows + blocks - 1) / blocks;
+  if (height > kTileRows)
+    bits == 4 ? panel_of<4, true>(job, rows, blocks, height)
+              : panel_of<8, true>(job, rows, blocks, height);
   else
-    bits == 4 ? panel_of<4>(job, rows) : panel_of<8>(job, rows);
+    bits == 4 ? panel_of<4, false>(job, rows, blocks, height)
+              : panel_of<8, false>(job, rows, blocks, height);
 }
 
 double peak(int64_t rounds) {
