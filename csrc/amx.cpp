@@ -21,7 +21,6 @@ constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kBlockRows = 2 * kTileRows;
 constexpr int64_t kMaxRows = 10 * kBlockRows;
 constexpr int64_t kChunkOfCodes = 1600 * 1024;  // of a second-level cache of 2 MB
-constexpr int64_t kFewRows = 8;                 // up to which vectors are faster
 constexpr int64_t kAhead = 3;  // tile steps from unpacking to use: what is written has arrived
 constexpr int64_t kRing = 8;   // of unpacked tile steps, where each is used once
 
@@ -208,7 +207,8 @@ void panel_of(const TileJob &job, int64_t rows, int64_t blocks, int64_t height) 
 }
 
 void tile(const TileJob &job, int64_t rows, int32_t bits) {
-  if (rows <= kFewRows || (job.groups > 1 && job.steps % kTileSteps)) {
+  const int64_t few = bits == 4 ? 8 : 10;  // rows, up to which vectors are faster
+  if (rows <= few || (job.groups > 1 && job.steps % kTileSteps)) {
     by_vectors(job, rows, bits);
     return;
   }
