@@ -192,7 +192,7 @@ TileJob below(TileJob job, int64_t row) {
 }
 
 void by_vectors(const TileJob &job, int64_t rows, int32_t bits) {
-  const sqap::Kernels *vectors = sqap::avx512_kernels();
+  static const sqap::Kernels *const vectors = sqap::avx512_kernels();
   const int64_t tiles = (rows + vectors->max_rows - 1) / vectors->max_rows;
   for (int64_t t = 0; t < tiles; t++) {
     const int64_t begin = rows * t / tiles, end = rows * (t + 1) / tiles;

@@ -111,7 +111,8 @@ TileJob tile_of(const Linear &l, const Activations &a, int64_t panel, int64_t ro
 template <class Visit>
 void for_tiles(int64_t rows, int64_t stride, int64_t begin, int64_t end, const Visit &visit) {
   const int64_t fits = std::max<int64_t>(chosen->chunk_bytes / stride, 16);
-  const int64_t most = std::min(chosen->max_rows, fits), chunks = (rows - 1) / (fits / most * most) + 1;
+  const int64_t most = std::min(chosen->max_rows, fits);
+  const int64_t chunks = (rows - 1) / (fits / most * most) + 1;
   const int64_t chunk = round_up((rows + chunks - 1) / chunks, std::min(most, kPanel));
   for (int64_t start = 0; start < rows; start += chunk) {
     const int64_t here = rows - start < chunk ? rows - start : chunk;
