@@ -233,7 +233,7 @@ double peak(int64_t rounds) {
 }  // namespace
 
 const sqap::Kernels *sqap::avx2_kernels() {
-  static const Kernels kernels = {"avx2", 2, quantize_rows<V>, round_rows<V>, tile,
+  static const Kernels kernels = {"avx2", 2, kChunkBytes, quantize_rows<V>, round_rows<V>, tile,
                                   gate_multiply<V>, peak};
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels : nullptr;

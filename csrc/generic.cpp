@@ -160,7 +160,7 @@ double peak(int64_t rounds) {
 }  // namespace
 
 const sqap::Kernels *sqap::generic_kernels() {
-  static const Kernels kernels = {"generic", 8, quantize_rows<V>, round_rows<V>, tile,
+  static const Kernels kernels = {"generic", 8, kChunkBytes, quantize_rows<V>, round_rows<V>, tile,
                                   gate_multiply<V>, peak};
   return &kernels;
 }

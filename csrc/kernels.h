@@ -19,6 +19,9 @@ namespace sqap {
 
 constexpr int64_t kPanel = 32;
 
+// Codes of this many bytes stay in a core's second-level cache while all weights pass by.
+constexpr int64_t kChunkBytes = 384 * 1024;
+
 enum Type : int32_t { kFloat32 = 0, kBfloat16 = 1, kInt32 = 2 };
 enum Gate : int32_t { kSilu = 0, kGeluTanh = 1 };
 
@@ -45,6 +48,7 @@ struct Norm {
 // Quantization of rows of activations, after a norm and a rotation.
 struct RowJob {
   const void *x;
+  int64_t stride;  // of x, in elements
   Type type;
   Norm norm;
   int64_t width, odd;
@@ -78,20 +82,23 @@ struct TileJob {
 
 struct Kernels {
   const char *name;
-  int64_t max_rows;
+  int64_t max_rows;     // of a tile
+  int64_t chunk_bytes;  // of codes that are multiplied with all weights before the next
   // Rows begin..end of x to codes, scales and sums.
   void (*quantize_rows)(const RowJob &, int64_t begin, int64_t end);
   // Rows of x, rotated and rounded to codes, as floating-point numbers in place of x.
   void (*round_rows)(const RowJob &, void *out, int64_t begin, int64_t end);
   void (*tile)(const TileJob &, int64_t rows, int32_t weight_bits);
-  // gate := function(gate) * up; count is a multiple of 16.
-  void (*gate_multiply)(float *gate, const float *up, int64_t count, Gate function);
+  // out := function(gate) * up, one panel's rows; `stride` is between rows of out.
+  void (*gate_multiply)(const float *gate, const float *up, int64_t rows, float *out,
+                        int64_t stride, Gate function);
   // Integer multiply-adds a second at most, nothing but the multiplying instruction: operations of
   // `rounds` rounds are returned, for the caller to time.
   double (*peak)(int64_t rounds);
 };
 
-// Null where this machine's compiler has no such target.
+// Null where this machine's compiler has no such target, or its processor or kernel lacks it.
+const Kernels *amx_kernels();
 const Kernels *avx512_kernels();
 const Kernels *avx2_kernels();
 const Kernels *generic_kernels();

@@ -2,17 +2,19 @@
 //
 // Called from Python by ctypes with raw pointers; nothing here knows of torch. Thread-safe: work
 // space belongs to the calling thread.
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
 #include <initializer_list>
 
 #include "kernels.h"
+#include "memory.h"
 #include "parallel.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 
+using sqap::Buffer;
 using sqap::kPanel;
 using sqap::Kernels;
 using sqap::Linear;
@@ -22,37 +24,17 @@ using sqap::RowJob;
 using sqap::TileJob;
 using sqap::Type;
 
-// Codes of this many bytes stay in a core's second-level cache while all weights pass by.
-constexpr int64_t kChunkBytes = 384 * 1024;
-
 constexpr Norm kNoNorm = {nullptr, 0};
 
-const Kernels *best() {
-  for (const Kernels *k : {sqap::avx512_kernels(), sqap::avx2_kernels()})
-    if (k) return k;
-  return sqap::generic_kernels();
+// The first that this machine has and that has this name, where one is given.
+const Kernels *find(const char *name) {
+  for (const Kernels *k : {sqap::amx_kernels(), sqap::avx512_kernels(), sqap::avx2_kernels(),
+                           sqap::generic_kernels()})
+    if (k && (!name || !std::strcmp(k->name, name))) return k;
+  return nullptr;
 }
 
-const Kernels *chosen = best();
-
-// Aligned memory that grows and is kept for the thread's next call.
-class Buffer {
- public:
-  ~Buffer() { std::free(data_); }
-  char *get(int64_t bytes) {
-    if (bytes > size_) {
-      std::free(data_);
-      size_ = round_up(bytes, 4096);
-      data_ = static_cast<char *>(std::aligned_alloc(64, size_));
-      if (!data_) std::abort();
-    }
-    return data_;
-  }
-
- private:
-  char *data_ = nullptr;
-  int64_t size_ = 0;
-};
+const Kernels *chosen = find(nullptr);
 
 struct Activations {
   int8_t *codes;
@@ -69,8 +51,9 @@ float *row_scratch(int64_t width) {
   return reinterpret_cast<float *>(buffer.get(2 * round_up(width, 16) * sizeof(float)));
 }
 
-RowJob rows_of(const Linear &l, const void *x, Type type, const Norm &norm, const Activations &a) {
-  return {x, type, norm, l.inputs, l.odd, l.signs, l.hartley, l.activation_levels, l.groups,
+RowJob rows_of(const Linear &l, const void *x, int64_t stride, Type type, const Norm &norm,
+               const Activations &a) {
+  return {x, stride, type, norm, l.inputs, l.odd, l.signs, l.hartley, l.activation_levels, l.groups,
           a.codes, a.stride, a.scales, a.sums, nullptr};
 }
 
@@ -88,9 +71,9 @@ Activations activations_at(char *memory, const Linear &l, int64_t rows) {
   return a;
 }
 
-void quantize(const Activations &a, const Linear &l, const void *x, Type type, const Norm &norm,
-              int64_t rows, int64_t threads) {
-  const RowJob job = rows_of(l, x, type, norm, a);
+void quantize(const Activations &a, const Linear &l, const void *x, int64_t stride, Type type,
+              const Norm &norm, int64_t rows, int64_t threads) {
+  const RowJob job = rows_of(l, x, stride, type, norm, a);
   sqap::parallel(threads, rows, 4, [&](int64_t begin, int64_t end) {
     RowJob own = job;
     own.scratch = row_scratch(l.inputs);
@@ -101,7 +84,7 @@ void quantize(const Activations &a, const Linear &l, const void *x, Type type, c
 Activations quantize(Buffer *buffer, const Linear &l, const void *x, Type type, const Norm &norm,
                      int64_t rows, int64_t threads) {
   const Activations a = activations_at(buffer->get(activation_bytes(l, rows)), l, rows);
-  quantize(a, l, x, type, norm, rows, threads);
+  quantize(a, l, x, l.inputs, type, norm, rows, threads);
   return a;
 }
 
@@ -127,9 +110,10 @@ TileJob tile_of(const Linear &l, const Activations &a, int64_t panel, int64_t ro
 // Calls visit(panel, row, rows) for tiles of nearly equal height.
 template <class Visit>
 void for_tiles(int64_t rows, int64_t stride, int64_t begin, int64_t end, const Visit &visit) {
-  const int64_t most = chosen->max_rows;
-  int64_t chunk = kChunkBytes / stride / most * most;
-  if (chunk < most) chunk = most;
+  const int64_t fits = std::max<int64_t>(chosen->chunk_bytes / stride, 16);
+  const int64_t most = std::min(chosen->max_rows, fits);
+  const int64_t chunks = (rows - 1) / (fits / most * most) + 1;
+  const int64_t chunk = round_up((rows + chunks - 1) / chunks, std::min(most, kPanel));
   for (int64_t start = 0; start < rows; start += chunk) {
     const int64_t here = rows - start < chunk ? rows - start : chunk;
     const int64_t tiles = (here + most - 1) / most;
@@ -157,21 +141,15 @@ void multiply(const Linear &l, const Activations &a, int64_t rows, void *out, Ty
 
 }  // namespace
 
-// Which instruction set runs: 'avx512_vnni', 'avx2' or 'generic'.
+// Which instruction set runs: 'amx_int8', 'avx512_vnni', 'avx2' or 'generic'.
 EXPORT const char *sqap_isa() { return chosen->name; }
 
 // Choose an instruction set by its name, null for the best; 0 where this processor has it.
 EXPORT int sqap_set_isa(const char *name) {
-  if (!name) {
-    chosen = best();
-    return 0;
-  }
-  for (const Kernels *k : {sqap::avx512_kernels(), sqap::avx2_kernels(), sqap::generic_kernels()})
-    if (k && !std::strcmp(k->name, name)) {
-      chosen = k;
-      return 0;
-    }
-  return 1;
+  const Kernels *found = find(name);
+  if (!found) return 1;
+  chosen = found;
+  return 0;
 }
 
 // Portable codes (4 bits: uint8 [N][K / 2], even k in the low nibble, code + 8; 8 bits: int8
@@ -179,6 +157,7 @@ EXPORT int sqap_set_isa(const char *name) {
 EXPORT void sqap_pack(const void *codes, int64_t outputs, int64_t inputs, int64_t groups,
                       int32_t bits, uint8_t *packed) {
   const int64_t group = inputs / groups, steps = (group + 3) / 4;
+  sqap::ask_for_large_pages(packed, round_up(outputs, kPanel) / kPanel * groups * steps * bits * 16);
   const auto code = [&](int64_t n, int64_t k) -> int {
     if (n >= outputs) return 0;
     if (bits == 8) return static_cast<const int8_t *>(codes)[n * inputs + k];
@@ -217,7 +196,8 @@ EXPORT int64_t sqap_activation_bytes(const Linear *l, int64_t rows) {
 EXPORT void sqap_quantize_into(const Linear *l, const void *x, const float *norm_weight,
                                float epsilon, char *memory, int64_t rows, Type type,
                                int64_t threads) {
-  quantize(activations_at(memory, *l, rows), *l, x, type, {norm_weight, epsilon}, rows, threads);
+  quantize(activations_at(memory, *l, rows), *l, x, l->inputs, type, {norm_weight, epsilon}, rows,
+           threads);
 }
 
 // y of rows that a layer with the same inputs and rotation has quantized.
@@ -234,10 +214,14 @@ EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *d
   thread_local Buffer input_buffer, hidden_buffer, output_buffer;
   const Activations a =
       quantize(&input_buffer, *gate, x, type, {norm_weight, epsilon}, rows, threads);
-  const int64_t width = gate->outputs;
-  float *hidden = reinterpret_cast<float *>(hidden_buffer.get(rows * width * sizeof(float)));
+  // A line more than whole panels: at a power of two all rows would share a set of the cache.
+  const int64_t stride = panels(*gate) * kPanel + 16;
+  float *hidden = reinterpret_cast<float *>(hidden_buffer.get(rows * stride * sizeof(float)));
   sqap::parallel(threads, panels(*gate), 1, [&](int64_t begin, int64_t end) {
-    alignas(64) float one[16 * kPanel] = {}, other[16 * kPanel] = {};
+    thread_local Buffer tiles;
+    const int64_t size = chosen->max_rows * kPanel;
+    float *one = reinterpret_cast<float *>(tiles.get(2 * size * sizeof(float))), *other = one + size;
+    std::memset(one, 0, 2 * size * sizeof(float));  // columns that do not exist are never written
     for_tiles(rows, a.stride, begin, end, [&](int64_t panel, int64_t row, int64_t height) {
       const auto part = [&](const Linear &l, float *out) {
         TileJob job = tile_of(l, a, panel, row);
@@ -245,18 +229,16 @@ EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *d
         job.out_stride = kPanel;
         job.type = sqap::kFloat32;
         chosen->tile(job, height, l.weight_bits);
-        return job.columns;
       };
-      const int64_t columns = part(*gate, one);
+      part(*gate, one);
       part(*up, other);
-      chosen->gate_multiply(one, other, height * kPanel, function);
-      for (int64_t i = 0; i < height; i++)
-        std::memcpy(hidden + (row + i) * width + panel * kPanel, one + i * kPanel,
-                    columns * sizeof(float));
+      chosen->gate_multiply(one, other, height, hidden + row * stride + panel * kPanel, stride,
+                            function);
     });
   });
   const Activations h =
-      quantize(&output_buffer, *down, hidden, sqap::kFloat32, kNoNorm, rows, threads);
+      activations_at(output_buffer.get(activation_bytes(*down, rows)), *down, rows);
+  quantize(h, *down, hidden, stride, sqap::kFloat32, kNoNorm, rows, threads);
   multiply(*down, h, rows, y, type, threads);
 }
 
@@ -265,7 +247,7 @@ EXPORT void sqap_round_rows(const void *x, void *out, int64_t rows, int64_t widt
                             const int8_t *signs, int64_t odd, const float *hartley, int32_t levels,
                             int64_t threads) {
   sqap::parallel(threads, rows, 16, [&](int64_t begin, int64_t end) {
-    const RowJob job = {x, type, kNoNorm, width, odd, signs, hartley, levels, 1,
+    const RowJob job = {x, width, type, kNoNorm, width, odd, signs, hartley, levels, 1,
                         nullptr, 0, nullptr, nullptr, row_scratch(width)};
     chosen->round_rows(job, out, begin, end);
   });

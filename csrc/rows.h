@@ -156,11 +156,11 @@ inline float rotated_row(const RowJob &job, int64_t row, float **result) {
   float *buffer = job.scratch;
   int64_t k = 0;
   if (job.type == sqap::kBfloat16) {
-    const uint16_t *x = static_cast<const uint16_t *>(job.x) + row * width;
+    const uint16_t *x = static_cast<const uint16_t *>(job.x) + row * job.stride;
     for (; k + kLanes <= width; k += kLanes) V::load_bfloat16(x + k).store(buffer + k);
     for (; k < width; k++) buffer[k] = bfloat16_to_float(x[k]);
   } else {
-    const float *x = static_cast<const float *>(job.x) + row * width;
+    const float *x = static_cast<const float *>(job.x) + row * job.stride;
     for (; k + kLanes <= width; k += kLanes) V::load(x + k).store(buffer + k);
     for (; k < width; k++) buffer[k] = x[k];
   }
@@ -236,15 +236,17 @@ void round_rows(const RowJob &job, void *out, int64_t begin, int64_t end) {
 }
 
 template <class V>
-void gate_multiply(float *gate, const float *up, int64_t count, sqap::Gate function) {
-  for (int64_t k = 0; k < count; k += kLanes) {
-    const V x = V::load(gate + k);
-    // 0.5 (1 + tanh y) is the logistic function of 2 y.
-    const V y = function == sqap::kSilu
-                    ? x
-                    : V::set(1.59576912f) * x * (V::set(1) + V::set(0.044715f) * x * x);
-    (y.logistic() * x * V::load(up + k)).store(gate + k);
-  }
+void gate_multiply(const float *gate, const float *up, int64_t rows, float *out, int64_t stride,
+                   sqap::Gate function) {
+  for (int64_t i = 0; i < rows; i++, gate += sqap::kPanel, up += sqap::kPanel, out += stride)
+    for (int64_t k = 0; k < sqap::kPanel; k += kLanes) {
+      const V x = V::load(gate + k);
+      // 0.5 (1 + tanh y) is the logistic function of 2 y.
+      const V y = function == sqap::kSilu
+                      ? x
+                      : V::set(1.59576912f) * x * (V::set(1) + V::set(0.044715f) * x * x);
+      (y.logistic() * x * V::load(up + k)).store(out + k);
+    }
 }
 
 }  // namespace

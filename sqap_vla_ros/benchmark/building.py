@@ -9,6 +9,7 @@ from sqap_vla_ros.benchmark.machine import free_bytes
 from sqap_vla_ros.benchmark.presets import Preset
 from sqap_vla_ros.benchmark.variants import prepack, PrepackedLinear, Variant
 from sqap_vla_ros.compression.compress import configure, layer_names, make_room, prepare
+from sqap_vla_ros.compression.hadamard import random_signs
 from sqap_vla_ros.compression.quant_linear import QuantLinear
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.decoder import PrunableDecoder
@@ -117,7 +118,8 @@ def _fill_quantized(layer, device, generator):
     layer.wscale = torch.full(scale_shape, spec.inputs ** -0.5 / 2 ** (spec.weight_bits - 2),
                               device=device)
     if spec.rotated:
-        signs = torch.randint(0, 2, (spec.inputs,), generator=generator) * 2 - 1
-        layer.rotation_signs = signs.to(torch.int8).to(device)
+        # As in a compressed model: layers that share their input share its rotation, which is
+        # what lets a backend fuse them.
+        layer.rotation_signs = random_signs(spec.inputs, 0).to(device)
     if spec.bias:
         layer.bias = torch.zeros(spec.outputs, device=device)

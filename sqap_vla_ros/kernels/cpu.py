@@ -68,7 +68,7 @@ def load() -> ctypes.CDLL:
 
 
 def instruction_set() -> str:
-    """Name of the instruction set in use: 'avx512_vnni', 'avx2' or 'generic'."""
+    """Name of the instruction set in use: 'amx_int8', 'avx512_vnni', 'avx2' or 'generic'."""
     return load().sqap_isa().decode()
 
 

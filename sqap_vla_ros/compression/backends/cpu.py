@@ -12,7 +12,7 @@ from sqap_vla_ros.kernels import cpu
 
 
 class CpuBackend(Backend):
-    """AVX-512-VNNI, AVX2 or plain C++, chosen by the processor."""
+    """AMX, AVX-512-VNNI, AVX2 or plain C++, chosen by the processor."""
 
     name = 'cpu'
     devices = ('cpu',)
