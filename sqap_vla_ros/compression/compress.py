@@ -30,6 +30,8 @@ def compress(model: nn.Module, recipe: Recipe,
     if needs_calibration(recipe) and calibration is None:
         raise UserError(f'recipe {recipe.name}: weight_method gptq and static activation_scales '
                         'need calibration samples')
+    if recipe.denoising_steps is not None:  # calibration sees these steps
+        model.set_denoising_steps(recipe.denoising_steps)
     quantization, names = recipe.quantization, layer_names(model, recipe)
     if quantization is not None and quantization.rotate_residual:
         model.rotate_residual(quantization.rotation_seed)
@@ -58,6 +60,8 @@ def configure(model: nn.Module, recipe: Recipe):
         None if quantization is None or 'decoder' not in quantization.targets
         else QueryKeyQuantizer.of(quantization, model.head_width))
     model.set_pruning(recipe.pruning)
+    if recipe.denoising_steps is not None:
+        model.set_denoising_steps(recipe.denoising_steps)
     for name in _in_denoising(model, recipe):
         model.get_submodule(name).denoising = model.denoising_step()
 
@@ -74,6 +78,8 @@ def layer_names(model: nn.Module, recipe: Recipe) -> list[str]:
 
 def make_room(model: nn.Module, recipe: Recipe, layers: list[str]):
     """Put empty QuantLinear layers into a model without storage (device 'meta')."""
+    if recipe.denoising_steps is not None:  # layers may have a scale for each
+        model.set_denoising_steps(recipe.denoising_steps)
     if recipe.quantization is not None and recipe.quantization.rotate_residual:
         model.expect_rotated_residual()
     for name, spec in _specs(model, recipe, layers).items():

@@ -159,11 +159,22 @@ class PruningRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to compress a model. Both parts None: full precision."""
+    """One way to compress a model. All parts None: full precision."""
 
     name: str = 'full'
     quantization: QuantizationRecipe | None = None
     pruning: PruningRecipe | None = None
+    denoising_steps: int | None = None
+    """
+    Steps of a diffusion or flow head in place of the model's own.
+
+    Fewer amount to step caching: with DDIM (arXiv 2010.02502, eq. 12) and Euler steps, to use an
+    estimate again for the next step is one step of twice the length.
+    """
+
+    def __post_init__(self):
+        if self.denoising_steps is not None and self.denoising_steps < 1:
+            raise ValueError(f'denoising_steps is {self.denoising_steps}, expected 1 or more')
 
 
 _TYPES = {'quantization': QuantizationRecipe, 'pruning': PruningRecipe}

@@ -5,12 +5,15 @@ The decoder reads [BOS | visual | text | state? | cognition]; the final hidden s
 cognition token conditions the head (arXiv 2411.19650). The small policy that ships with this
 package is one configuration of these classes.
 """
+from dataclasses import replace
+
 import torch
 from torch import nn
 from transformers import LlamaConfig
 
 from sqap_vla_ros.compression.denoising import DenoisingStep
 from sqap_vla_ros.compression.hadamard import random_signs
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.action_head import DiffusionActionHead
 from sqap_vla_ros.models.config import CogActConfig
 from sqap_vla_ros.models.decoder import PrunableDecoder, PruningPoint
@@ -102,6 +105,14 @@ class CogActModel(VlaModel):
         """See `VlaModel`."""
         self.decoder.residual_signs = torch.empty(self.decoder.config.hidden_size,
                                                   dtype=torch.int8, device='meta')
+
+    def set_denoising_steps(self, steps: int):
+        """See `VlaModel`."""
+        head = self.action_head.config
+        if head.diffusion_steps % steps:
+            raise UserError(f'recipe: denoising_steps is {steps}, expected a divisor of the '
+                            f"head's {head.diffusion_steps} diffusion steps")
+        self.action_head.config = replace(head, ddim_steps=steps)
 
     def denoising_step(self) -> DenoisingStep:
         """See `VlaModel`."""

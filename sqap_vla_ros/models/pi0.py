@@ -6,6 +6,7 @@ The prefix is computed once, and its keys and values are read at every flow step
 prefix makes the expert faster too. Tokens that would only be padding are left out: masked tokens
 take no position and nobody sees them.
 """
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -67,6 +68,10 @@ class Pi0Model(VlaModel):
     def set_query_key_quantizer(self, quantizer):
         """Quantize rotated queries and keys, of the expert too: it reads the prefix's keys."""
         self._query_key_quantizer = quantizer
+
+    def set_denoising_steps(self, steps: int):
+        """See `VlaModel`."""
+        self.config = replace(self.config, flow_steps=steps)
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """images: [cameras, 3, S, S] in [-1, 1]. Returns [1, cameras * patches, width]."""

@@ -29,6 +29,11 @@ class VlaModel(nn.Module):
         """Prune visual tokens as the recipe says; None: keep all. Read by the policy."""
         self.pruning = recipe
 
+    def set_denoising_steps(self, steps: int):
+        """Let the head denoise in so many steps. Raises UserError where that is not possible."""
+        raise UserError('recipe: denoising_steps is for heads that denoise; leave it out for this '
+                        'model family')
+
     def residual_readers(self) -> list[str]:
         """Names of the linear layers whose input is the decoder's normed residual stream."""
         return []
