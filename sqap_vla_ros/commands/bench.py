@@ -15,6 +15,10 @@ def add_arguments(parser):
                         help='fp32, bf16, bf16_graph, w8a8, w4a8, w4a4, each also with _prune40 '
                         '(default: all that this machine can run)')
     parser.add_argument('--backend', default='auto', help='of the quantized layers')
+    parser.add_argument('--instruction-set', metavar='NAME',
+                        help="of the package's CPU kernels: amx_int8, avx512_vnni, avx2 or "
+                        'generic (default: the best that the processor has); oneDNN, which runs '
+                        'bf16, heeds ONEDNN_MAX_CPU_ISA')
     parser.add_argument('--rounds', type=int, default=15,
                         help='interleaved measurements of each variant (default 15)')
     parser.add_argument('--cpu-time', action='store_true',
@@ -117,7 +121,10 @@ def _run(arguments, scratch):
     from sqap_vla_ros.benchmark.presets import PRESETS
     from sqap_vla_ros.benchmark.variants import NAMES, parse
     from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.kernels import cpu
 
+    if arguments.instruction_set is not None:
+        cpu.set_instruction_set(arguments.instruction_set)
     if arguments.preset not in PRESETS:
         raise UserError(f'preset is {arguments.preset!r}, expected one of {", ".join(PRESETS)}')
     if arguments.device == 'cuda' and not torch.cuda.is_available():

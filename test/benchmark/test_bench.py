@@ -146,7 +146,7 @@ def test_a_variant_is_recorded_in_the_warm_up_and_then_replayed(tiny_presets, mo
 
 @pytest.mark.parametrize('arguments, words', [
     (('--preset', 'abacus'), 'abacus'), (('--preset', 'decoder', '--variants', 'w3a3'), 'w3a3'),
-    (('--rounds', '0'), '--rounds is 0'),
+    (('--rounds', '0'), '--rounds is 0'), (('--instruction-set', 'mmx'), 'mmx'),
     (('--cpu-time', '--threads', '2'), 'needs --device cpu'),
     (('--json', '/nowhere/out.json'), '/nowhere'),
     (('--preset', 'decoder', '--device', 'cuda'), 'no CUDA device'),
