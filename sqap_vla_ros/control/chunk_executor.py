@@ -40,7 +40,12 @@ class ExecutorConfig:
 
     mode: Mode = Mode.SEQUENTIAL
     interpolate: bool = True
-    """Go linearly from the middle of one row to that of the next, rather than in steps."""
+    """
+    Go from row to row along their quadratic B-spline, rather than in steps.
+
+    It has no corners, so that a velocity's acceleration does not jump, and covers the distance of
+    the rows.
+    """
     blend_s: float = 0.1
     """Time over which a new chunk takes over from the ones before; less than between chunks."""
     ensemble_chunks: int = 8
@@ -125,6 +130,7 @@ class ChunkExecutor:
         if before is None:
             return row
         share = since_s / self.config.blend_s
+        share = share * share * (3 - 2 * share)  # begins and ends without a corner
         return np.where(self._ratios(), row, share * row + (1 - share) * before)
 
     def depth(self, now_ns: int) -> int:
@@ -164,11 +170,10 @@ class ChunkExecutor:
         held = chunk.values[index].astype(np.float64)
         if not self.config.interpolate:
             return held
-        centre = min(max(at - 0.5, 0.0), last)
-        low = int(centre)
-        share = centre - low
-        between = ((1 - share) * chunk.values[low].astype(np.float64)
-                   + share * chunk.values[min(low + 1, last)])
+        u = min(max(at - index, 0.0), 1.0)
+        before, after = (chunk.values[min(max(i, 0), last)].astype(np.float64)
+                         for i in (index - 1, index + 1))
+        between = (0.5 * (1 - u) ** 2 * before + (0.5 + u - u * u) * held + 0.5 * u * u * after)
         return np.where(self._ratios(), held, between)
 
     def _ratios(self):

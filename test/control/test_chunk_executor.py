@@ -87,14 +87,19 @@ def test_a_flush_empties_and_makes_what_is_under_way_too_late():
     assert executor.offer(chunk(1, -500, generation=1), -400 * MS) is Offer.ACCEPTED
 
 
-def test_interpolation_goes_through_the_middle_of_each_row_and_keeps_the_distance():
+def test_interpolation_has_no_corners_and_keeps_the_distance():
     executor = ChunkExecutor(ExecutorConfig(blend_s=0))
-    rows = np.array([0, 1, 3, 2, 5, 4, 1, 0.0])
+    rows = np.array([0, 0, 3, 2, 5, 4, 1, 1.0])
     executor.offer(chunk(rows), 0)
-    np.testing.assert_allclose([value(executor, 25 + 50 * i) for i in range(8)], rows)
-    assert value(executor, 50) == pytest.approx(0.5)
-    covered = sum(value(executor, ms + 0.5) for ms in range(400)) * 1e-3
-    assert covered == pytest.approx(rows.sum() * 0.05, rel=1e-3)
+    between = [value(executor, 50 * i) for i in range(1, 8)]
+    np.testing.assert_allclose(between, (rows[:-1] + rows[1:]) / 2)
+    assert value(executor, 125) == pytest.approx(0.125 * 0 + 0.75 * 3 + 0.125 * 2)
+    assert [value(executor, ms) for ms in (0, 25, 375, 399)] == pytest.approx([0, 0, 1, 1])
+    seen = np.array([value(executor, ms + 0.5) for ms in range(400)])
+    assert seen.sum() * 1e-3 == pytest.approx(rows.sum() * 0.05, rel=1e-3)
+    slope = np.diff(seen)
+    # Slopes change by second differences of the rows over a row's 50 ms, never at once.
+    assert np.abs(np.diff(slope)).max() <= 1.01 * np.abs(np.diff(rows, 2)).max() / 50 ** 2
 
 
 def test_a_gripper_switches_and_is_neither_interpolated_nor_blended():
@@ -110,7 +115,7 @@ def test_a_new_chunk_takes_over_gradually():
     executor.offer(chunk(0), 0)
     executor.offer(chunk(1, 100), 200 * MS)
     seen = [value(executor, ms) for ms in (200, 225, 250, 275, 300, 350)]
-    np.testing.assert_allclose(seen, [0, 0.25, 0.5, 0.75, 1, 1])
+    np.testing.assert_allclose(seen, [0, 0.15625, 0.5, 0.84375, 1, 1])
 
 
 def test_after_a_gap_there_is_nothing_to_blend_with():
