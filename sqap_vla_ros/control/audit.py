@@ -8,6 +8,8 @@ from sqap_vla_ros.control.limits import MotionLimits, or_infinite
 
 _SLACK = 1e-6
 """Relative, for rounding."""
+_LOST = 1.5
+"""Times as long as the next: between these two, a command may have been lost on the wire."""
 _STANDSTILL = 1e-8
 """m/s or rad/s: the limiter turns slower commands into standstill."""
 
@@ -29,7 +31,9 @@ class CommandAudit:
     Differentiates commands and compares with the limits; shares no code with the limiter.
 
     Feed it every command that was sent. It knows nothing of positions. `jitter_s`: how far the
-    times between commands may be wrong, as they are when taken from a wire.
+    times between commands may be wrong, as they are when taken from a wire. There a command may
+    be lost, too: then the acceleration before is a mean over a longer time, that ended no longer
+    ago, and the jerk is spread over half of both times.
     """
 
     def __init__(self, limits: MotionLimits, jitter_s: float = 0.0):
@@ -50,6 +54,7 @@ class CommandAudit:
         """Begin anew: what comes next does not continue what came before."""
         self._velocity = [None, None]
         self._acceleration = [None, None]
+        self._period_s = 0.0
 
     def check(self, command: Command, period_s: float, stopping: bool = True) -> set[Violation]:
         """
@@ -67,6 +72,7 @@ class CommandAudit:
             found.add(Violation.GRIPPER)
         for group, velocity in enumerate(twist):
             found |= self._check_group(group, velocity, period_s, stopping)
+        self._period_s = period_s
         self.violations.update(found)
         return found
 
@@ -87,7 +93,10 @@ class CommandAudit:
         last, self._acceleration[group] = self._acceleration[group], change
         if last is not None:
             size = hypot(*(new - old for new, old in zip(change, last)))
-            bound = ((stop_jerk if stopping else jerk) * (period_s + self._jitter_s)
+            time_s = period_s + self._jitter_s
+            if self._jitter_s and self._period_s > _LOST * period_s:
+                time_s += (self._period_s - period_s) / 2
+            bound = ((stop_jerk if stopping else jerk) * time_s
                      + wrong * (hypot(*change) + hypot(*last)))
             if size > bound * (1 + _SLACK) + 2 * slack:
                 found.add(Violation.JERK)

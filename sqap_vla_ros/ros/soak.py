@@ -1,4 +1,5 @@
 """Hours of work with faults at random: nothing may grow, get stuck or break a limit."""
+from collections import deque
 from dataclasses import dataclass
 import os
 from pathlib import Path
@@ -77,6 +78,7 @@ class Soak:
         self._random = random.Random(seed)
         self.record = SoakRecord(minutes)
         self._audit = CommandAudit(MotionLimits(), JITTER_S)
+        self._last_commands = deque(maxlen=8)
         self._state, self._last_stamp_ns = '', None
         self._stopping = threading.Event()
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -192,7 +194,13 @@ class Soak:
                           np.array([angular.x, angular.y, angular.z]))
         period_s = 0.0 if before_ns is None else (stamp_ns - before_ns) * 1e-9
         record.command_gaps += period_s > 5 * COMMAND_PERIOD_S
-        self._audit.check(command, period_s)
+        self._last_commands.append((period_s, command.linear_m_s.tolist(),
+                                    command.angular_rad_s.tolist()))
+        found = self._audit.check(command, period_s)
+        if found:
+            record.violating.append({'limits': [violation.value for violation in found],
+                                     'state': self._state,
+                                     'period_s, m/s, rad/s': list(self._last_commands)})
 
 
 def run(policy: Path, output: Path, minutes: float, seed: int, worker_kills: int = 0,

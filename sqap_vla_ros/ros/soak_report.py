@@ -29,6 +29,8 @@ class SoakRecord:
     load: list[float] = field(default_factory=list)
     """The machine's load average."""
     crash: str = ''
+    violating: list[dict] = field(default_factory=list)
+    """Commands that broke a limit, with those before them."""
 
     def growth(self, process: str) -> float | None:
         """

@@ -51,6 +51,31 @@ def test_jitter_of_a_wire_is_allowed_for_as_configured():
     assert not lenient.violations
 
 
+@pytest.mark.parametrize('lost', [7, 11, 13])
+def test_a_command_that_a_wire_lost_is_no_violation_of_those_around_it(lost):
+    limiter, rng = CommandLimiter(LIMITS), Random(lost)
+    wire, exact = CommandAudit(LIMITS, jitter_s=1e-6), CommandAudit(LIMITS)
+    since_s = 0.0
+    for tick in range(600):
+        wanted = Command([rng.choice((-0.2, 0.2)), 0, 0], [0, 0, 0]) if tick % 60 < 45 else None
+        command = limiter.limit(wanted, 0.02, (0, 0.6, 0.2))
+        since_s += 0.02
+        if tick % lost == 0:
+            continue
+        for checker in (wire, exact):
+            checker.check(command, since_s)
+        since_s = 0.0
+    assert not wire.violations
+    assert exact.violations, 'the test does not reach the limit'
+
+
+def test_what_breaks_the_jerk_limit_on_a_wire_is_still_seen():
+    wire = CommandAudit(LIMITS, jitter_s=0.0005)
+    for velocity, period_s in ((0.0, 0.02), (0.0, 0.04), (0.04, 0.02)):
+        found = wire.check(Command([velocity, 0, 0], [0, 0, 0]), period_s)
+    assert Violation.JERK in found
+
+
 def test_a_reset_forgets_what_came_before():
     checker = CommandAudit(LIMITS)
     checker.check(Command([0.2, 0, 0], [0, 0, 0]), 0.02)
