@@ -124,12 +124,16 @@ class Rig:
 
         def resumed():
             self.robot.instruction.publish(String(data='lead it around'))
-            return self.service('resume').success
+            return self.service('resume').success or self.state().startswith('RUNNING')
+
+        def ran(known):  # it may hold again before that was seen
+            return any(message.data.startswith('RUNNING') for message in self.states[known:])
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
+            known = len(self.states)
             assert wait_until(resumed, PATIENCE_S, 0.1), self.explain()
             begun = len(self.twists)
-            self.wait_state('RUNNING')
+            wait_until(lambda known=known: ran(known), 5, 0.01)
             wait_until(lambda begun=begun: self._cruising(begun) or self.held(), PATIENCE_S, 0.01)
             if self._cruising(begun):
                 return
