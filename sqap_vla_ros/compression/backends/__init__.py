@@ -28,11 +28,10 @@ def choose_backend(name: str, layer) -> Backend:
     """
     device = _device(layer)
     if name == 'auto':
-        able = [b for b in BACKENDS
-                if b is not REFERENCE and objection(b, layer.format, device) is None]
         # Off a GPU, Triton and fp8 are there to be tested: interpreted or emulated.
-        if device.type == 'cpu':
-            able = [b for b in able if b.devices == ('cpu',)]
+        able = [b for b in BACKENDS
+                if b is not REFERENCE and (device.type != 'cpu' or b.devices == ('cpu',))
+                and objection(b, layer.format, device) is None]
         return fastest(able or [REFERENCE], layer.format, device)
     backend = next((b for b in BACKENDS if b.name == name), None)
     if backend is None:
