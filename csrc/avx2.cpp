@@ -114,7 +114,7 @@ struct V {
     const __m256i top = _mm256_set1_epi32(levels);
     return {_mm256_cvtepi32_ps(code(low, factor, top)), _mm256_cvtepi32_ps(code(high, factor, top))};
   }
-  // As in avx512.cpp.
+  // As in avx512.h.
   static __m256 logistic(__m256 x) {
     const __m256 y = _mm256_max_ps(
         _mm256_min_ps(_mm256_sub_ps(_mm256_setzero_ps(), x), _mm256_set1_ps(88)), _mm256_set1_ps(-87));

@@ -6,6 +6,8 @@ import pytest
 
 # Decided when mujoco is imported for the first time, which may be a test that looks for it.
 os.environ.setdefault('MUJOCO_GL', 'egl')
+# Triton's kernels are tested in its interpreter; decided in the same way, and torch may import it.
+os.environ['TRITON_INTERPRET'] = '1'
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

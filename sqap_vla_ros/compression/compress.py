@@ -54,14 +54,12 @@ def compress(model: nn.Module, recipe: Recipe,
 
 
 def configure(model: nn.Module, recipe: Recipe):
-    """Set everything of a recipe that is not a weight."""
+    """Set what of a recipe is neither a weight nor decides the weights' shapes."""
     quantization = recipe.quantization
     model.set_query_key_quantizer(
         None if quantization is None or 'decoder' not in quantization.targets
         else QueryKeyQuantizer.of(quantization, model.head_width))
     model.set_pruning(recipe.pruning)
-    if recipe.denoising_steps is not None:
-        model.set_denoising_steps(recipe.denoising_steps)
     for name in _in_denoising(model, recipe):
         model.get_submodule(name).denoising = model.denoising_step()
 

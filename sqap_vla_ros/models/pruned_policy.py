@@ -80,13 +80,13 @@ class PrunedPolicy(Policy):
         # A listener is called by Python, which a replay does not run.
         runner = (self._runner if self.attention_listener is None
                   else StepRunner(self._step, self._device))
-        with timed(latencies, 'total'):
+        with timed(latencies, 'graph'):
             outputs = runner(plan, tensors)
             if self._selector is not None:
                 self._selector.take(outputs)
             values = self._values({name: outputs[name].cpu().numpy() for name in self._answers})
-        if 'decoder' not in latencies:  # replayed as a whole
-            latencies['graph'] = latencies['total']
+        if 'decoder' in latencies:  # run stage by stage
+            del latencies['graph']
         latencies['total'] = (perf_counter() - started) * 1e3
         return Inference(ActionChunk(values, self.spec.action, observation.stamp_ns), latencies,
                          self.spec.visual_tokens, self._selection())
@@ -103,11 +103,9 @@ class PrunedPolicy(Policy):
     _answers = ('actions',)
     """Of the tensors that `_forward` returns, those that `_values` reads."""
 
-    @contextmanager
     def _stage(self, name: str):
         """Time a stage of `_forward`."""
-        with timed(self._stages, name):
-            yield
+        return timed(self._stages, name)
 
     def reset(self):
         """See `Policy`."""
