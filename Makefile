@@ -36,7 +36,7 @@ soak: setup
 	$(VENV)/bin/sqap_vla soak $(SOAK_ARGS)
 
 fuzz: setup
-	INSTRUCTION_CASES=10000 $(VENV)/bin/python -m pytest -q test/ros/test_instruction_fuzz.py
+	INSTRUCTION_CASES=10000 $(VENV)/bin/python -m pytest -q test/ros/policy_node/test_instruction_fuzz.py
 
 lint: setup
 	$(VENV)/bin/python -m pytest test/test_lint.py $(PYTEST_ARGS)

@@ -7,6 +7,7 @@ With the packages of requirements/ros-jazzy-wheels.txt in the environment:
 
 colcon does not read this file: package.xml names ament_cmake as the build type.
 """
+
 from pathlib import Path
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -18,7 +19,7 @@ SOURCE = Path(__file__).resolve().parent
 # Builds run with another directory first on sys.path.
 sys.path.insert(0, str(SOURCE / 'wheels_build'))
 
-from cmake_install import cmake_install  # noqa: E402, I100
+from cmake_install import cmake_install
 
 PATH_FILE = "import os, sys; os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)\n"
 
@@ -31,8 +32,12 @@ class BuildWithInterfaces(build_py):
         super().run()
         work = Path(self.get_finalized_command('build').build_temp).resolve()
         stage = work / 'stage'
-        cmake_install(Path(sys.prefix), work / 'cmake', stage, {
-            'PYTHON_INSTALL_DIR': 'python', 'SQAP_VLA_ROS_INSTALL_MODULES': 'OFF'})
+        cmake_install(
+            Path(sys.prefix),
+            work / 'cmake',
+            stage,
+            {'PYTHON_INSTALL_DIR': 'python', 'SQAP_VLA_ROS_INSTALL_MODULES': 'OFF'},
+        )
         for path in sorted(stage.rglob('*')):
             name = path.relative_to(stage)
             if path.is_dir() or '__pycache__' in name.parts:

@@ -7,6 +7,7 @@ Needs ros_gz_sim, ros_gz_bridge, gz_ros2_control, controller_manager, robot_stat
 forward_command_controller. The two-link arm in config/gazebo is an example to copy: exchange
 world, robot description and profile for yours.
 """
+
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -16,8 +17,15 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from sqap_vla_ros.ros.launching import (policy_actions, policy_arguments, rviz, rviz_argument,
-                                        share, shared_memory_profile, TRUTH)
+from sqap_vla_ros.ros.launching import (
+    policy_actions,
+    policy_arguments,
+    rviz,
+    rviz_argument,
+    share,
+    shared_memory_profile,
+    TRUTH,
+)
 
 NO_POLICY = 'none'
 
@@ -38,13 +46,30 @@ def robot(context: LaunchContext) -> list:
     namespace = LaunchConfiguration('namespace')
     names = LaunchConfiguration('controllers').perform(context).split()
     return [
-        Node(package='robot_state_publisher', executable='robot_state_publisher',
-             namespace=namespace,
-             parameters=[{'robot_description': description, 'use_sim_time': True}]),
-        Node(package='ros_gz_sim', executable='create', namespace=namespace, output='screen',
-             arguments=['-name', 'arm', '-topic', 'robot_description']),
-        *[Node(package='controller_manager', executable='spawner', namespace=namespace,
-               arguments=[name], output='screen') for name in names]]
+        Node(
+            package='robot_state_publisher',
+            executable='robot_state_publisher',
+            namespace=namespace,
+            parameters=[{'robot_description': description, 'use_sim_time': True}],
+        ),
+        Node(
+            package='ros_gz_sim',
+            executable='create',
+            namespace=namespace,
+            output='screen',
+            arguments=['-name', 'arm', '-topic', 'robot_description'],
+        ),
+        *[
+            Node(
+                package='controller_manager',
+                executable='spawner',
+                namespace=namespace,
+                arguments=[name],
+                output='screen',
+            )
+            for name in names
+        ],
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -53,29 +78,59 @@ def generate_launch_description() -> LaunchDescription:
     simulator = IncludeLaunchDescription(
         PathJoinSubstitution([FindPackageShare('ros_gz_sim'), 'launch', 'gz_sim.launch.py']),
         launch_arguments={'gz_args': ['-r -s ', LaunchConfiguration('world')]}.items(),
-        condition=IfCondition(LaunchConfiguration('simulator')))
+        condition=IfCondition(LaunchConfiguration('simulator')),
+    )
     bridge = Node(
-        package='ros_gz_bridge', executable='parameter_bridge', output='screen',
+        package='ros_gz_bridge',
+        executable='parameter_bridge',
+        output='screen',
         namespace=LaunchConfiguration('namespace'),
-        parameters=[{'config_file': LaunchConfiguration('bridge_file'), 'use_sim_time': True}])
-    return LaunchDescription([
-        *policy_arguments(str(gazebo / 'profile.yaml'), without=NO_POLICY),
-        DeclareLaunchArgument('command', default_value='true', choices=TRUTH,
-                              description='send commands to the controllers; false: a dry run'),
-        DeclareLaunchArgument('simulator', default_value='true', choices=TRUTH,
-                              description='start gz sim, without its window; false: it runs '
-                                          'already'),
-        DeclareLaunchArgument('world', default_value=str(gazebo / 'world.sdf'),
-                              description='world, SDF'),
-        DeclareLaunchArgument('bridge_file', default_value=str(gazebo / 'bridge.yaml'),
-                              description='topics that ros_gz_bridge passes on'),
-        DeclareLaunchArgument('robot_description_file', default_value=str(gazebo / 'arm.urdf'),
-                              description='URDF; CONTROLLERS_FILE in it is replaced'),
-        DeclareLaunchArgument('controllers_file',
-                              default_value=str(gazebo / 'controllers.yaml'),
-                              description='parameters of the controller manager'),
-        DeclareLaunchArgument(
-            'controllers', default_value='joint_state_broadcaster arm_controller',
-            description='controllers to spawn, separated by spaces'),
-        rviz_argument(), shared_memory_profile(), simulator, bridge,
-        OpaqueFunction(function=robot), OpaqueFunction(function=start), rviz()])
+        parameters=[{'config_file': LaunchConfiguration('bridge_file'), 'use_sim_time': True}],
+    )
+    return LaunchDescription(
+        [
+            *policy_arguments(str(gazebo / 'profile.yaml'), without=NO_POLICY),
+            DeclareLaunchArgument(
+                'command',
+                default_value='true',
+                choices=TRUTH,
+                description='send commands to the controllers; false: a dry run',
+            ),
+            DeclareLaunchArgument(
+                'simulator',
+                default_value='true',
+                choices=TRUTH,
+                description='start gz sim, without its window; false: it runs already',
+            ),
+            DeclareLaunchArgument(
+                'world', default_value=str(gazebo / 'world.sdf'), description='world, SDF'
+            ),
+            DeclareLaunchArgument(
+                'bridge_file',
+                default_value=str(gazebo / 'bridge.yaml'),
+                description='topics that ros_gz_bridge passes on',
+            ),
+            DeclareLaunchArgument(
+                'robot_description_file',
+                default_value=str(gazebo / 'arm.urdf'),
+                description='URDF; CONTROLLERS_FILE in it is replaced',
+            ),
+            DeclareLaunchArgument(
+                'controllers_file',
+                default_value=str(gazebo / 'controllers.yaml'),
+                description='parameters of the controller manager',
+            ),
+            DeclareLaunchArgument(
+                'controllers',
+                default_value='joint_state_broadcaster arm_controller',
+                description='controllers to spawn, separated by spaces',
+            ),
+            rviz_argument(),
+            shared_memory_profile(),
+            simulator,
+            bridge,
+            OpaqueFunction(function=robot),
+            OpaqueFunction(function=start),
+            rviz(),
+        ]
+    )

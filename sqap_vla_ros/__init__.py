@@ -1,4 +1,5 @@
 """Compressed vision-language-action models on a robot, over ROS 2."""
+
 import pkgutil
 
 # A source checkout that comes first on sys.path still finds the generated `msg` and `action`

@@ -1,4 +1,5 @@
 """The one value that passes from a policy to a controller. Imported by every layer; numpy only."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +44,10 @@ class ActionChunk:
     def __post_init__(self):
         values = np.array(self.values, dtype=np.float32)
         if values.shape != (self.spec.horizon, len(self.spec.names)):
-            raise ValueError(f'action chunk has shape {values.shape}, expected '
-                             f'({self.spec.horizon}, {len(self.spec.names)})')
+            raise ValueError(
+                f'action chunk has shape {values.shape}, expected '
+                f'({self.spec.horizon}, {len(self.spec.names)})'
+            )
         values.setflags(write=False)
         object.__setattr__(self, 'values', values)
 

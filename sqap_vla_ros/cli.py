@@ -1,4 +1,5 @@
 """The `sqap_vla` command line."""
+
 import argparse
 from importlib import import_module
 from keyword import iskeyword

@@ -1,8 +1,12 @@
 """Fixtures that tests of several parts share."""
+
 import os
 from pathlib import Path
 
 import pytest
+
+# Models and inputs of a few thousand weights, for the tests of all rooms.
+pytest_plugins = ['support.tiny_fixtures']
 
 # Decided when mujoco is imported for the first time, which may be a test that looks for it.
 os.environ.setdefault('MUJOCO_GL', 'egl')
@@ -26,8 +30,8 @@ def random_policy(tmp_path_factory) -> Path:
     from safetensors.torch import save_file
     import torch
 
-    from sqap_vla_ros.models.cogact import CogActModel
     from sqap_vla_ros.models.config import save_config
+    from sqap_vla_ros.models.families.cogact.model import CogActModel
     from sqap_vla_ros.training.pipeline import small_config, small_tokenizer
 
     directory = tmp_path_factory.mktemp('random_policy')
@@ -38,12 +42,19 @@ def random_policy(tmp_path_factory) -> Path:
     torch.nn.init.normal_(model.action_head.net.final_layer.linear.weight, std=0.05)
     save_config(config, directory)
     tokenizer.save(directory)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()},
-              directory / 'model.safetensors')
-    statistics = {'sqap_vla_sim': {
-        'action': {'q01': [-0.2] * 3 + [0.0], 'q99': [0.2] * 3 + [1.0],
-                   'mask': [True, True, True, False]},
-        'state': {'mean': [0.0, 0.6, 0.2, 0.5], 'std': [0.1, 0.1, 0.1, 0.5]}}}
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()}, directory / 'model.safetensors'
+    )
+    statistics = {
+        'sqap_vla_sim': {
+            'action': {
+                'q01': [-0.2] * 3 + [0.0],
+                'q99': [0.2] * 3 + [1.0],
+                'mask': [True, True, True, False],
+            },
+            'state': {'mean': [0.0, 0.6, 0.2, 0.5], 'std': [0.1, 0.1, 0.1, 0.5]},
+        }
+    }
     (directory / 'dataset_statistics.json').write_text(json.dumps(statistics), 'utf-8')
     return directory
 

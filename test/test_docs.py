@@ -1,4 +1,5 @@
 """Links of the documentation lead somewhere, and what it names exists."""
+
 from pathlib import Path
 import re
 
@@ -6,8 +7,13 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = sorted([*(REPOSITORY / 'doc').glob('*.md'),
-                *REPOSITORY.glob('*.md'), *(REPOSITORY / 'policies').rglob('*.md')])
+PAGES = sorted(
+    [
+        *(REPOSITORY / 'doc').glob('*.md'),
+        *REPOSITORY.glob('*.md'),
+        *(REPOSITORY / 'policies').rglob('*.md'),
+    ]
+)
 
 
 def text_of(page):

@@ -1,4 +1,5 @@
-"""Style, checked as ament_flake8, ament_pep257 and ament_xmllint check it."""
+"""Style of the sources, as ruff and the schemas of XML files have it."""
+
 from pathlib import Path
 import subprocess
 import sys
@@ -7,38 +8,27 @@ import pytest
 
 PYTHON_SOURCES = ('sqap_vla_ros', 'launch', 'test', 'wheels_build', 'setup.py')
 
-# What ament_pep257 (Jazzy) passes to `pydocstyle --ignore`
-AMENT_PEP257_IGNORE = 'D100,D101,D102,D103,D104,D105,D106,D107,D203,D212,D404'
+
+def run_ruff(repository: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run ruff, which reads pyproject.toml, on the sources."""
+    pytest.importorskip('ruff', reason='ruff is not installed (requirements/test.txt)')
+    return subprocess.run(
+        [sys.executable, '-m', 'ruff', *arguments, *PYTHON_SOURCES],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def output_of(module: str, repository: Path, *arguments: str) -> str:
-    """Run a checker on the sources; returns what it found, empty when nothing."""
-    pytest.importorskip(module, reason=f'{module} is not installed')
-    finished = subprocess.run(
-        [sys.executable, '-m', module, *arguments, *PYTHON_SOURCES], cwd=repository,
-        capture_output=True, text=True, check=False)
-    assert finished.returncode in (0, 1), finished.stderr
-    return finished.stdout
+def test_no_lint(repository):
+    done = run_ruff(repository, 'check', '--output-format=concise')
+    assert done.returncode == 0, f'\n{done.stdout}{done.stderr}'
 
 
-def test_flake8(repository):
-    """The configuration is that of ament_flake8; it is in setup.cfg."""
-    found = output_of('flake8', repository)
-    assert not found, f'\n{found}'
-
-
-def test_flake8_has_the_plugins_of_ament():
-    """Without a plugin its rules would pass unchecked."""
-    pytest.importorskip('flake8', reason='flake8 is not installed')
-    version = subprocess.run([sys.executable, '-m', 'flake8', '--version'], capture_output=True,
-                             text=True, check=True).stdout
-    for plugin in ('builtins', 'comprehensions', 'docstrings', 'import-order', 'quotes'):
-        assert f'flake8-{plugin}' in version.replace('_', '-'), plugin
-
-
-def test_pep257(repository):
-    found = output_of('pydocstyle', repository, f'--ignore={AMENT_PEP257_IGNORE}')
-    assert not found, f'\n{found}'
+def test_formatted(repository):
+    done = run_ruff(repository, 'format', '--check')
+    assert done.returncode == 0, f'\n{done.stdout}{done.stderr}'
 
 
 def xml_files(repository: Path) -> list[Path]:
@@ -71,4 +61,5 @@ def test_dds_profiles_match_fast_dds_schema(repository):
     if not schema.exists():
         pytest.skip(f'{schema} is not installed')
     etree.XMLSchema(etree.parse(str(schema))).assertValid(
-        etree.parse(str(repository / 'config' / 'fastdds_shm.xml')))
+        etree.parse(str(repository / 'config' / 'fastdds_shm.xml'))
+    )

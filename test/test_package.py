@@ -1,4 +1,5 @@
 """The package's descriptions agree with each other and with the files."""
+
 import ast
 import configparser
 from pathlib import Path
@@ -35,8 +36,9 @@ def setup_options(repository) -> configparser.SectionProxy:
 def requirements(text: str) -> dict[str, str]:
     """Name to version specifier of the lines of a requirement list, without comments."""
     lines = [line.split('#')[0].strip() for line in text.splitlines()]
-    return dict(re.fullmatch(r'([\w.\-]+(?:\[\w+\])?)(.*)', line).groups()
-                for line in lines if line)
+    return dict(
+        re.fullmatch(r'([\w.\-]+(?:\[\w+\])?)(.*)', line).groups() for line in lines if line
+    )
 
 
 def requirement_file(repository: Path, name: str) -> dict[str, str]:
@@ -46,26 +48,38 @@ def requirement_file(repository: Path, name: str) -> dict[str, str]:
 
 def test_cmake_generates_exactly_the_interfaces_that_exist(repository, cmake):
     named = set(re.findall(r'"((?:msg|srv|action)/\w+\.\w+)"', cmake))
-    existing = {str(path.relative_to(repository)) for folder in ('msg', 'srv', 'action')
-                for path in (repository / folder).glob('*.*')}
+    existing = {
+        str(path.relative_to(repository))
+        for folder in ('msg', 'srv', 'action')
+        for path in (repository / folder).glob('*.*')
+    }
     assert named == existing
 
 
 def test_programs_start_a_main_that_exists(repository, cmake):
     programs = dict(re.findall(r'install_python_program\((\w+) \$\{PROJECT_NAME\}\.(\S+)', cmake))
-    assert set(programs) == {'sim_arm_node', 'policy_node', 'bag_player_node', 'fake_robot_node',
-                             'fault_injector_node', 'sqap_vla'}
+    assert set(programs) == {
+        'sim_arm_node',
+        'policy_node',
+        'bag_player_node',
+        'fake_robot_node',
+        'fault_injector_node',
+        'sqap_vla',
+    }
     for module in programs.values():
         path = repository / 'sqap_vla_ros' / f'{module.replace(".", "/")}.py'
-        functions = [node.name for node in ast.parse(path.read_text('utf-8')).body
-                     if isinstance(node, ast.FunctionDef)]
+        functions = [
+            node.name
+            for node in ast.parse(path.read_text('utf-8')).body
+            if isinstance(node, ast.FunctionDef)
+        ]
         assert 'main' in functions, path
 
 
 def test_launch_files_start_programs_that_are_installed(repository, cmake):
     for path in (repository / 'launch').glob('*.launch.py'):
         text = path.read_text('utf-8')
-        started = re.findall(r"package=PACKAGE, executable='(\w+)'", text)
+        started = re.findall(r"package=PACKAGE,\s+executable='(\w+)'", text)
         assert started or 'sqap_vla_ros.ros.launching' in text, path
         for program in started:
             assert f'install_python_program({program} ' in cmake, (path, program)
@@ -79,8 +93,13 @@ def test_launch_files_name_configuration_that_exists(repository):
 
 
 def test_setup_takes_the_version_of_package_xml(repository, manifest):
-    finished = subprocess.run([sys.executable, 'setup.py', '--version'], cwd=repository,
-                              capture_output=True, text=True, check=True)
+    finished = subprocess.run(
+        [sys.executable, 'setup.py', '--version'],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert finished.stdout.split()[-1] == manifest.findtext('version')
 
 
@@ -88,7 +107,8 @@ def test_console_entry(repository, setup_options):
     parser = configparser.ConfigParser()
     parser.read(repository / 'setup.cfg', 'utf-8')
     assert parser['options.entry_points']['console_scripts'].strip() == (
-        'sqap_vla = sqap_vla_ros.cli:main')
+        'sqap_vla = sqap_vla_ros.cli:main'
+    )
 
 
 def test_torch_is_pinned_for_ci_and_a_range_for_users(repository, setup_options):
@@ -110,14 +130,23 @@ def test_ros_wheels_are_pinned(repository):
 
 def test_every_imported_ros_package_is_a_dependency(repository, manifest):
     declared = {element.text for element in manifest if element.tag.endswith('depend')}
-    ros_name = re.compile(r'\w+_msgs|\w+_srvs|\w+_interfaces|rclpy|tf2_ros|launch|launch_ros|'
-                          r'cv_bridge|ament_index_python')
+    ros_name = re.compile(
+        r'\w+_msgs|\w+_srvs|\w+_interfaces|rclpy|tf2_ros|launch|launch_ros|'
+        r'cv_bridge|ament_index_python'
+    )
     imported = {}
     for folder in ('sqap_vla_ros', 'launch'):
         for path in (repository / folder).rglob('*.py'):
             for node in ast.walk(ast.parse(path.read_text('utf-8'))):
-                names = [node.module] if isinstance(node, ast.ImportFrom) else (
-                    [alias.name for alias in node.names] if isinstance(node, ast.Import) else [])
+                names = (
+                    [node.module]
+                    if isinstance(node, ast.ImportFrom)
+                    else (
+                        [alias.name for alias in node.names]
+                        if isinstance(node, ast.Import)
+                        else []
+                    )
+                )
                 for name in names:
                     imported[(name or '').split('.')[0]] = path
     used = {name: path for name, path in imported.items() if ros_name.fullmatch(name)}
@@ -145,7 +174,10 @@ def test_installed_programs_are_executable():
     except index.PackageNotFoundError:
         pytest.skip('the package is not installed')
     for name in ('lib/sqap_vla_ros/sim_arm_node', 'lib/sqap_vla_ros/policy_node', 'bin/sqap_vla'):
-        finished = subprocess.run([prefix / name, '--help'], capture_output=True, text=True,
-                                  check=False) if name.startswith('bin') else None
+        finished = (
+            subprocess.run([prefix / name, '--help'], capture_output=True, text=True, check=False)
+            if name.startswith('bin')
+            else None
+        )
         assert (prefix / name).stat().st_mode & 0o111, name
         assert finished is None or finished.returncode == 0, finished.stderr

@@ -1,4 +1,5 @@
 """Set-up of the environment without ROS 2: what it asks for, and what it skips."""
+
 import sys
 
 import pytest
@@ -14,32 +15,39 @@ def wheels_build(repository, monkeypatch):
 def setup_venv(wheels_build):
     """Return the module under test."""
     import setup_venv
+
     return setup_venv
 
 
 def test_without_root_one_line_names_the_packages_and_nothing_runs(wheels_build, monkeypatch):
     import debian_packages
+
     monkeypatch.setattr(debian_packages.os, 'geteuid', lambda: 1000)
     ran = []
     line = debian_packages.install_packages(
-        ['g++', 'libegl1'], lambda command, **_: ran.append(command))
+        ['g++', 'libegl1'], lambda command, **_: ran.append(command)
+    )
     assert '\n' not in line and 'apt-get install' in line and line.endswith('g++ libegl1')
     assert not ran
 
 
 def test_as_root_packages_are_installed_after_an_update(wheels_build, monkeypatch):
     import debian_packages
+
     monkeypatch.setattr(debian_packages.os, 'geteuid', lambda: 0)
     monkeypatch.setattr(debian_packages.shutil, 'which', lambda name: f'/usr/bin/{name}')
     ran = []
-    assert debian_packages.install_packages(
-        ['libegl1'], lambda command, **_: ran.append(command)) is None
+    assert (
+        debian_packages.install_packages(['libegl1'], lambda command, **_: ran.append(command))
+        is None
+    )
     assert [command[1] for command in ran] == ['update', 'install']
     assert ran[1][-1] == 'libegl1'
 
 
 def test_a_missing_compiler_is_a_missing_package(wheels_build, monkeypatch):
     import debian_packages
+
     monkeypatch.setattr(debian_packages.shutil, 'which', lambda name: None)
     assert debian_packages.missing_packages()[0] == 'g++'
 

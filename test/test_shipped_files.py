@@ -1,4 +1,5 @@
 """Files that no test here can run are at least what they should be: Gazebo, RViz, CI, Docker."""
+
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -29,15 +30,19 @@ def test_gazebo_controllers_command_what_profile_and_robot_have(gazebo):
     assert name in controllers['controller_manager']['ros__parameters']
     assert tuple(controllers[name]['ros__parameters']['joints']) == output.joints
     robot = ElementTree.parse(gazebo / 'arm.urdf')
-    control = {joint.get('name'): [c.get('name') for c in joint.findall('command_interface')]
-               for joint in robot.find('ros2_control').findall('joint')}
+    control = {
+        joint.get('name'): [c.get('name') for c in joint.findall('command_interface')]
+        for joint in robot.find('ros2_control').findall('joint')
+    }
     assert all(control[joint] == ['position'] for joint in output.joints)
 
 
 def test_gazebo_bridge_passes_on_what_world_and_profile_use(gazebo):
     profile, _ = read_profile(gazebo / 'profile.yaml')
-    bridge = {entry['ros_topic_name']: entry
-              for entry in yaml.safe_load((gazebo / 'bridge.yaml').read_text('utf-8'))}
+    bridge = {
+        entry['ros_topic_name']: entry
+        for entry in yaml.safe_load((gazebo / 'bridge.yaml').read_text('utf-8'))
+    }
     (camera,) = profile.cameras
     world = ElementTree.parse(gazebo / 'world.sdf')
     sensor = world.find('.//sensor')
@@ -68,9 +73,12 @@ def test_gazebo_camera_pose_in_the_profile_is_that_of_the_world(gazebo):
 
 def test_rviz_shows_topics_that_the_node_publishes(repository):
     view = yaml.safe_load((repository / 'config/rviz/policy.rviz').read_text('utf-8'))
-    topics = {display['Topic']['Value']
-              for display in view['Visualization Manager']['Displays'] if 'Topic' in display}
-    reports = (repository / 'sqap_vla_ros/ros/reports.py').read_text('utf-8')
+    topics = {
+        display['Topic']['Value']
+        for display in view['Visualization Manager']['Displays']
+        if 'Topic' in display
+    }
+    reports = (repository / 'sqap_vla_ros/ros/policy_node/reports.py').read_text('utf-8')
     for topic in topics - {'end_effector_pose'}:
         assert f"'{topic.replace('policy_node/', '~/')}'" in reports, topic
 
@@ -78,7 +86,10 @@ def test_rviz_shows_topics_that_the_node_publishes(repository):
 def test_the_workflow_builds_all_three_distributions(repository):
     workflow = yaml.safe_load((repository / '.github/workflows/ros.yaml').read_text('utf-8'))
     assert workflow['jobs']['colcon']['strategy']['matrix']['distro'] == [
-        'humble', 'jazzy', 'lyrical']
+        'humble',
+        'jazzy',
+        'lyrical',
+    ]
     assert (repository / '.ci' / 'run').exists()
 
 

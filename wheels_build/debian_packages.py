@@ -1,4 +1,5 @@
 """Debian and Ubuntu packages that building the interfaces and offscreen rendering need."""
+
 from collections.abc import Callable
 import importlib.util
 import os
@@ -12,8 +13,9 @@ RENDERING_PACKAGES = ('libegl1', 'libegl-mesa0', 'libgl1', 'libgl1-mesa-dri', 'l
 
 
 def _is_installed(package: str) -> bool:
-    answer = subprocess.run(['dpkg-query', '-W', '-f=${Status}', package],
-                            capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        ['dpkg-query', '-W', '-f=${Status}', package], capture_output=True, text=True, check=False
+    )
     return answer.stdout.endswith('ok installed')
 
 

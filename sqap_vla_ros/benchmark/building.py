@@ -1,5 +1,7 @@
 """Models of real shapes with random weights, made in the precision in which they run."""
+
 import math
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -9,11 +11,11 @@ from sqap_vla_ros.benchmark.machine import free_bytes
 from sqap_vla_ros.benchmark.presets import Preset
 from sqap_vla_ros.benchmark.variants import prepack, PrepackedLinear, Variant
 from sqap_vla_ros.compression.compress import configure, layer_names, make_room, prepare
-from sqap_vla_ros.compression.hadamard import random_signs
-from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.decoder import PrunableDecoder
-from sqap_vla_ros.models.families import build_model
+from sqap_vla_ros.kernels.hadamard import random_signs
+from sqap_vla_ros.models.layers.decoder import PrunableDecoder
+from sqap_vla_ros.models.registry import build_model
 from sqap_vla_ros.models.vla_model import VlaModel
 
 _HEADROOM = 1.15
@@ -23,9 +25,9 @@ _HEADROOM = 1.15
 class BareDecoder(VlaModel):
     """Nothing but decoder layers, for measurements."""
 
-    target_roots = {'decoder': ('decoder.llama.layers',)}
+    target_roots: ClassVar[dict[str, tuple[str, ...]]] = {'decoder': ('decoder.llama.layers',)}
 
-    def __init__(self, llama: dict):
+    def __init__(self, llama: dict) -> None:
         super().__init__()
         self.decoder = PrunableDecoder(LlamaConfig(**llama))
 
@@ -34,7 +36,7 @@ class BareDecoder(VlaModel):
         """See `VlaModel`."""
         return self.decoder.llama.layers[0].self_attn.head_dim
 
-    def set_query_key_quantizer(self, quantizer):
+    def set_query_key_quantizer(self, quantizer) -> None:
         """See `VlaModel`."""
         self.decoder.query_key_quantizer = quantizer
 
@@ -42,8 +44,11 @@ class BareDecoder(VlaModel):
 def outline(preset: Preset, variant: Variant) -> nn.Module:
     """Make the module tree without storage, the decoder's layers quantized as the variant says."""
     with torch.device('meta'):
-        model = (BareDecoder(preset.config) if isinstance(preset.config, dict)
-                 else build_model(preset.config)).to(variant.dtype)
+        model = (
+            BareDecoder(preset.config)
+            if isinstance(preset.config, dict)
+            else build_model(preset.config)
+        ).to(variant.dtype)
         recipe = variant.recipe
         make_room(model, recipe, layer_names(model, recipe))
     return model.eval().requires_grad_(False)
@@ -52,12 +57,14 @@ def outline(preset: Preset, variant: Variant) -> nn.Module:
 def needed_bytes(model: nn.Module) -> int:
     """Bytes of all weights of a model, with storage or without."""
     packed = sum(m.packed_bytes for m in model.modules() if isinstance(m, PrepackedLinear))
-    return packed + sum(t.numel() * t.element_size()
-                        for t in (*model.parameters(), *model.buffers()))
+    return packed + sum(
+        t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())
+    )
 
 
-def build(preset: Preset, variant: Variant, device: torch.device,
-          backend: str) -> tuple[nn.Module, str]:
+def build(
+    preset: Preset, variant: Variant, device: torch.device, backend: str
+) -> tuple[nn.Module, str]:
     """
     Make a model; returns it and the names of the backends that run it.
 
@@ -66,8 +73,10 @@ def build(preset: Preset, variant: Variant, device: torch.device,
     model = outline(preset, variant)
     needed, free = needed_bytes(model) * _HEADROOM, free_bytes(device)
     if needed > free:
-        raise UserError(f'{variant.name}: {preset.name} needs {needed / 1e9:.1f} GB, '
-                        f'{free / 1e9:.1f} GB are free on {device}')
+        raise UserError(
+            f'{variant.name}: {preset.name} needs {needed / 1e9:.1f} GB, '
+            f'{free / 1e9:.1f} GB are free on {device}'
+        )
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, QuantLinear):
@@ -83,7 +92,7 @@ def build(preset: Preset, variant: Variant, device: torch.device,
     return model, backends
 
 
-def _fill(module, device, generator):
+def _fill(module, device, generator) -> None:
     for name, parameter in list(module.named_parameters(recurse=False)):
         value = torch.empty(parameter.shape, dtype=parameter.dtype)
         if parameter.dim() < 2:
@@ -93,20 +102,21 @@ def _fill(module, device, generator):
         setattr(module, name, nn.Parameter(value.to(device), requires_grad=False))
 
 
-def _repeat_noise(value, deviation, generator):
+def _repeat_noise(value, deviation, generator) -> None:
     """Fill a tensor with a block of noise again and again: drawing billions of numbers is slow."""
-    block = torch.randn(min(value.numel(), 2 ** 20 + 7), generator=generator) * deviation
+    block = torch.randn(min(value.numel(), 2**20 + 7), generator=generator) * deviation
     flat = value.view(-1)
     for start in range(0, flat.numel(), block.numel()):
-        part = flat[start:start + block.numel()]
-        part.copy_(block[:part.numel()])
+        part = flat[start : start + block.numel()]
+        part.copy_(block[: part.numel()])
 
 
-def _fill_quantized(layer, device, generator):
+def _fill_quantized(layer, device, generator) -> None:
     spec = layer.format
     shape, scale_shape = layer.qweight.shape, layer.wscale.shape
-    block = torch.randint(0, 256, (min(math.prod(shape), 2 ** 20 + 7),), dtype=torch.uint8,
-                          generator=generator)
+    block = torch.randint(
+        0, 256, (min(math.prod(shape), 2**20 + 7),), dtype=torch.uint8, generator=generator
+    )
     # Codes are symmetric: -128, and -8 in each half of a byte, do not occur.
     if spec.packed:
         low, high = block & 15, block >> 4
@@ -114,9 +124,10 @@ def _fill_quantized(layer, device, generator):
     else:
         block = block.view(torch.int8).clamp(min=-127)
     repeats = -(-math.prod(shape) // len(block))
-    layer.qweight = block.repeat(repeats)[:math.prod(shape)].view(shape).to(device)
-    layer.wscale = torch.full(scale_shape, spec.inputs ** -0.5 / 2 ** (spec.weight_bits - 2),
-                              device=device)
+    layer.qweight = block.repeat(repeats)[: math.prod(shape)].view(shape).to(device)
+    layer.wscale = torch.full(
+        scale_shape, spec.inputs**-0.5 / 2 ** (spec.weight_bits - 2), device=device
+    )
     if spec.rotated:
         # As in a compressed model: layers that share their input share its rotation, which is
         # what lets a backend fuse them.

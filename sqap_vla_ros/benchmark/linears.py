@@ -1,7 +1,8 @@
 """Single linear layers of a decoder: low bits against prepacked bfloat16, and the peak."""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Callable
 
 import numpy as np
 import torch
@@ -9,8 +10,8 @@ from torch import nn
 
 from sqap_vla_ros.benchmark.paired import paired_ratio, Ratio
 from sqap_vla_ros.benchmark.variants import parse, PrepackedLinear, Variant
-from sqap_vla_ros.compression.backends import choose_backend
-from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.compression.dispatch import choose_backend
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.kernels.timing import synchronize
 
 ROWS = (1, 4, 16, 192, 290)
@@ -33,9 +34,14 @@ class LinearResult:
     """Times faster than the bfloat16 baseline."""
 
 
-def measure_linears(shapes: list[tuple[int, int]], variants: list[str], device: torch.device,
-                    backend: str, rounds: int = 15,
-                    clock: Callable[[], float] = perf_counter) -> list[LinearResult]:
+def measure_linears(
+    shapes: list[tuple[int, int]],
+    variants: list[str],
+    device: torch.device,
+    backend: str,
+    rounds: int = 15,
+    clock: Callable[[], float] = perf_counter,
+) -> list[LinearResult]:
     """Measure layers of (inputs, outputs), quantized variants only, in interleaved rounds."""
     results = []
     for inputs, outputs in shapes:
@@ -55,12 +61,24 @@ def _one(layer, baseline, name, rows, device, rounds, clock):
     x = torch.randn(rows, layer.in_features, device=device).bfloat16()
     work = rows * layer.in_features * layer.out_features
     repeats = max(1, min(200, int(2e8 / work)))
-    times = np.array([[_seconds(run, x, repeats, device, clock) for run in (layer, baseline)]
-                      for _ in range(rounds + 2)])[2:]
+    times = np.array(
+        [
+            [_seconds(run, x, repeats, device, clock) for run in (layer, baseline)]
+            for _ in range(rounds + 2)
+        ]
+    )[2:]
     quantized, dense = np.median(times, axis=0)
     return LinearResult(
-        layer.in_features, layer.out_features, rows, name, layer.backend.label, quantized * 1e3,
-        dense * 1e3, work / quantized / 1e9, paired_ratio(times[:, 1], times[:, 0]))
+        layer.in_features,
+        layer.out_features,
+        rows,
+        name,
+        layer.backend.label,
+        quantized * 1e3,
+        dense * 1e3,
+        work / quantized / 1e9,
+        paired_ratio(times[:, 1], times[:, 0]),
+    )
 
 
 def _seconds(run, x, repeats, device, clock):
@@ -74,8 +92,9 @@ def _seconds(run, x, repeats, device, clock):
 
 def decoder_shapes(model: nn.Module) -> list[tuple[int, int]]:
     """List (inputs, outputs) of a model's quantized layers, each once, largest first."""
-    found = {(m.in_features, m.out_features) for m in model.modules()
-             if isinstance(m, QuantLinear)}
+    found = {
+        (m.in_features, m.out_features) for m in model.modules() if isinstance(m, QuantLinear)
+    }
     return sorted(found, key=lambda shape: -shape[0] * shape[1])
 
 

@@ -1,4 +1,5 @@
 """What the machine is, as far as it can be read."""
+
 import os
 from pathlib import Path
 import platform
@@ -18,9 +19,14 @@ _MATRIX = 4096
 def describe(device: torch.device) -> dict:
     """Names, versions, threads and clocks, JSON-ready; what cannot be read is left out."""
     found = {
-        'cpu': _cpu_name(), 'architecture': platform.machine(), 'cores': os.cpu_count(),
-        'threads': torch.get_num_threads(), 'torch': torch.__version__, 'device': str(device),
-        'load_average': round(os.getloadavg()[0], 2)}
+        'cpu': _cpu_name(),
+        'architecture': platform.machine(),
+        'cores': os.cpu_count(),
+        'threads': torch.get_num_threads(),
+        'torch': torch.__version__,
+        'device': str(device),
+        'load_average': round(os.getloadavg()[0], 2),
+    }
     clock = _cpu_clock_mhz()
     if clock:
         found['cpu_clock_mhz'] = clock
@@ -30,9 +36,13 @@ def describe(device: torch.device) -> dict:
         found['instruction_set'] = f'none: {error}'
     if device.type == 'cuda':
         properties = torch.cuda.get_device_properties(device)
-        found |= {'gpu': properties.name, 'capability': f'{properties.major}.{properties.minor}',
-                  'gpu_memory_mb': properties.total_memory // 2 ** 20,
-                  'cuda': torch.version.cuda, **_gpu_clocks()}
+        found |= {
+            'gpu': properties.name,
+            'capability': f'{properties.major}.{properties.minor}',
+            'gpu_memory_mb': properties.total_memory // 2**20,
+            'cuda': torch.version.cuda,
+            **_gpu_clocks(),
+        }
     return found
 
 
@@ -44,8 +54,10 @@ def peak_gmacs(device: torch.device) -> dict[str, float]:
     square products.
     """
     if device.type == 'cuda':
-        return {'bf16': _matrix_peak(device, torch.bfloat16),
-                'int8': _matrix_peak(device, torch.int8)}
+        return {
+            'bf16': _matrix_peak(device, torch.bfloat16),
+            'int8': _matrix_peak(device, torch.int8),
+        }
     try:
         rounds = 200_000
         best = 0.0
@@ -72,7 +84,7 @@ def _matrix_peak(device, dtype):
     a = torch.ones(_MATRIX, _MATRIX, dtype=dtype, device=device)
     run = (lambda: torch._int_mm(a, a.t())) if dtype == torch.int8 else (lambda: a @ a.t())
     synchronize(device)
-    return _MATRIX ** 3 / best_seconds(run, device, 20) / 1e9
+    return _MATRIX**3 / best_seconds(run, device, 20) / 1e9
 
 
 def _cpu_name():
@@ -105,8 +117,9 @@ def _cpu_clock_mhz():
 def _gpu_clocks():
     query = ['nvidia-smi', '--query-gpu=clocks.sm,clocks.mem', '--format=csv,noheader,nounits']
     try:
-        line = subprocess.run(query, capture_output=True, text=True, timeout=10,
-                              check=True).stdout.splitlines()[0]
+        line = subprocess.run(
+            query, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.splitlines()[0]
         sm, memory = (float(field) for field in line.split(','))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return {}

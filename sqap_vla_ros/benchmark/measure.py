@@ -1,6 +1,7 @@
 """Interleaved rounds: every variant once a round, so that all see the same machine."""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Callable, Iterable
 
 import numpy as np
 
@@ -26,8 +27,9 @@ class Measurement:
         return paired_ratio(baseline.rounds[stage], self.rounds[stage])
 
 
-def measure(workloads: list[Workload], rounds: int,
-            progress: Callable[[Iterable], Iterable] = iter) -> list[Measurement]:
+def measure(
+    workloads: list[Workload], rounds: int, progress: Callable[[Iterable], Iterable] = iter
+) -> list[Measurement]:
     """
     Run all workloads in turn, `rounds` times; the order turns by one each round.
 
@@ -41,6 +43,7 @@ def measure(workloads: list[Workload], rounds: int,
         for i in range(len(workloads)):
             index = (turn + i) % len(workloads)
             times[index].append(workloads[index].run())
-    return [Measurement(workload, {stage: np.array([t[stage] for t in found])
-                                   for stage in found[0]})
-            for workload, found in zip(workloads, times)]
+    return [
+        Measurement(workload, {stage: np.array([t[stage] for t in found]) for stage in found[0]})
+        for workload, found in zip(workloads, times)
+    ]

@@ -1,4 +1,5 @@
 """Medians, intervals and paired ratios of repeated measurements."""
+
 from dataclasses import dataclass
 
 import numpy as np

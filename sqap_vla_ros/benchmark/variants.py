@@ -1,4 +1,5 @@
 """Ways to run a model: precision, quantization, pruning."""
+
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,10 @@ _SUFFIX = '_prune40'
 PRUNING = PruningRecipe(relevance='temporal', smoothing=0.8)
 """As the recipes `sqap_*_prune40`: 40 % of the visual tokens, before layer 1."""
 
-_QUANTIZED = {name: QuantizationRecipe(weight_bits=int(name[1]), activation_bits=int(name[3]))
-              for name in ('w8a8', 'w4a8', 'w4a4')}
+_QUANTIZED = {
+    name: QuantizationRecipe(weight_bits=int(name[1]), activation_bits=int(name[3]))
+    for name in ('w8a8', 'w4a8', 'w4a4')
+}
 _PRECISIONS = ('fp32', 'bf16', 'bf16_graph', *_QUANTIZED)
 NAMES = tuple(f'{name}{suffix}' for name in _PRECISIONS for suffix in ('', _SUFFIX))
 
@@ -60,7 +63,7 @@ class PrepackedLinear(nn.Module):
     nn.Linear lays it out at every call, which costs more than the product where rows are few.
     """
 
-    def __init__(self, linear: nn.Linear, rows: int):
+    def __init__(self, linear: nn.Linear, rows: int) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
@@ -76,7 +79,7 @@ class PrepackedLinear(nn.Module):
         return self.in_features * self.out_features * 2
 
 
-def prepack(model: nn.Module, rows: int):
+def prepack(model: nn.Module, rows: int) -> None:
     """Replace every bfloat16 nn.Linear on the CPU, whose activations have about `rows` rows."""
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16:

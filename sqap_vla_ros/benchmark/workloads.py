@@ -1,7 +1,8 @@
 """One inference of each model, as a sequence of stages that are timed apart."""
+
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Callable
 
 import numpy as np
 import torch
@@ -11,16 +12,16 @@ from torch.utils._pytree import tree_leaves
 from sqap_vla_ros.benchmark.building import BareDecoder, build, needed_bytes
 from sqap_vla_ros.benchmark.presets import Preset
 from sqap_vla_ros.benchmark.variants import Variant
-from sqap_vla_ros.compression.camera import PinholeCamera
+from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.compression.pruning.selector import TokenSelector
 from sqap_vla_ros.compression.recipe import save_recipe
-from sqap_vla_ros.compression.token_selector import TokenSelector
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.timing import synchronize
-from sqap_vla_ros.models.cogact import CogActModel
-from sqap_vla_ros.models.decoder import pruning_point
-from sqap_vla_ros.models.openvla import OpenVlaModel
-from sqap_vla_ros.models.policy import Observation
-from sqap_vla_ros.models.step_runner import CudaRecorder, GraphRunner
+from sqap_vla_ros.models.cuda_graphs import CudaRecorder, GraphRunner
+from sqap_vla_ros.models.families.cogact.model import CogActModel
+from sqap_vla_ros.models.families.openvla.model import OpenVlaModel
+from sqap_vla_ros.models.layers.decoder import pruning_point
+from sqap_vla_ros.policy import Observation
 
 WARM_UP = 4
 """
@@ -38,8 +39,15 @@ class Workload:
     runtime = 'eager'
     """How its operations are started; see `StepRunner.runtime`."""
 
-    def __init__(self, variant: Variant, stages: list[Stage], device: torch.device,
-                 backends: str, weight_bytes: int, selector: TokenSelector | None = None):
+    def __init__(
+        self,
+        variant: Variant,
+        stages: list[Stage],
+        device: torch.device,
+        backends: str,
+        weight_bytes: int,
+        selector: TokenSelector | None = None,
+    ) -> None:
         self.variant, self.device, self.backends = variant, device, backends
         self.weight_bytes = weight_bytes
         self._stages, self._selector = stages, selector
@@ -61,7 +69,7 @@ class Workload:
             before = now
         return {**found, 'total': (before - start) * 1e3}
 
-    def _begin(self):
+    def _begin(self) -> None:
         if self._selector is not None:
             self._selector.begin(np.linspace(0, 0.5, self._selector.tokens))
 
@@ -77,7 +85,7 @@ class Workload:
 class GraphWorkload(Workload):
     """All stages as one CUDA graph."""
 
-    def __init__(self, *arguments, strict: bool):
+    def __init__(self, *arguments, strict: bool) -> None:
         """Strict: as for `GraphRunner`."""
         super().__init__(*arguments)
         self._runner = GraphRunner(self._step, self.device, CudaRecorder(self.device), strict)
@@ -94,8 +102,9 @@ class GraphWorkload(Workload):
         start = self.clock()
         self._begin()
         selector = self._selector
-        outputs = self._runner(*((None, {}) if selector is None
-                                 else (selector.plan, selector.tensors)))
+        outputs = self._runner(
+            *((None, {}) if selector is None else (selector.plan, selector.tensors))
+        )
         if selector is not None:
             selector.take(outputs)
         synchronize(self.device)
@@ -114,10 +123,11 @@ class GraphWorkload(Workload):
 class PolicyWorkload(Workload):
     """The shipped policy, whose own stage latencies are reported where the clock is theirs."""
 
-    def __init__(self, variant: Variant, policy, device: torch.device):
+    def __init__(self, variant: Variant, policy, device: torch.device) -> None:
         description = policy.describe()
-        super().__init__(variant, [], device, description['backend'],
-                         description['parameter_bytes'])
+        super().__init__(
+            variant, [], device, description['backend'], description['parameter_bytes']
+        )
         self._policy = policy
         self._observation = _observation(policy.spec)
 
@@ -135,8 +145,14 @@ class PolicyWorkload(Workload):
         return {**inference.latencies_ms, **total} if self.clock is perf_counter else total
 
 
-def make_workload(preset: Preset, variant: Variant, device: torch.device, backend: str,
-                  policy: Path | None, scratch: Path) -> Workload:
+def make_workload(
+    preset: Preset,
+    variant: Variant,
+    device: torch.device,
+    backend: str,
+    policy: Path | None,
+    scratch: Path,
+) -> Workload:
     """
     Build one variant.
 
@@ -169,9 +185,13 @@ def _shipped(variant, device, backend, policy, scratch):
     if variant.name != 'fp32':
         recipe = scratch / f'{variant.name}.yaml'
         save_recipe(variant.recipe, recipe)
-    return PolicyWorkload(variant, load_policy(
-        policy, str(device), recipe, backend,
-        'off' if variant.quantization is None else 'auto'), device)
+    return PolicyWorkload(
+        variant,
+        load_policy(
+            policy, str(device), recipe, backend, 'off' if variant.quantization is None else 'auto'
+        ),
+        device,
+    )
 
 
 def _observation(spec) -> Observation:
@@ -180,14 +200,17 @@ def _observation(spec) -> Observation:
     pose[2, 3] = 1.0
     camera = PinholeCamera(np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), pose, 320, 240)
     return Observation(
-        {name: image for name in spec.cameras}, 'open the drawer',
+        dict.fromkeys(spec.cameras, image),
+        'open the drawer',
         np.zeros(len(spec.state_names), np.float32) if spec.state_names else None,
-        {name: camera for name in spec.cameras}, np.zeros(3))
+        dict.fromkeys(spec.cameras, camera),
+        np.zeros(3),
+    )
 
 
 def _selector(preset, model, device) -> TokenSelector:
     side = 16 if isinstance(model, BareDecoder) else model.grid
-    return TokenSelector(model.pruning, (side, side), preset.visual_tokens // side ** 2, device)
+    return TokenSelector(model.pruning, (side, side), preset.visual_tokens // side**2, device)
 
 
 def _pruned(selector, decode):
@@ -210,27 +233,47 @@ def _stages(preset: Preset, model: nn.Module, selector, dtype, device) -> list[S
         length = preset.visual_tokens + preset.text_tokens
         embeddings = noise(1, length, model.decoder.config.hidden_size)
         visual = slice(1, 1 + preset.visual_tokens)
-        return [('decoder', lambda _: _pruned(
-            selector, lambda point: model.decoder(embeddings, visual, point)))]
+        return [
+            (
+                'decoder',
+                lambda _: _pruned(
+                    selector, lambda point: model.decoder(embeddings, visual, point)
+                ),
+            )
+        ]
     config = model.config
     if isinstance(model, CogActModel):
         image = noise(1, 3, config.image_size, config.image_size)
         start = noise(1, *model.action_head.shape)
-        return [('vision', lambda _: model.encode_image(image)),
-                ('decoder', lambda seen: _pruned(
-                    selector, lambda point: model.cognition(seen, text, None, point)[0])),
-                ('action_head', lambda condition: model.action_head.sample(condition, start))]
+        return [
+            ('vision', lambda _: model.encode_image(image)),
+            (
+                'decoder',
+                lambda seen: _pruned(
+                    selector, lambda point: model.cognition(seen, text, None, point)[0]
+                ),
+            ),
+            ('action_head', lambda condition: model.action_head.sample(condition, start)),
+        ]
     if isinstance(model, OpenVlaModel):
         image = noise(1, 3, config.image_size, config.image_size)
         count = len(config.action_names)
-        return [('vision', lambda _: model.encode_image(image)),
-                ('prefill', lambda seen: _pruned(
-                    selector, lambda point: model.prefill(seen, text, point)[:2])),
-                ('decode', lambda state: model.write(*state, count))]
+        return [
+            ('vision', lambda _: model.encode_image(image)),
+            (
+                'prefill',
+                lambda seen: _pruned(selector, lambda point: model.prefill(seen, text, point)[:2]),
+            ),
+            ('decode', lambda state: model.write(*state, count)),
+        ]
     images = noise(len(config.cameras), 3, config.image_size, config.image_size)
     state = noise(1, config.model['max_state_dim'])
     start = noise(1, config.horizon, config.model['max_action_dim'])
-    return [('vision', lambda _: model.encode_images(images)),
-            ('decoder', lambda seen: _pruned(
-                selector, lambda point: model.prefix(seen, text, point)[0])),
-            ('action_head', lambda cache: model.sample(cache, state, start))]
+    return [
+        ('vision', lambda _: model.encode_images(images)),
+        (
+            'decoder',
+            lambda seen: _pruned(selector, lambda point: model.prefix(seen, text, point)[0]),
+        ),
+        ('action_head', lambda cache: model.sample(cache, state, start)),
+    ]

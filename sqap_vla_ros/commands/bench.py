@@ -1,41 +1,77 @@
 """`sqap_vla bench`: how fast models of real shapes run here, and how much compression gains."""
+
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
-    parser.add_argument('--preset', default='shipped',
-                        help='shipped, decoder-0.5b, pi0, cogact-7b or openvla-7b '
-                        '(default shipped)')
-    parser.add_argument('--policy', type=Path, help='policy directory for --preset shipped '
-                        '(default: the one that ships with the package)')
+    parser.add_argument(
+        '--preset',
+        default='shipped',
+        help='shipped, decoder-0.5b, pi0, cogact-7b or openvla-7b (default shipped)',
+    )
+    parser.add_argument(
+        '--policy',
+        type=Path,
+        help='policy directory for --preset shipped '
+        '(default: the one that ships with the package)',
+    )
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument('--threads', type=int, default=1, help='(default 1)')
-    parser.add_argument('--variants', nargs='+', metavar='VARIANT',
-                        help='fp32, bf16, bf16_graph, w8a8, w4a8, w4a4, each also with _prune40 '
-                        '(default: all that this machine can run)')
+    parser.add_argument(
+        '--variants',
+        nargs='+',
+        metavar='VARIANT',
+        help='fp32, bf16, bf16_graph, w8a8, w4a8, w4a4, each also with _prune40 '
+        '(default: all that this machine can run)',
+    )
     parser.add_argument('--backend', default='auto', help='of the quantized layers')
-    parser.add_argument('--instruction-set', metavar='NAME',
-                        help="of the package's CPU kernels: amx_int8, avx512_vnni, avx2 or "
-                        'generic (default: the best that the processor has); oneDNN, which runs '
-                        'bf16, heeds ONEDNN_MAX_CPU_ISA')
-    parser.add_argument('--rounds', type=int, default=15,
-                        help='interleaved measurements of each variant (default 15)')
-    parser.add_argument('--cpu-time', action='store_true',
-                        help='count the processor time of the one thread instead of the clock on '
-                        'the wall: for busy machines, and a CPU with --threads 1 only')
-    parser.add_argument('--linears', action='store_true',
-                        help='measure linear layers of the decoder one by one as well')
-    parser.add_argument('--control', action='store_true',
-                        help='time the command loop of the policy node instead, while inference '
-                        'runs, beside a bare loop on the steady clock')
-    parser.add_argument('--ros', action='store_true',
-                        help='measure instead, across the processes of the demonstration, from '
-                        'the stamp of an image to the first command that can follow it')
-    parser.add_argument('--seconds', type=float, default=30.0,
-                        help='of --control and --ros (default %(default)s)')
-    parser.add_argument('--rate', type=float, default=50.0, metavar='HZ',
-                        help='commands a second with --control (default %(default)s)')
+    parser.add_argument(
+        '--instruction-set',
+        metavar='NAME',
+        help="of the package's CPU kernels: amx_int8, avx512_vnni, avx2 or "
+        'generic (default: the best that the processor has); oneDNN, which runs '
+        'bf16, heeds ONEDNN_MAX_CPU_ISA',
+    )
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        default=15,
+        help='interleaved measurements of each variant (default 15)',
+    )
+    parser.add_argument(
+        '--cpu-time',
+        action='store_true',
+        help='count the processor time of the one thread instead of the clock on '
+        'the wall: for busy machines, and a CPU with --threads 1 only',
+    )
+    parser.add_argument(
+        '--linears',
+        action='store_true',
+        help='measure linear layers of the decoder one by one as well',
+    )
+    parser.add_argument(
+        '--control',
+        action='store_true',
+        help='time the command loop of the policy node instead, while inference '
+        'runs, beside a bare loop on the steady clock',
+    )
+    parser.add_argument(
+        '--ros',
+        action='store_true',
+        help='measure instead, across the processes of the demonstration, from '
+        'the stamp of an image to the first command that can follow it',
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=30.0, help='of --control and --ros (default %(default)s)'
+    )
+    parser.add_argument(
+        '--rate',
+        type=float,
+        default=50.0,
+        metavar='HZ',
+        help='commands a second with --control (default %(default)s)',
+    )
     parser.add_argument('--json', type=Path, help='write everything to this file')
     parser.add_argument('--plot', type=Path, help='write a plot to this file (png, svg or pdf)')
 
@@ -64,39 +100,50 @@ def run(arguments) -> int:
     return 0
 
 
-def _run_control(arguments, scratch):
+def _run_control(arguments, scratch) -> None:
     from sqap_vla_ros.errors import UserError
-    from sqap_vla_ros.ros.command_timing import run as time_commands
+    from sqap_vla_ros.system.command_timing import run as time_commands
 
     if not 1 <= arguments.rate <= 500 or not arguments.seconds > 0:
         raise UserError('--rate must be within 1 .. 500 Hz and --seconds more than 0')
-    found = time_commands(arguments.policy or _shipped_policy(), scratch, arguments.seconds,
-                          arguments.rate)
-    print(f'{found["commands"]} commands at {arguments.rate:g} Hz while inference ran; deviation '
-          'of the period, ms:')
+    found = time_commands(
+        arguments.policy or _shipped_policy(), scratch, arguments.seconds, arguments.rate
+    )
+    print(
+        f'{found["commands"]} commands at {arguments.rate:g} Hz while inference ran; deviation '
+        'of the period, ms:'
+    )
     for name, title in (('command', 'policy_node'), ('bare', 'bare loop')):
-        print(f'  {title:<12}' + '  '.join(f'{q} {found[f"{name}_deviation_{q}_ms"]:7.3f}'
-                                           for q in ('p50', 'p99', 'max')))
+        print(
+            f'  {title:<12}'
+            + '  '.join(
+                f'{q} {found[f"{name}_deviation_{q}_ms"]:7.3f}' for q in ('p50', 'p99', 'max')
+            )
+        )
     print(f'  p99 above the bare loop: {found["p99_above_bare_ms"]:.3f} ms')
     _write_json(arguments.json, found)
 
 
-def _run_ros(arguments, scratch):
+def _run_ros(arguments, scratch) -> None:
     from sqap_vla_ros.errors import UserError
-    from sqap_vla_ros.ros.chunk_latency import run as time_chunks
+    from sqap_vla_ros.system.chunk_latency import run as time_chunks
 
     if not arguments.seconds > 0:
         raise UserError('--seconds must be more than 0')
     found = time_chunks(arguments.policy or _shipped_policy(), scratch, arguments.seconds)
     print(f'{found["chunks"]} chunks over DDS, ms:')
-    for name, title in (('image_to_command_ms', 'image stamp to command'),
-                        ('inference_ms', 'of which inference')):
-        print(f'  {title:<24}' + '  '.join(f'{quantile} {value:7.1f}'
-                                           for quantile, value in found[name].items()))
+    for name, title in (
+        ('image_to_command_ms', 'image stamp to command'),
+        ('inference_ms', 'of which inference'),
+    ):
+        print(
+            f'  {title:<24}'
+            + '  '.join(f'{quantile} {value:7.1f}' for quantile, value in found[name].items())
+        )
     _write_json(arguments.json, found)
 
 
-def _write_json(path, found):
+def _write_json(path, found) -> None:
     import json
 
     import torch
@@ -108,7 +155,7 @@ def _write_json(path, found):
         path.write_text(json.dumps(found, indent=1) + '\n', 'utf-8')
 
 
-def _run(arguments, scratch):
+def _run(arguments, scratch) -> None:
     from time import perf_counter, thread_time
 
     import torch
@@ -144,9 +191,19 @@ def _run(arguments, scratch):
         shapes = decoder_shapes(outline(preset, parse(quantized[0])))
         linears = measure_linears(shapes, quantized, device, arguments.backend, clock=clock)
     found = report.to_json(
-        preset.name, machine.describe(device), peaks, measurements, linears, left_out,
-        {'rounds': arguments.rounds, 'clock': clock.__name__, 'text_tokens': preset.text_tokens,
-         'visual_tokens': preset.visual_tokens})
+        preset.name,
+        machine.describe(device),
+        peaks,
+        measurements,
+        linears,
+        left_out,
+        {
+            'rounds': arguments.rounds,
+            'clock': clock.__name__,
+            'text_tokens': preset.text_tokens,
+            'visual_tokens': preset.visual_tokens,
+        },
+    )
     report.print_report(found)
     if arguments.json:
         report.write_json(found, arguments.json)
@@ -163,8 +220,9 @@ def _workloads(arguments, preset, variants, device, scratch):
     workloads, left_out = [], []
     for variant in variants:
         try:
-            workloads.append(make_workload(preset, variant, device, arguments.backend, policy,
-                                           scratch))
+            workloads.append(
+                make_workload(preset, variant, device, arguments.backend, policy, scratch)
+            )
         except UserError as error:
             left_out.append(str(error))
     if not workloads:
@@ -179,8 +237,11 @@ def _shipped_policy() -> Path:
     from sqap_vla_ros.errors import UserError
 
     roots = [Path(__file__).parents[2]]
-    roots += [Path(prefix) / 'share' / 'sqap_vla_ros'
-              for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    roots += [
+        Path(prefix) / 'share' / 'sqap_vla_ros'
+        for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+        if prefix
+    ]
     for root in roots:
         if (root / 'policies' / 'small' / 'config.json').is_file():
             return root / 'policies' / 'small'

@@ -1,12 +1,17 @@
 """`sqap_vla check`: whether a policy reacts to image and instruction, and stays in range."""
+
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
     parser.add_argument('policy', type=Path, help='policy directory, compressed or not')
-    parser.add_argument('--reference', type=Path, metavar='DIR',
-                        help='the float policy that it was compressed from: report the difference')
+    parser.add_argument(
+        '--reference',
+        type=Path,
+        metavar='DIR',
+        help='the float policy that it was compressed from: report the difference',
+    )
     parser.add_argument('--device', default='cpu', help='torch device (default %(default)s)')
 
 

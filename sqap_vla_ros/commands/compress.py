@@ -1,17 +1,27 @@
 """`sqap_vla compress`: a float policy directory and a recipe to a compressed policy directory."""
+
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
     parser.add_argument('policy', type=Path, help='float policy directory')
-    parser.add_argument('output', type=Path,
-                        help='directory to write; an earlier compressed policy there is replaced')
-    parser.add_argument('--recipe', default='sqap_w4a4_prune40',
-                        help='recipe file, or name of one of config/recipes (default %(default)s)')
-    parser.add_argument('--calibration', type=Path, metavar='FILE',
-                        help='samples for recipes that need them, .npz (default: calibration.npz '
-                        'of the policy)')
+    parser.add_argument(
+        'output',
+        type=Path,
+        help='directory to write; an earlier compressed policy there is replaced',
+    )
+    parser.add_argument(
+        '--recipe',
+        default='sqap_w4a4_prune40',
+        help='recipe file, or name of one of config/recipes (default %(default)s)',
+    )
+    parser.add_argument(
+        '--calibration',
+        type=Path,
+        metavar='FILE',
+        help='samples for recipes that need them, .npz (default: calibration.npz of the policy)',
+    )
 
 
 def run(arguments) -> int:
@@ -19,15 +29,18 @@ def run(arguments) -> int:
     from tqdm import tqdm
 
     from sqap_vla_ros.compression.recipe import find_recipe, load_recipe
-    from sqap_vla_ros.models.compressing import compress_directory
+    from sqap_vla_ros.models.compress_directory import compress_directory
 
     recipe = load_recipe(find_recipe(arguments.recipe))
 
     def progress(layers):
         return tqdm(layers, desc=f'layers ({recipe.name})', unit='layer', disable=None)
 
-    report = compress_directory(arguments.policy, arguments.output, recipe, progress,
-                                arguments.calibration)
-    print(f'{arguments.output}: {report.layers} layers quantized, weights '
-          f'{report.float_bytes / 1e6:.2f} MB in float32 -> {report.packed_bytes / 1e6:.2f} MB')
+    report = compress_directory(
+        arguments.policy, arguments.output, recipe, progress, arguments.calibration
+    )
+    print(
+        f'{arguments.output}: {report.layers} layers quantized, weights '
+        f'{report.float_bytes / 1e6:.2f} MB in float32 -> {report.packed_bytes / 1e6:.2f} MB'
+    )
     return 0

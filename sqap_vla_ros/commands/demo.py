@@ -1,22 +1,38 @@
 """`sqap_vla demo`: the compressed policy drives the simulated arm, as two ROS processes."""
+
 from pathlib import Path
 import sys
 import time
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
-    parser.add_argument('--policy', type=Path,
-                        help='policy directory; a float one is compressed first (default: the '
-                             'policy that comes with the package)')
-    parser.add_argument('--output', type=Path, default=Path('out/demo'),
-                        help='directory for table, GIF and logs (default %(default)s)')
+    parser.add_argument(
+        '--policy',
+        type=Path,
+        help='policy directory; a float one is compressed first (default: the '
+        'policy that comes with the package)',
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        default=Path('out/demo'),
+        help='directory for table, GIF and logs (default %(default)s)',
+    )
     parser.add_argument('--tasks', nargs='+', metavar='TASK', help='(default: all)')
-    parser.add_argument('--seed', type=int, default=2000,
-                        help='of the scenes; a failed task gets the next one too '
-                             '(default %(default)s)')
-    parser.add_argument('--limit', type=float, default=15.0, metavar='SECONDS',
-                        help='for one attempt (default %(default)s)')
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=2000,
+        help='of the scenes; a failed task gets the next one too (default %(default)s)',
+    )
+    parser.add_argument(
+        '--limit',
+        type=float,
+        default=15.0,
+        metavar='SECONDS',
+        help='for one attempt (default %(default)s)',
+    )
     parser.add_argument('--domain-id', type=int, help='ROS domain (default: one that is free)')
 
 
@@ -24,15 +40,16 @@ def run(arguments) -> int:
     """Run every task, print a table; 1 when fewer than 4 in 5 tasks succeeded."""
     from sqap_vla_ros.evaluation.tasks import choose_tasks
     from sqap_vla_ros.resources import find_resource
-    from sqap_vla_ros.ros.session import SimulatedSession
-    from sqap_vla_ros.ros.simulation_loop import import_simulator
+    from sqap_vla_ros.simulation.loop import import_simulator
+    from sqap_vla_ros.system.session import SimulatedSession
 
     began_s = time.monotonic()
     import_simulator()
     policy = arguments.policy or find_resource('policies/small')
     tasks = choose_tasks(arguments.tasks, policy)
-    with SimulatedSession(policy, arguments.output, tasks[0], arguments.seed,
-                          arguments.domain_id) as session:
+    with SimulatedSession(
+        policy, arguments.output, tasks[0], arguments.seed, arguments.domain_id
+    ) as session:
         attempts, description = _drive(session, tasks, arguments.seed, arguments.limit)
     return _report(arguments.output, attempts, description, time.monotonic() - began_s)
 
@@ -51,13 +68,23 @@ def _attempt(client, task, seed, limit_s):
     instruction = client.reset(task, seed)
     print(f'  {instruction} (seed {seed}) ... ', end='', flush=True)
     attempt = client.execute(task, instruction, seed, limit_s)
-    print(f'done in {attempt.seconds:.1f} s' if attempt.succeeded
-          else f'failed after {attempt.seconds:.1f} s: {attempt.reason}', flush=True)
+    print(
+        f'done in {attempt.seconds:.1f} s'
+        if attempt.succeeded
+        else f'failed after {attempt.seconds:.1f} s: {attempt.reason}',
+        flush=True,
+    )
     return attempt
 
 
-def _report(output, attempts, description, seconds):
-    from sqap_vla_ros.ros.demo_report import enough, succeeded_tasks, table, write_gif, write_json
+def _report(output, attempts, description, seconds) -> int:
+    from sqap_vla_ros.system.demo_report import (
+        enough,
+        succeeded_tasks,
+        table,
+        write_gif,
+        write_json,
+    )
 
     text = table(attempts, description)
     print(f'\n{text}\n')

@@ -1,38 +1,71 @@
 """`sqap_vla execution`: inferring while the arm moves against inferring while it stands."""
+
 from dataclasses import asdict
 import json
 import os
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
-    parser.add_argument('--policy', type=Path,
-                        help='float policy directory (default: the one that comes with the '
-                             'package)')
-    parser.add_argument('--variant', default='full',
-                        help='recipe name or file; full: no compression (default %(default)s)')
+    parser.add_argument(
+        '--policy',
+        type=Path,
+        help='float policy directory (default: the one that comes with the package)',
+    )
+    parser.add_argument(
+        '--variant',
+        default='full',
+        help='recipe name or file; full: no compression (default %(default)s)',
+    )
     parser.add_argument('--tasks', help='separated by commas (default: all)')
-    parser.add_argument('--episodes', type=int, default=100,
-                        help='of each mode, spread over the tasks (default %(default)s)')
-    parser.add_argument('--seeds', type=int, default=4000, metavar='FIRST',
-                        help='seed of the first episode (default %(default)s)')
-    parser.add_argument('--delay', type=float, default=0.2, metavar='SECONDS',
-                        help='robot time from an observation to its chunk (default %(default)s)')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(),
-                        help='processes (default: one a core)')
-    parser.add_argument('--json', type=Path, metavar='OUT',
-                        help='write results and episodes; an interrupted run goes on from '
-                             'OUT.MODE')
-    parser.add_argument('--plot', type=Path, metavar='OUT',
-                        help='draw the commanded speed in the scene with the most pauses')
+    parser.add_argument(
+        '--episodes',
+        type=int,
+        default=100,
+        help='of each mode, spread over the tasks (default %(default)s)',
+    )
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        default=4000,
+        metavar='FIRST',
+        help='seed of the first episode (default %(default)s)',
+    )
+    parser.add_argument(
+        '--delay',
+        type=float,
+        default=0.2,
+        metavar='SECONDS',
+        help='robot time from an observation to its chunk (default %(default)s)',
+    )
+    parser.add_argument(
+        '--workers', type=int, default=os.cpu_count(), help='processes (default: one a core)'
+    )
+    parser.add_argument(
+        '--json',
+        type=Path,
+        metavar='OUT',
+        help='write results and episodes; an interrupted run goes on from OUT.MODE',
+    )
+    parser.add_argument(
+        '--plot',
+        type=Path,
+        metavar='OUT',
+        help='draw the commanded speed in the scene with the most pauses',
+    )
 
 
 def run(arguments) -> int:
     """Print success, jerk and pauses of the modes, and the paired differences."""
     from sqap_vla_ros.errors import UserError
-    from sqap_vla_ros.evaluation.execution import (plot_example, run_modes, summarise_modes,
-                                                   telling_scene, text)
+    from sqap_vla_ros.evaluation.execution import (
+        plot_example,
+        run_modes,
+        summarise_modes,
+        telling_scene,
+        text,
+    )
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant
     from sqap_vla_ros.evaluation.tasks import choose_tasks
     from sqap_vla_ros.resources import find_resource
@@ -42,19 +75,38 @@ def run(arguments) -> int:
     if arguments.episodes < 1 or arguments.workers < 1 or not 0 <= arguments.delay < 10:
         raise UserError('--episodes and --workers must be 1 or more, --delay 0 .. 10')
     experiment = Experiment(
-        str(policy), (arguments.variant,),
-        tasks, -(-arguments.episodes // len(tasks)), arguments.seeds)
+        str(policy),
+        (arguments.variant,),
+        tasks,
+        -(-arguments.episodes // len(tasks)),
+        arguments.seeds,
+    )
     load_variant(experiment.policy, arguments.variant)  # tells a mistake once
     episodes = run_modes(experiment, arguments.delay, arguments.workers, arguments.json)
     report = summarise_modes(episodes)
     print(text(report))
     if arguments.plot:
-        plot_example(arguments.plot, experiment.policy, arguments.variant,
-                     *telling_scene(episodes), arguments.delay)
+        plot_example(
+            arguments.plot,
+            experiment.policy,
+            arguments.variant,
+            *telling_scene(episodes),
+            arguments.delay,
+        )
     if arguments.json:
-        arguments.json.write_text(json.dumps({
-            'experiment': asdict(experiment), 'delay_s': arguments.delay, 'report': report,
-            'episodes': episodes}, indent=1) + '\n', 'utf-8')
+        arguments.json.write_text(
+            json.dumps(
+                {
+                    'experiment': asdict(experiment),
+                    'delay_s': arguments.delay,
+                    'report': report,
+                    'episodes': episodes,
+                },
+                indent=1,
+            )
+            + '\n',
+            'utf-8',
+        )
         for mode in episodes:
             Path(f'{arguments.json}.{mode}').unlink(missing_ok=True)
     return 0

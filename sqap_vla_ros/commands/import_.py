@@ -1,60 +1,101 @@
 """`sqap_vla import`: a released OpenVLA, CogACT or pi0 checkpoint to a policy directory."""
+
 from pathlib import Path
 
 from sqap_vla_ros.errors import UserError
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
-    parser.add_argument('source', help='folder of the released checkpoint (with --allow-download '
-                                       'also a Hugging Face repository, owner/name)')
+    parser.add_argument(
+        'source',
+        help='folder of the released checkpoint (with --allow-download '
+        'also a Hugging Face repository, owner/name)',
+    )
     parser.add_argument('output', type=Path, help='policy directory to write')
-    parser.add_argument('--dataset', metavar='KEY',
-                        help='whose action statistics to use, where there are several')
-    parser.add_argument('--tokenizer', type=Path, metavar='DIR',
-                        help='folder with tokenizer.json, where the checkpoint has none')
-    parser.add_argument('--step-s', type=float, metavar='SECONDS',
-                        help='time that one action lasts, where the dataset is not a known one')
-    parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
-                        help='type of the weights to write, but for the action head '
-                             '(default: as they are stored)')
-    parser.add_argument('--crop-area', type=float, default=1.0, metavar='SHARE',
-                        help='OpenVLA: share of the image that is used, at its centre; 0.9 for '
-                             'LIBERO fine-tunes (default %(default)s)')
-    for name, what in (('cameras', 'of the cameras'), ('state-names', 'of the state columns'),
-                       ('state-units', 'units of the state columns'),
-                       ('action-names', 'of the action columns'),
-                       ('action-units', 'units of the action columns')):
-        parser.add_argument(f'--{name}', type=_names, default=(), metavar='A,B,...',
-                            help=f'names {what}' if 'units' not in name else what)
-    parser.add_argument('--allow-download', action='store_true',
-                        help='fetch SOURCE from the Hugging Face hub when it is no folder')
+    parser.add_argument(
+        '--dataset', metavar='KEY', help='whose action statistics to use, where there are several'
+    )
+    parser.add_argument(
+        '--tokenizer',
+        type=Path,
+        metavar='DIR',
+        help='folder with tokenizer.json, where the checkpoint has none',
+    )
+    parser.add_argument(
+        '--step-s',
+        type=float,
+        metavar='SECONDS',
+        help='time that one action lasts, where the dataset is not a known one',
+    )
+    parser.add_argument(
+        '--dtype',
+        choices=('float32', 'bfloat16', 'float16'),
+        help='type of the weights to write, but for the action head (default: as they are stored)',
+    )
+    parser.add_argument(
+        '--crop-area',
+        type=float,
+        default=1.0,
+        metavar='SHARE',
+        help='OpenVLA: share of the image that is used, at its centre; 0.9 for '
+        'LIBERO fine-tunes (default %(default)s)',
+    )
+    for name, what in (
+        ('cameras', 'of the cameras'),
+        ('state-names', 'of the state columns'),
+        ('state-units', 'units of the state columns'),
+        ('action-names', 'of the action columns'),
+        ('action-units', 'units of the action columns'),
+    ):
+        parser.add_argument(
+            f'--{name}',
+            type=_names,
+            default=(),
+            metavar='A,B,...',
+            help=f'names {what}' if 'units' not in name else what,
+        )
+    parser.add_argument(
+        '--allow-download',
+        action='store_true',
+        help='fetch SOURCE from the Hugging Face hub when it is no folder',
+    )
 
 
 def run(arguments) -> int:
     """Import and say what was written."""
     from tqdm import tqdm
 
-    from sqap_vla_ros.models.importing import import_policy
-    from sqap_vla_ros.models.released import ImportOptions
+    from sqap_vla_ros.models.import_policy import import_policy
+    from sqap_vla_ros.models.importers.released import ImportOptions
 
     if not 0 < arguments.crop_area <= 1:
         raise UserError(f'--crop-area is {arguments.crop_area}, expected more than 0, at most 1')
     if arguments.step_s is not None and not arguments.step_s > 0:
         raise UserError(f'--step-s is {arguments.step_s}, expected more than 0')
     options = ImportOptions(
-        dataset=arguments.dataset, tokenizer=arguments.tokenizer, step_s=arguments.step_s,
-        dtype=arguments.dtype, crop_area=arguments.crop_area, cameras=arguments.cameras,
-        state_names=arguments.state_names, state_units=arguments.state_units,
-        action_names=arguments.action_names, action_units=arguments.action_units)
+        dataset=arguments.dataset,
+        tokenizer=arguments.tokenizer,
+        step_s=arguments.step_s,
+        dtype=arguments.dtype,
+        crop_area=arguments.crop_area,
+        cameras=arguments.cameras,
+        state_names=arguments.state_names,
+        state_units=arguments.state_units,
+        action_names=arguments.action_names,
+        action_units=arguments.action_units,
+    )
     source = Path(arguments.source)
     if not source.is_dir() and arguments.allow_download:
         source = _download(arguments.source)
-    released = import_policy(source, arguments.output, options,
-                             lambda names: tqdm(names, unit='tensor', disable=None))
+    released = import_policy(
+        source, arguments.output, options, lambda names: tqdm(names, unit='tensor', disable=None)
+    )
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
-    print(f'{arguments.output}: {released.family}, dataset {released.config.dataset!r}, '
-          f'{size / 1e9:.2f} GB; next: sqap_vla check {arguments.output}')
+    print(
+        f'{arguments.output}: {released.family}, dataset {released.config.dataset!r}, '
+        f'{size / 1e9:.2f} GB; next: sqap_vla check {arguments.output}'
+    )
     return 0
 
 
@@ -64,10 +105,17 @@ def _names(text):
 
 def _download(repository):
     from huggingface_hub import snapshot_download
+
     try:
-        return Path(snapshot_download(repository, allow_patterns=[
-            '*.json', '*.safetensors', 'checkpoints/*.pt', 'assets/**']))
+        return Path(
+            snapshot_download(
+                repository,
+                allow_patterns=['*.json', '*.safetensors', 'checkpoints/*.pt', 'assets/**'],
+            )
+        )
     except Exception as error:  # the hub's client raises many kinds, all to be told in one line
         reason = ' '.join(str(error).split())[:160]
-        raise UserError(f'{repository}: cannot be downloaded ({reason}); download it yourself and '
-                        'give the folder') from None
+        raise UserError(
+            f'{repository}: cannot be downloaded ({reason}); download it yourself and '
+            'give the folder'
+        ) from None

@@ -1,8 +1,9 @@
 """`sqap_vla inspect`: what a compressed policy consists of."""
+
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
     parser.add_argument('policy', type=Path, help='compressed policy directory')
 
@@ -12,11 +13,14 @@ def run(arguments) -> int:
     import torch
     import yaml
 
-    from sqap_vla_ros.compression.checkpoint import (float_parameter_bytes, load_compressed_into,
-                                                     parameter_bytes)
+    from sqap_vla_ros.compression.checkpoint import (
+        float_parameter_bytes,
+        load_compressed_into,
+        parameter_bytes,
+    )
     from sqap_vla_ros.compression.recipe import recipe_to_dict
     from sqap_vla_ros.models.config import load_config
-    from sqap_vla_ros.models.families import build_model
+    from sqap_vla_ros.models.registry import build_model
 
     config = load_config(arguments.policy)
     with torch.device('meta'):
@@ -24,22 +28,30 @@ def run(arguments) -> int:
     header = load_compressed_into(model, arguments.policy)
     rows = [_row(name, model.get_submodule(name)) for name in header.layers]
     width = max((len(row[0]) for row in rows), default=5)
-    print(f'{"layer":{width}}  {"out x in":>12}  bits   group  rotation   packed kB  '
-          'of fp16  of fp32')
+    print(
+        f'{"layer":{width}}  {"out x in":>12}  bits   group  rotation   packed kB  '
+        'of fp16  of fp32'
+    )
     for name, spec, size in rows:
         entries = spec.inputs * spec.outputs
         bits = f'W{spec.weight_bits}A{spec.activation_bits}'
-        print(f'{name:{width}}  {f"{spec.outputs} x {spec.inputs}":>12}  {bits:5}  '
-              f'{spec.weight_group or "-":>5}  {"Hadamard" if spec.rotated else "-":8}  '
-              f'{size / 1e3:10.1f}  {size / entries / 2:7.3f}  {size / entries / 4:7.3f}')
+        print(
+            f'{name:{width}}  {f"{spec.outputs} x {spec.inputs}":>12}  {bits:5}  '
+            f'{spec.weight_group or "-":>5}  {"Hadamard" if spec.rotated else "-":8}  '
+            f'{size / 1e3:10.1f}  {size / entries / 2:7.3f}  {size / entries / 4:7.3f}'
+        )
     entries = sum(spec.inputs * spec.outputs for _, spec, _ in rows)
     packed = sum(size for _, _, size in rows)
     if rows:
-        print(f'quantized layers: {packed / 1e6:.3f} MB, {packed / entries / 2:.3f} of fp16, '
-              f'{packed / entries / 4:.3f} of fp32')
+        print(
+            f'quantized layers: {packed / 1e6:.3f} MB, {packed / entries / 2:.3f} of fp16, '
+            f'{packed / entries / 4:.3f} of fp32'
+        )
     whole, before = parameter_bytes(model), float_parameter_bytes(model)
-    print(f'whole model: {whole / 1e6:.3f} MB, {2 * whole / before:.3f} of fp16, '
-          f'{whole / before:.3f} of fp32')
+    print(
+        f'whole model: {whole / 1e6:.3f} MB, {2 * whole / before:.3f} of fp16, '
+        f'{whole / before:.3f} of fp32'
+    )
     print(f'base weights SHA-256: {header.base_sha256}')
     print(f'tensors SHA-256:      {header.tensors_sha256} (verified)')
     print('recipe:')
@@ -49,6 +61,9 @@ def run(arguments) -> int:
 
 
 def _row(name, layer):
-    tensors = [t for t in (layer.weight, layer.qweight, layer.wscale, layer.ascale,
-                           layer.rotation_signs) if t is not None]
+    tensors = [
+        t
+        for t in (layer.weight, layer.qweight, layer.wscale, layer.ascale, layer.rotation_signs)
+        if t is not None
+    ]
     return name, layer.format, sum(t.numel() * t.element_size() for t in tensors)

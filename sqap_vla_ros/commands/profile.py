@@ -1,26 +1,34 @@
 """`sqap_vla profile` makes a robot profile from a URDF, and tells whether one is right."""
+
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
     check = actions.add_parser('check', help='report everything that is wrong, with lines')
     check.add_argument('profile', help='file, or the name of one that is shipped')
-    check.add_argument('--urdf', type=Path, help="the robot's URDF (not xacro): compare joints, "
-                       'limits and frames with it')
+    check.add_argument(
+        '--urdf',
+        type=Path,
+        help="the robot's URDF (not xacro): compare joints, limits and frames with it",
+    )
     new = actions.add_parser('new', help='write a first profile for an arm with a URDF')
     new.add_argument('urdf', type=Path, help='URDF (not xacro)')
     new.add_argument('output', type=Path, help='profile to write')
     new.add_argument('--base', required=True, help='link whose frame commands are in')
     new.add_argument('--end-effector', required=True, help='link that the policy moves')
     for end in ('low', 'high'):
-        new.add_argument(f'--workspace-{end}', type=float, nargs=3, required=True,
-                         metavar=('X', 'Y', 'Z'),
-                         help=f'{end}est end-effector position, m, in the base frame')
+        new.add_argument(
+            f'--workspace-{end}',
+            type=float,
+            nargs=3,
+            required=True,
+            metavar=('X', 'Y', 'Z'),
+            help=f'{end}est end-effector position, m, in the base frame',
+        )
     new.add_argument('--gripper-joint', help='joint that tells how far the gripper is open')
-    new.add_argument('--no-tf', action='store_true',
-                     help='poses come from topics instead of TF')
+    new.add_argument('--no-tf', action='store_true', help='poses come from topics instead of TF')
 
 
 def run(arguments) -> int:
@@ -28,25 +36,32 @@ def run(arguments) -> int:
     return _new(arguments) if arguments.action == 'new' else _check(arguments)
 
 
-def _new(arguments):
+def _new(arguments) -> int:
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.profiles.template import new_profile
 
     if arguments.output.exists():
         raise UserError(f'{arguments.output} exists already; name another file')
-    text = new_profile(arguments.urdf, arguments.base, arguments.end_effector,
-                       arguments.workspace_low, arguments.workspace_high,
-                       arguments.gripper_joint, not arguments.no_tf)
+    text = new_profile(
+        arguments.urdf,
+        arguments.base,
+        arguments.end_effector,
+        arguments.workspace_low,
+        arguments.workspace_high,
+        arguments.gripper_joint,
+        not arguments.no_tf,
+    )
     try:
         arguments.output.write_text(text, 'utf-8')
     except OSError as error:
         raise UserError(f'{arguments.output}: cannot be written ({error.strerror})') from None
-    print(f'wrote {arguments.output}; now check its topics, and every limit against the data '
-          'sheet')
+    print(
+        f'wrote {arguments.output}; now check its topics, and every limit against the data sheet'
+    )
     return 0
 
 
-def _check(arguments):
+def _check(arguments) -> int:
     from sqap_vla_ros.profiles.reading import profile_path, read_profile
     from sqap_vla_ros.profiles.urdf import check_against_urdf, notes_on_urdf, read_urdf
 
@@ -69,6 +84,8 @@ def _check(arguments):
     compared = f', agrees with {arguments.urdf}' if arguments.urdf else ''
     print(f'{path}: {profile.robot}: no problems{compared}')
     if profile.needs_acknowledgement:
-        print('It has not run on hardware: the node commands only with '
-              'acknowledge_untested_profile:=true.')
+        print(
+            'It has not run on hardware: the node commands only with '
+            'acknowledge_untested_profile:=true.'
+        )
     return 0

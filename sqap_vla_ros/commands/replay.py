@@ -1,16 +1,25 @@
 """`sqap_vla replay`: run a policy again on what the black box recorded."""
+
 import json
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
     parser.add_argument('bag', type=Path, help='bag directory that the policy node wrote')
-    parser.add_argument('--policy', type=Path, required=True,
-                        help='policy directory: the one recorded, or another to compare with it')
+    parser.add_argument(
+        '--policy',
+        type=Path,
+        required=True,
+        help='policy directory: the one recorded, or another to compare with it',
+    )
     parser.add_argument('--device', default='cpu', help='(default %(default)s)')
-    parser.add_argument('--tolerance', type=float, metavar='T',
-                        help='exit with 1 when any action differs by more, in its unit')
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        metavar='T',
+        help='exit with 1 when any action differs by more, in its unit',
+    )
     parser.add_argument('--json', type=Path, metavar='OUT', help='write the differences')
 
 
@@ -25,15 +34,27 @@ def run(arguments) -> int:
     print(f'{result.inferences} inferences, {result.commands} commands')
     print(f'{"largest difference":20} {"chunks":>12} {"commands":>12}')
     for i, (name, unit) in enumerate(zip(result.names, result.units)):
-        command = ('-' if result.command_difference is None
-                   else f'{result.command_difference[i]:.6f}')
+        command = (
+            '-' if result.command_difference is None else f'{result.command_difference[i]:.6f}'
+        )
         print(f'{name + " (" + unit + ")":20} {result.chunk_difference[i]:12.6f} {command:>12}')
     if arguments.json:
-        arguments.json.write_text(json.dumps({
-            'inferences': result.inferences, 'commands': result.commands,
-            'names': result.names, 'units': result.units,
-            'chunk_difference': result.chunk_difference.tolist(),
-            'command_difference': None if result.command_difference is None
-            else result.command_difference.tolist()}, indent=1) + '\n', 'utf-8')
+        arguments.json.write_text(
+            json.dumps(
+                {
+                    'inferences': result.inferences,
+                    'commands': result.commands,
+                    'names': result.names,
+                    'units': result.units,
+                    'chunk_difference': result.chunk_difference.tolist(),
+                    'command_difference': None
+                    if result.command_difference is None
+                    else result.command_difference.tolist(),
+                },
+                indent=1,
+            )
+            + '\n',
+            'utf-8',
+        )
     tolerance = arguments.tolerance
     return 1 if tolerance is not None and result.chunk_difference.max() > tolerance else 0

@@ -1,17 +1,32 @@
 """`sqap_vla report`: tables and plots of what `sqap_vla evaluate` found."""
+
 from pathlib import Path
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Declare the arguments."""
-    parser.add_argument('results', nargs='+', type=Path, metavar='RESULT.json',
-                        help='files of `sqap_vla evaluate --json`, of one policy, also with '
-                             '--open-loop or --baseline; all are put into one report')
-    parser.add_argument('--output', type=Path, default=Path('out/report'), metavar='DIR',
-                        help='directory for report.md and plots (default %(default)s)')
-    parser.add_argument('--overlays', type=Path, metavar='POLICY',
-                        help='float policy directory; also draw which tokens it keeps, and why, '
-                             'as each pruning variant')
+    parser.add_argument(
+        'results',
+        nargs='+',
+        type=Path,
+        metavar='RESULT.json',
+        help='files of `sqap_vla evaluate --json`, of one policy, also with '
+        '--open-loop or --baseline; all are put into one report',
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        default=Path('out/report'),
+        metavar='DIR',
+        help='directory for report.md and plots (default %(default)s)',
+    )
+    parser.add_argument(
+        '--overlays',
+        type=Path,
+        metavar='POLICY',
+        help='float policy directory; also draw which tokens it keeps, and why, '
+        'as each pruning variant',
+    )
 
 
 def run(arguments) -> int:
@@ -24,25 +39,35 @@ def run(arguments) -> int:
 
     by_baseline, open_loop = read_results(arguments.results), read_open_loop(arguments.results)
     summaries = summarise(by_baseline.get('none', []))
-    reasons = {PRUNING_TITLE: 'no variant prunes',
-               BITS_TITLE: 'it takes variants of two bit widths that do not prune',
-               TOKENS_TITLE: 'no variant prunes' if arguments.overlays else
-               '`--overlays POLICY` draws it'}
+    reasons = {
+        PRUNING_TITLE: 'no variant prunes',
+        BITS_TITLE: 'it takes variants of two bit widths that do not prune',
+        TOKENS_TITLE: 'no variant prunes'
+        if arguments.overlays
+        else '`--overlays POLICY` draws it',
+    }
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
         plots = draw_plots(summaries, arguments.output)
         if arguments.overlays:
             from sqap_vla_ros.evaluation.token_pictures import draw_kept_tokens
 
-            plots |= draw_kept_tokens(arguments.overlays, [s['variant'] for s in summaries],
-                                      list(summaries[0]['tasks']) if summaries else [],
-                                      arguments.output)
+            plots |= draw_kept_tokens(
+                arguments.overlays,
+                [s['variant'] for s in summaries],
+                list(summaries[0]['tasks']) if summaries else [],
+                arguments.output,
+            )
         not_drawn = {title: why for title, why in reasons.items() if title not in plots}
         path = arguments.output / 'report.md'
         path.write_text(markdown(by_baseline, plots, not_drawn, open_loop), 'utf-8')
     except OSError as error:
-        raise UserError(f'--output {arguments.output}: cannot write there ({error.strerror}); '
-                        'name another directory') from None
-    print(f'{path}: {sum(map(len, by_baseline.values()))} episodes, '
-          f'{len(summaries)} variants, plots: {", ".join(plots.values()) or "none"}')
+        raise UserError(
+            f'--output {arguments.output}: cannot write there ({error.strerror}); '
+            'name another directory'
+        ) from None
+    print(
+        f'{path}: {sum(map(len, by_baseline.values()))} episodes, '
+        f'{len(summaries)} variants, plots: {", ".join(plots.values()) or "none"}'
+    )
     return 0

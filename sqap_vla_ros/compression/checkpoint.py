@@ -5,6 +5,7 @@ Format in doc/architecture.md. One file `model.safetensors`; above a size, shard
 index `model.safetensors.index.json` as transformers writes it. Each is written beside its place
 and renamed, so that no half-written file is ever found under its name.
 """
+
 from dataclasses import dataclass
 import hashlib
 import json
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from sqap_vla_ros.compression.compress import configure, make_room
-from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from sqap_vla_ros.errors import UserError
 
@@ -26,7 +27,7 @@ WEIGHTS_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'
 FORMAT = 'sqap_vla_ros'
 FORMAT_VERSION = 1
-SHARD_BYTES = 2 * 10 ** 9
+SHARD_BYTES = 2 * 10**9
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,21 @@ def file_sha256(path: Path) -> str:
     try:
         with open(path, 'rb') as file:
             digest = hashlib.sha256()
-            while block := file.read(2 ** 20):
+            while block := file.read(2**20):
                 digest.update(block)
             return digest.hexdigest()
     except OSError as error:
         raise UserError(f'{path}: cannot be read: {error.strerror}') from None
 
 
-def save_compressed(model: nn.Module, recipe: Recipe, layers: list[str], directory: Path,
-                    base_sha256: str, shard_bytes: int = SHARD_BYTES) -> Header:
+def save_compressed(
+    model: nn.Module,
+    recipe: Recipe,
+    layers: list[str],
+    directory: Path,
+    base_sha256: str,
+    shard_bytes: int = SHARD_BYTES,
+) -> Header:
     """Write a compressed model's weights into a directory; the model has no backend layout yet."""
     tensors = {name: t.detach().contiguous() for name, t in sorted(model.state_dict().items())}
     digest = hashlib.sha256()
@@ -82,9 +89,13 @@ def save_compressed(model: nn.Module, recipe: Recipe, layers: list[str], directo
         _add(digest, name, tensor)
     header = Header(recipe, tuple(layers), base_sha256, digest.hexdigest())
     metadata = {
-        'format': FORMAT, 'format_version': str(FORMAT_VERSION),
-        'recipe': json.dumps(recipe_to_dict(recipe)), 'layers': json.dumps(layers),
-        'base_sha256': base_sha256, 'tensors_sha256': header.tensors_sha256}
+        'format': FORMAT,
+        'format_version': str(FORMAT_VERSION),
+        'recipe': json.dumps(recipe_to_dict(recipe)),
+        'layers': json.dumps(layers),
+        'base_sha256': base_sha256,
+        'tensors_sha256': header.tensors_sha256,
+    }
     shards = _split(tensors, shard_bytes)
     if len(shards) == 1:
         _write(directory / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata))
@@ -93,10 +104,11 @@ def save_compressed(model: nn.Module, recipe: Recipe, layers: list[str], directo
     for i, shard in enumerate(shards):
         file = f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors'
         names.update(dict.fromkeys(shard, file))
-        _write(directory / file, lambda path: save_file(shard, path, metadata))
+        _write(directory / file, lambda path, shard=shard: save_file(shard, path, metadata))
     total = sum(t.numel() * t.element_size() for t in tensors.values())
-    index = json.dumps({'metadata': {**metadata, 'total_size': total}, 'weight_map': names},
-                       indent=1)
+    index = json.dumps(
+        {'metadata': {**metadata, 'total_size': total}, 'weight_map': names}, indent=1
+    )
     _write(directory / INDEX_FILE, lambda path: path.write_text(index + '\n', 'utf-8'))
     return header
 
@@ -122,23 +134,30 @@ def load_compressed_into(model: nn.Module, directory: Path) -> Header:
     header = files.header
     for name in header.layers:
         if not isinstance(_submodule(model, name), nn.Linear):
-            raise UserError(f'{files.main}: layer {name} is not a linear layer of this model; '
-                            'config.json and weights do not belong together')
+            raise UserError(
+                f'{files.main}: layer {name} is not a linear layer of this model; '
+                'config.json and weights do not belong together'
+            )
     make_room(model, header.recipe, list(header.layers))
     expected = model.state_dict()
     files.compare_names(set(expected))
     digest = hashlib.sha256()
     for name, tensor in files.tensors():
-        if tensor.shape != expected[name].shape or \
-                tensor.is_floating_point() != expected[name].is_floating_point():
+        if (
+            tensor.shape != expected[name].shape
+            or tensor.is_floating_point() != expected[name].is_floating_point()
+        ):
             raise UserError(
                 f'{files.where(name)}: tensor {name} is {tensor.dtype} {tuple(tensor.shape)}, '
-                f'expected {expected[name].dtype} {tuple(expected[name].shape)}')
+                f'expected {expected[name].dtype} {tuple(expected[name].shape)}'
+            )
         _add(digest, name, tensor)
         _assign(model, name, tensor)
     if digest.hexdigest() != header.tensors_sha256:
-        raise UserError(f'{files.main}: the tensors do not match their hash: the file is damaged; '
-                        'compress the float policy again')
+        raise UserError(
+            f'{files.main}: the tensors do not match their hash: the file is damaged; '
+            'compress the float policy again'
+        )
     configure(model, header.recipe)
     return header
 
@@ -146,7 +165,7 @@ def load_compressed_into(model: nn.Module, directory: Path) -> Header:
 class _Files:
     """The one weights file of a directory, or its shards."""
 
-    def __init__(self, directory):
+    def __init__(self, directory) -> None:
         index = directory / INDEX_FILE
         if index.exists():
             self.main, self._paths = index, self._read_index(index)
@@ -173,12 +192,14 @@ class _Files:
     def where(self, name):
         return self._paths[name]
 
-    def compare_names(self, expected):
+    def compare_names(self, expected) -> None:
         missing, surplus = sorted(expected - set(self._paths)), sorted(set(self._paths) - expected)
         if missing or surplus:
             what = f'tensor {missing[0]} is missing' if missing else f'unexpected {surplus[0]}'
-            raise UserError(f'{self.main}: {what} ({len(missing)} missing, {len(surplus)} '
-                            'unexpected); config.json and weights do not belong together')
+            raise UserError(
+                f'{self.main}: {what} ({len(missing)} missing, {len(surplus)} '
+                'unexpected); config.json and weights do not belong together'
+            )
 
     def tensors(self):
         """Yield every name and tensor, in name order, each a copy that outlives the file."""
@@ -204,12 +225,16 @@ def _opened(path):
 
 def _parse(path, metadata):
     if metadata.get('format') != FORMAT:
-        raise UserError(f'{path}: not a compressed checkpoint of this package (format '
-                        f'{metadata.get("format")!r}, expected {FORMAT!r})')
+        raise UserError(
+            f'{path}: not a compressed checkpoint of this package (format '
+            f'{metadata.get("format")!r}, expected {FORMAT!r})'
+        )
     version = metadata.get('format_version', '')
     if not version.isdecimal() or int(version) > FORMAT_VERSION:
-        raise UserError(f'{path}: format version {version!r} is newer than this package reads '
-                        f'({FORMAT_VERSION}); update sqap_vla_ros')
+        raise UserError(
+            f'{path}: format version {version!r} is newer than this package reads '
+            f'({FORMAT_VERSION}); update sqap_vla_ros'
+        )
     try:
         layers = tuple(json.loads(metadata['layers']))
         recipe = json.loads(metadata['recipe'])
@@ -226,7 +251,7 @@ def _submodule(model, name):
         return None
 
 
-def _assign(model, name, tensor):
+def _assign(model, name, tensor) -> None:
     path, _, leaf = name.rpartition('.')
     owner = model.get_submodule(path)
     if leaf in owner._parameters:
@@ -235,7 +260,7 @@ def _assign(model, name, tensor):
         owner._buffers[leaf] = tensor
 
 
-def _add(digest, name, tensor):
+def _add(digest, name, tensor) -> None:
     digest.update(name.encode())
     digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy())
 
@@ -252,7 +277,7 @@ def _split(tensors, shard_bytes):
     return shards
 
 
-def _write(path, write):
+def _write(path, write) -> None:
     """Write through a temporary file in the same directory, and rename it once it is on disk."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     os.close(handle)

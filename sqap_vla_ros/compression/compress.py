@@ -1,24 +1,28 @@
 """The one verb: a model and a recipe to a compressed model."""
-from typing import Callable, Iterable
+
+from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from sqap_vla_ros.compression.backends import choose_backend
-from sqap_vla_ros.compression.calibration import collecting
-from sqap_vla_ros.compression.hadamard import random_signs
-from sqap_vla_ros.compression.quant_linear import LinearFormat, QuantLinear
-from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
+from sqap_vla_ros.compression.dispatch import choose_backend
+from sqap_vla_ros.compression.quantization.input_statistics import collecting
+from sqap_vla_ros.compression.quantization.quant_linear import LinearFormat, QuantLinear
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, needs_calibration, Recipe
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.kernels.hadamard import random_signs
 
 # Hessians of as many layers as fit in here are collected in one pass over the samples. Layers of
 # a later pass see their inputs as the layers quantized before leave them.
-_HESSIAN_BYTES = 256 * 2 ** 20
+_HESSIAN_BYTES = 256 * 2**20
 
 
-def compress(model: nn.Module, recipe: Recipe,
-             calibration: Callable[[nn.Module], None] | None = None,
-             progress: Callable[[Iterable], Iterable] = iter) -> nn.Module:
+def compress(
+    model: nn.Module,
+    recipe: Recipe,
+    calibration: Callable[[nn.Module], None] | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> nn.Module:
     """
     Compress a model in place, layer by layer; returns it.
 
@@ -28,8 +32,10 @@ def compress(model: nn.Module, recipe: Recipe,
     names the layer that does not suit the recipe, or says that the recipe needs calibration.
     """
     if needs_calibration(recipe) and calibration is None:
-        raise UserError(f'recipe {recipe.name}: weight_method gptq and static activation_scales '
-                        'need calibration samples')
+        raise UserError(
+            f'recipe {recipe.name}: weight_method gptq and static activation_scales '
+            'need calibration samples'
+        )
     if recipe.denoising_steps is not None:  # calibration sees these steps
         model.set_denoising_steps(recipe.denoising_steps)
     quantization, names = recipe.quantization, layer_names(model, recipe)
@@ -40,12 +46,14 @@ def compress(model: nn.Module, recipe: Recipe,
     for group in _groups(specs, needs_calibration(recipe)):
         statistics = {}
         if needs_calibration(recipe):
-            statistics = _calibrate(model, recipe, {name: specs[name] for name in group},
-                                    calibration)
+            statistics = _calibrate(
+                model, recipe, {name: specs[name] for name in group}, calibration
+            )
         for name in group:
             next(remaining)
-            layer = QuantLinear.from_linear(model.get_submodule(name), quantization, specs[name],
-                                            statistics.get(name))
+            layer = QuantLinear.from_linear(
+                model.get_submodule(name), quantization, specs[name], statistics.get(name)
+            )
             model.set_submodule(name, layer)
     for _ in remaining:  # lets a progress bar finish
         pass
@@ -53,12 +61,14 @@ def compress(model: nn.Module, recipe: Recipe,
     return model
 
 
-def configure(model: nn.Module, recipe: Recipe):
+def configure(model: nn.Module, recipe: Recipe) -> None:
     """Set what of a recipe is neither a weight nor decides the weights' shapes."""
     quantization = recipe.quantization
     model.set_query_key_quantizer(
-        None if quantization is None or 'decoder' not in quantization.targets
-        else QueryKeyQuantizer.of(quantization, model.head_width))
+        None
+        if quantization is None or 'decoder' not in quantization.targets
+        else QueryKeyQuantizer.of(quantization, model.head_width)
+    )
     model.set_pruning(recipe.pruning)
     for name in _in_denoising(model, recipe):
         model.get_submodule(name).denoising = model.denoising_step()
@@ -67,14 +77,16 @@ def configure(model: nn.Module, recipe: Recipe):
 def layer_names(model: nn.Module, recipe: Recipe) -> list[str]:
     """Names of the linear layers that a recipe quantizes, in the model's order."""
     quantization = recipe.quantization
-    if quantization is None or FULL_PRECISION_BITS == quantization.weight_bits == \
-            quantization.activation_bits:
+    if (
+        quantization is None
+        or FULL_PRECISION_BITS == quantization.weight_bits == quantization.activation_bits
+    ):
         return []
     targets = model.quantization_targets()
     return [name for target in quantization.targets for name in targets[target]]
 
 
-def make_room(model: nn.Module, recipe: Recipe, layers: list[str]):
+def make_room(model: nn.Module, recipe: Recipe, layers: list[str]) -> None:
     """Put empty QuantLinear layers into a model without storage (device 'meta')."""
     if recipe.denoising_steps is not None:  # layers may have a scale for each
         model.set_denoising_steps(recipe.denoising_steps)
@@ -105,8 +117,11 @@ def prepare(model: nn.Module, backend: str = 'auto') -> str:
 
 def _specs(model, recipe, names):
     quantization = recipe.quantization
-    arrives_rotated = set(model.residual_readers()) if (
-        quantization is not None and quantization.rotate_residual) else set()
+    arrives_rotated = (
+        set(model.residual_readers())
+        if (quantization is not None and quantization.rotate_residual)
+        else set()
+    )
     looped = set(_in_denoising(model, recipe))
     vision = set(model.quantization_targets(QuantLinear).get('vision', ()))
     specs = {}
@@ -116,7 +131,8 @@ def _specs(model, recipe, names):
                 model.get_submodule(name),
                 quantization.of_vision() if name in vision else quantization,
                 name not in arrives_rotated,
-                model.denoising_step().steps if name in looped else 1)
+                model.denoising_step().steps if name in looped else 1,
+            )
         except ValueError as error:
             raise UserError(f'recipe {recipe.name}: layer {name}: {error}') from None
     return specs
@@ -125,8 +141,12 @@ def _specs(model, recipe, names):
 def _in_denoising(model, recipe):
     """Names of the layers that take an activation scale of each denoising step."""
     quantization = recipe.quantization
-    if quantization is None or quantization.activation_scales != 'static' \
-            or 'action_head' not in quantization.targets or model.denoising_step() is None:
+    if (
+        quantization is None
+        or quantization.activation_scales != 'static'
+        or 'action_head' not in quantization.targets
+        or model.denoising_step() is None
+    ):
         return []
     return model.quantization_targets(QuantLinear)['action_head']
 
@@ -135,7 +155,7 @@ def _groups(specs, calibrated):
     """Layer names in runs whose Hessians fit in memory together."""
     group, used = [], 0
     for name, spec in specs.items():
-        size = 4 * spec.inputs ** 2 if calibrated else 0
+        size = 4 * spec.inputs**2 if calibrated else 0
         if group and used + size > _HESSIAN_BYTES:
             yield group
             group, used = [], 0
@@ -147,14 +167,21 @@ def _groups(specs, calibrated):
 
 def _calibrate(model, recipe, specs, calibration):
     layers = {name: model.get_submodule(name) for name in specs}
-    signs = {name: random_signs(spec.inputs, recipe.quantization.rotation_seed)
-             .to(layers[name].weight.device) for name, spec in specs.items() if spec.rotated}
-    steps = {name: model.denoising_step() for name, spec in specs.items()
-             if spec.static_scales > 1}
+    signs = {
+        name: random_signs(spec.inputs, recipe.quantization.rotation_seed).to(
+            layers[name].weight.device
+        )
+        for name, spec in specs.items()
+        if spec.rotated
+    }
+    steps = {
+        name: model.denoising_step() for name, spec in specs.items() if spec.static_scales > 1
+    }
     with collecting(layers, signs, steps, recipe.quantization.weight_method == 'gptq') as found:
         calibration(model)
     for name, statistics in found.items():
         if not statistics.largest.any():
-            raise UserError(f'recipe {recipe.name}: calibration never ran layer {name}, or with '
-                            'zeros only')
+            raise UserError(
+                f'recipe {recipe.name}: calibration never ran layer {name}, or with zeros only'
+            )
     return found

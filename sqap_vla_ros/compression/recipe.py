@@ -4,6 +4,7 @@ The compression recipe: everything that `compress` decides, as frozen dataclasse
 Defaults are this package's own where the SQAP-VLA paper (arXiv 2509.09090) gives no value: the
 prune layer, the share of each criterion and the protection radius are not published.
 """
+
 from dataclasses import asdict, dataclass, field, fields, replace
 import os
 from pathlib import Path
@@ -81,8 +82,9 @@ class QuantizationRecipe:
         _one_of('weight_clip', self.weight_clip, ('none', 'mse'))
         _one_of('activation_scales', self.activation_scales, ('dynamic', 'static'))
         if self.activation_scales == 'static' and self.activation_granularity != 'per_tensor':
-            raise ValueError("activation_scales is 'static', which needs activation_granularity "
-                             "'per_tensor'")
+            raise ValueError(
+                "activation_scales is 'static', which needs activation_granularity 'per_tensor'"
+            )
         if self.rotate_residual and (self.rotation == 'none' or 'decoder' not in self.targets):
             raise ValueError("rotate_residual needs rotation 'hadamard' and target 'decoder'")
         for target in self.targets:
@@ -183,8 +185,9 @@ _TYPES = {'quantization': QuantizationRecipe, 'pruning': PruningRecipe}
 def needs_calibration(recipe: Recipe) -> bool:
     """Whether `compress` needs samples for this recipe."""
     quantization = recipe.quantization
-    return quantization is not None and (quantization.weight_method == 'gptq'
-                                         or quantization.activation_scales == 'static')
+    return quantization is not None and (
+        quantization.weight_method == 'gptq' or quantization.activation_scales == 'static'
+    )
 
 
 def recipe_from_dict(data: dict, source: str = 'recipe') -> Recipe:
@@ -232,8 +235,11 @@ def find_recipe(name: str | Path) -> Path:
     path = Path(name)
     if path.suffix or path.exists():
         return path
-    shares = [Path(prefix) / 'share' / 'sqap_vla_ros'
-              for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
+    shares = [
+        Path(prefix) / 'share' / 'sqap_vla_ros'
+        for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+        if prefix
+    ]
     for root in [Path(__file__).parents[2], *shares]:
         folder = root / 'config' / 'recipes'
         if (folder / f'{name}.yaml').exists():
@@ -244,15 +250,16 @@ def find_recipe(name: str | Path) -> Path:
     raise UserError(f'recipe {name!r}: no such file, and no recipes of the package either')
 
 
-def save_recipe(recipe: Recipe, path: str | Path):
+def save_recipe(recipe: Recipe, path: str | Path) -> None:
     """Write a recipe as YAML."""
     Path(path).write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False), 'utf-8')
 
 
 def _mapping(data, source):
     if not isinstance(data, dict):
-        raise UserError(f'{source}: expected a mapping of keys to values, '
-                        f'got {type(data).__name__}')
+        raise UserError(
+            f'{source}: expected a mapping of keys to values, got {type(data).__name__}'
+        )
     return data
 
 
@@ -286,6 +293,6 @@ def _coerce(spec: field, value, source):
     raise UserError(f'{source}: {spec.name} is {value!r}, expected {name}')
 
 
-def _one_of(name, value, allowed):
+def _one_of(name, value, allowed) -> None:
     if value not in allowed:
         raise ValueError(f'{name} is {value!r}, expected one of {", ".join(map(repr, allowed))}')

@@ -1,4 +1,5 @@
 """An independent check that commands keep the limits: in tests, in fault runs, on a bag."""
+
 from collections import Counter
 from enum import Enum
 from math import hypot, isfinite
@@ -36,21 +37,30 @@ class CommandAudit:
     ago, and the jerk is spread over half of both times.
     """
 
-    def __init__(self, limits: MotionLimits, jitter_s: float = 0.0):
+    def __init__(self, limits: MotionLimits, jitter_s: float = 0.0) -> None:
         self._jitter_s = jitter_s
         self.commands = 0
         self.violations: Counter[Violation] = Counter()
         # speed, then acceleration and jerk in motion, then those of a stop
         self._limits = (
-            (limits.linear_speed_m_s, limits.linear_acceleration_m_s2,
-             or_infinite(limits.linear_jerk_m_s3), limits.stop_deceleration_m_s2,
-             or_infinite(limits.stop_jerk_m_s3)),
-            (limits.angular_speed_rad_s, limits.angular_acceleration_rad_s2,
-             or_infinite(limits.angular_jerk_rad_s3), limits.angular_stop_deceleration_rad_s2,
-             or_infinite(limits.angular_stop_jerk_rad_s3)))
+            (
+                limits.linear_speed_m_s,
+                limits.linear_acceleration_m_s2,
+                or_infinite(limits.linear_jerk_m_s3),
+                limits.stop_deceleration_m_s2,
+                or_infinite(limits.stop_jerk_m_s3),
+            ),
+            (
+                limits.angular_speed_rad_s,
+                limits.angular_acceleration_rad_s2,
+                or_infinite(limits.angular_jerk_rad_s3),
+                limits.angular_stop_deceleration_rad_s2,
+                or_infinite(limits.angular_stop_jerk_rad_s3),
+            ),
+        )
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Begin anew: what comes next does not continue what came before."""
         self._velocity = [None, None]
         self._acceleration = [None, None]
@@ -96,8 +106,9 @@ class CommandAudit:
             time_s = period_s + self._jitter_s
             if self._jitter_s and self._period_s > _LOST * period_s:
                 time_s += (self._period_s - period_s) / 2
-            bound = ((stop_jerk if stopping else jerk) * time_s
-                     + wrong * (hypot(*change) + hypot(*last)))
+            bound = (stop_jerk if stopping else jerk) * time_s + wrong * (
+                hypot(*change) + hypot(*last)
+            )
             if size > bound * (1 + _SLACK) + 2 * slack:
                 found.add(Violation.JERK)
         return found

@@ -8,8 +8,10 @@ period and jumping or missing positions, from any velocity at any place. The oth
 controller with late, early, out-of-order, outdated and non-finite chunks, stalled inputs, jumping
 clocks and random events.
 """
+
 import argparse
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 import copy
 from dataclasses import replace
@@ -17,7 +19,6 @@ from math import hypot, inf, nan
 from random import Random
 import sys
 import time
-from typing import Iterable
 
 import numpy as np
 
@@ -26,17 +27,27 @@ from sqap_vla_ros.control.audit import CommandAudit, Violation
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig, Mode
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
-from sqap_vla_ros.control.limits import (CommandLimiter, MAX_PERIOD_S, MIN_PERIOD_S,
-                                         MotionLimits)
+from sqap_vla_ros.control.limits import CommandLimiter, MAX_PERIOD_S, MIN_PERIOD_S, MotionLimits
 from sqap_vla_ros.control.state_machine import Event, State
 
 TICKS = 30
 _SPEC = ActionSpec(
     ('linear.x', 'linear.y', 'linear.z', 'angular.x', 'angular.y', 'angular.z', 'gripper'),
-    ('m/s',) * 3 + ('rad/s',) * 3 + ('1',), 0.05, 8)
+    ('m/s',) * 3 + ('rad/s',) * 3 + ('1',),
+    0.05,
+    8,
+)
 _SPECIAL = (nan, inf, -inf, 0.0, 1e300, -1e300, 1e-300)
-_EVENTS = (Event.START, Event.RESUME, Event.HOLD, Event.ESTOP, Event.RESET_ESTOP, Event.FINISHED,
-           Event.DEACTIVATED, Event.INFERENCE_FAILED)
+_EVENTS = (
+    Event.START,
+    Event.RESUME,
+    Event.HOLD,
+    Event.ESTOP,
+    Event.RESET_ESTOP,
+    Event.FINISHED,
+    Event.DEACTIVATED,
+    Event.INFERENCE_FAILED,
+)
 
 
 def check(sequences: Iterable[int], seed: int = 0) -> tuple[Counter, int, int]:
@@ -76,27 +87,35 @@ def _random_limits(rng):
         workspace_low_m=low if workspace else None,
         workspace_high_m=tuple(x + between(0.02, 2) for x in low) if workspace else None,
         workspace_margin_m=rng.choice((0.0, 0.003)),
-        linear_speed_m_s=between(0.02, 2), angular_speed_rad_s=between(0.05, 5),
-        linear_acceleration_m_s2=acceleration, angular_acceleration_rad_s2=angular,
-        linear_jerk_m_s3=jerk, angular_jerk_rad_s3=jerk,
+        linear_speed_m_s=between(0.02, 2),
+        angular_speed_rad_s=between(0.05, 5),
+        linear_acceleration_m_s2=acceleration,
+        angular_acceleration_rad_s2=angular,
+        linear_jerk_m_s3=jerk,
+        angular_jerk_rad_s3=jerk,
         stop_deceleration_m_s2=acceleration * between(1, 4),
         angular_stop_deceleration_rad_s2=angular * between(1, 4),
         stop_jerk_m_s3=None if jerk is None else jerk * between(1, 4),
         angular_stop_jerk_rad_s3=None if jerk is None else jerk * between(1, 4),
-        gripper_debounce_s=rng.choice((0.0, 0.1)))
+        gripper_debounce_s=rng.choice((0.0, 0.1)),
+    )
 
 
 def _limiter_sequence(rng, limits, audit):
     limiter = CommandLimiter(limits)
-    limiter.reset(*([rng.gauss(0, 1) * speed for _ in range(3)]
-                    for speed in (limits.linear_speed_m_s, limits.angular_speed_rad_s)))
+    limiter.reset(
+        *(
+            [rng.gauss(0, 1) * speed for _ in range(3)]
+            for speed in (limits.linear_speed_m_s, limits.angular_speed_rad_s)
+        )
+    )
     jumps = rng.random() < 0.3
     nominal_s = rng.choice((0.002, 0.01, 0.02, 0.05))
     jitter = rng.random() < 0.5
     position = _random_position(rng, limits)
     wanted, stops = None, 0
     scale = 10 ** rng.uniform(-3, 2)
-    for tick in range(TICKS):
+    for _ in range(TICKS):
         if rng.random() < 0.2:
             wanted = _random_command(rng, scale)
         period_s = _random_period(rng, nominal_s) if jitter else nominal_s
@@ -110,15 +129,19 @@ def _limiter_sequence(rng, limits, audit):
         audit.check(command, effective_s, limiter.stopping)
         if limiter.stopping:
             stops += 1
-        elif not jitter and limits.workspace_low_m is not None and rng.random() < 0.2:
-            if not _stop_stays_inside(limiter, limits, position, nominal_s):
-                audit.violations[Violation.WORKSPACE] += 1
+        elif (
+            not jitter
+            and limits.workspace_low_m is not None
+            and rng.random() < 0.2
+            and not _stop_stays_inside(limiter, limits, position, nominal_s)
+        ):
+            audit.violations[Violation.WORKSPACE] += 1
         velocity = command.linear_m_s.tolist()
         position = [at + speed * effective_s for at, speed in zip(position, velocity)]
     return stops
 
 
-def _stop_stays_inside(limiter, limits, position, period_s):
+def _stop_stays_inside(limiter, limits, position, period_s) -> bool:
     """Really stop a copy of the limiter and look where it goes, from wherever it is."""
     limiter = copy.deepcopy(limiter)
     low = [min(at, bound) - 1e-6 for at, bound in zip(position, limits.workspace_low_m)]
@@ -132,16 +155,25 @@ def _stop_stays_inside(limiter, limits, position, period_s):
     return True
 
 
-def _controller_sequence(rng, limits, audit):
+def _controller_sequence(rng, limits, audit) -> None:
     steady_ns = [0]
-    controller = Controller(_SPEC, limits, ControllerConfig(
-        input_timeouts_s={'camera': 0.3, 'pose': 0.3}, ramp_in_s=rng.choice((0.01, 0.3)),
-        underrun_timeout_s=0.2, saturation_timeout_s=rng.choice((None, 0.3)),
-        executor=ExecutorConfig(rng.choice(tuple(Mode)), rng.random() < 0.5,
-                                rng.choice((0.0, 0.1)))), lambda: steady_ns[0])
+    controller = Controller(
+        _SPEC,
+        limits,
+        ControllerConfig(
+            input_timeouts_s={'camera': 0.3, 'pose': 0.3},
+            ramp_in_s=rng.choice((0.01, 0.3)),
+            underrun_timeout_s=0.2,
+            saturation_timeout_s=rng.choice((None, 0.3)),
+            executor=ExecutorConfig(
+                rng.choice(tuple(Mode)), rng.random() < 0.5, rng.choice((0.0, 0.1))
+            ),
+        ),
+        lambda: steady_ns[0],
+    )
     if rng.random() < 0.9:
         controller.event(Event.CONFIGURED)
-    offset_ns = rng.randrange(10 ** 9)
+    offset_ns = rng.randrange(10**9)
     position = np.array(_random_position(rng, limits))
     consent, started = False, rng.randrange(3)
     scale = 10 ** rng.uniform(-3, 2)
@@ -150,7 +182,7 @@ def _controller_sequence(rng, limits, audit):
         period_s = min(period_s, 1.0) if period_s == period_s else 0.0
         steady_ns[0] += round(period_s * 1e9)
         if rng.random() < 0.01:
-            offset_ns += rng.randrange(-10 ** 9, 10 ** 9)
+            offset_ns += rng.randrange(-(10**9), 10**9)
         now_ns = steady_ns[0] + offset_ns
         if rng.random() < 0.95:
             controller.arrived('camera')
@@ -176,7 +208,7 @@ def _controller_sequence(rng, limits, audit):
         position = position + command.linear_m_s * effective_period_s(period_s)
 
 
-def _offer(rng, controller, now_ns, scale):
+def _offer(rng, controller, now_ns, scale) -> None:
     values = np.array([[rng.gauss(0, scale) for _ in range(7)]] * _SPEC.horizon)
     if rng.random() < 0.1:
         values[rng.randrange(_SPEC.horizon), rng.randrange(7)] = rng.choice(_SPECIAL[:3])
@@ -206,8 +238,10 @@ def _random_period(rng, nominal_s):
 def _random_position(rng, limits):
     if limits.workspace_low_m is None:
         return [rng.uniform(-1, 1) for _ in range(3)]
-    return [low + rng.uniform(-0.1, 1.1) * (high - low) for low, high
-            in zip(limits.workspace_low_m, limits.workspace_high_m)]
+    return [
+        low + rng.uniform(-0.1, 1.1) * (high - low)
+        for low, high in zip(limits.workspace_low_m, limits.workspace_high_m)
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -218,8 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--jobs', type=int, default=1, help='processes to share the work')
     arguments = parser.parse_args(argv)
     begun = time.perf_counter()
-    parts = [range(first, arguments.sequences, arguments.jobs)
-             for first in range(arguments.jobs)]
+    parts = [range(first, arguments.sequences, arguments.jobs) for first in range(arguments.jobs)]
     if arguments.jobs == 1:
         results = [check(parts[0], arguments.seed)]
     else:
@@ -227,8 +260,10 @@ def main(argv: list[str] | None = None) -> int:
             results = list(pool.map(check, parts, [arguments.seed] * len(parts)))
     violations = sum((result[0] for result in results), Counter())
     commands, stops = (sum(result[which] for result in results) for which in (1, 2))
-    print(f'{arguments.sequences} sequences, {commands} commands, {stops} under stop limits, '
-          f'{time.perf_counter() - begun:.0f} s: {violations.total()} violations')
+    print(
+        f'{arguments.sequences} sequences, {commands} commands, {stops} under stop limits, '
+        f'{time.perf_counter() - begun:.0f} s: {violations.total()} violations'
+    )
     for violation, count in violations.most_common():
         print(f'  {violation.value}: {count}')
     return 1 if violations else 0

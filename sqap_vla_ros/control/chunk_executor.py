@@ -1,4 +1,5 @@
 """Which action is due now, out of the chunks that came so far."""
+
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
@@ -72,7 +73,9 @@ class ChunkExecutor:
     the first chunk's. Times are nanoseconds on the observations' clock.
     """
 
-    def __init__(self, config: ExecutorConfig = ExecutorConfig(), spec: ActionSpec | None = None):
+    def __init__(
+        self, config: ExecutorConfig = ExecutorConfig(), spec: ActionSpec | None = None
+    ) -> None:
         self.config = config
         self.generation = 0
         """Number of flushes; only chunks that carry it are accepted."""
@@ -93,7 +96,7 @@ class ChunkExecutor:
             self._spec = chunk.spec
             self.delay.add((now_ns - chunk.stamp_ns) * 1e-9)
             self._before, self._blend_from_ns = self._chunks, now_ns
-            kept = (1 if self.config.mode is Mode.SEQUENTIAL else self.config.ensemble_chunks)
+            kept = 1 if self.config.mode is Mode.SEQUENTIAL else self.config.ensemble_chunks
             self._chunks = [*self._chunks, chunk][-kept:]
         return outcome
 
@@ -141,14 +144,15 @@ class ChunkExecutor:
         passed = int((now_ns - chunk.stamp_ns) * 1e-9 // chunk.spec.step_s)
         return max(chunk.spec.horizon - max(passed, 0), 0)
 
-    def flush(self):
+    def flush(self) -> None:
         """Forget all chunks and begin a generation: what is being inferred now comes too late."""
         self.generation += 1
         self._chunks, self._before = [], []
 
     def _combined(self, chunks, now_ns):
-        rows = [row for row in (self._sample(chunk, now_ns) for chunk in chunks)
-                if row is not None]
+        rows = [
+            row for row in (self._sample(chunk, now_ns) for chunk in chunks) if row is not None
+        ]
         if len(rows) < 2:
             return rows[0] if rows else None
         rows = np.stack(rows)  # [chunks, actions], oldest first
@@ -171,9 +175,10 @@ class ChunkExecutor:
         if not self.config.interpolate:
             return held
         u = min(max(at - index, 0.0), 1.0)
-        before, after = (chunk.values[min(max(i, 0), last)].astype(np.float64)
-                         for i in (index - 1, index + 1))
-        between = (0.5 * (1 - u) ** 2 * before + (0.5 + u - u * u) * held + 0.5 * u * u * after)
+        before, after = (
+            chunk.values[min(max(i, 0), last)].astype(np.float64) for i in (index - 1, index + 1)
+        )
+        between = 0.5 * (1 - u) ** 2 * before + (0.5 + u - u * u) * held + 0.5 * u * u * after
         return np.where(self._ratios(), held, between)
 
     def _ratios(self):

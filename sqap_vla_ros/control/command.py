@@ -1,4 +1,5 @@
 """What is sent to a robot, and how the columns of an action row become it."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +33,11 @@ class Command:
     @property
     def finite(self) -> bool:
         """Whether every value is finite."""
-        return bool(np.isfinite(self.linear_m_s).all() and np.isfinite(self.angular_rad_s).all()
-                    and (self.gripper is None or np.isfinite(self.gripper)))
+        return bool(
+            np.isfinite(self.linear_m_s).all()
+            and np.isfinite(self.angular_rad_s).all()
+            and (self.gripper is None or np.isfinite(self.gripper))
+        )
 
     @property
     def still(self) -> bool:
@@ -59,7 +63,7 @@ class CommandMapping:
     Raises UserError for a column that it does not know, misses, or that has another unit.
     """
 
-    def __init__(self, spec: ActionSpec):
+    def __init__(self, spec: ActionSpec) -> None:
         columns = {name: index for index, name in enumerate(spec.names)}
         repeated = sorted({name for name in spec.names if spec.names.count(name) > 1})
         if repeated:
@@ -67,8 +71,9 @@ class CommandMapping:
         known = {f'{group}.{axis}' for group in _RATE_UNITS for axis in _AXES} | {'gripper'}
         unknown = [name for name in spec.names if name not in known]
         if unknown:
-            raise UserError(f'action columns {unknown} are not known; twist commands have '
-                            f'{sorted(known)}')
+            raise UserError(
+                f'action columns {unknown} are not known; twist commands have {sorted(known)}'
+            )
         self._groups = {}
         for group, units in _RATE_UNITS.items():
             names = [f'{group}.{axis}' for axis in _AXES]
@@ -80,17 +85,23 @@ class CommandMapping:
             indices = [columns[name] for name in names]
             found = {spec.units[index] for index in indices}
             if len(found) > 1 or not found <= set(units):
-                raise UserError(f'action columns {names} have units {sorted(found)}, expected '
-                                f'{units[0]!r} or, for each row, {units[1]!r}')
+                raise UserError(
+                    f'action columns {names} have units {sorted(found)}, expected '
+                    f'{units[0]!r} or, for each row, {units[1]!r}'
+                )
             per_row = found == {units[1]}
             self._groups[group] = np.array(indices), 1 / spec.step_s if per_row else 1.0
         self._gripper = columns.get('gripper')
         if self._gripper is not None and spec.units[self._gripper] != '1':
-            raise UserError(f"action column 'gripper' has unit {spec.units[self._gripper]!r}, "
-                            f"expected '1' (0 open .. 1 closed)")
+            raise UserError(
+                f"action column 'gripper' has unit {spec.units[self._gripper]!r}, "
+                f"expected '1' (0 open .. 1 closed)"
+            )
         if not self._groups:
-            raise UserError(f'action columns {list(spec.names)} hold no motion: '
-                            "'linear.x' .. 'linear.z' or 'angular.x' .. 'angular.z' are needed")
+            raise UserError(
+                f'action columns {list(spec.names)} hold no motion: '
+                "'linear.x' .. 'linear.z' or 'angular.x' .. 'angular.z' are needed"
+            )
 
     def command(self, row: np.ndarray) -> Command:
         """Command for one action row [actions]; not limited yet."""

@@ -1,20 +1,19 @@
 """Everything between a policy's chunks and the commands on the wire, without ROS."""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import math
 from threading import RLock
-from typing import Callable, Mapping
 
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig, Offer
 from sqap_vla_ros.control.command import Command, CommandMapping
-from sqap_vla_ros.control.joint_command import (JointCommand, JointCommandLimiter,
-                                                JointMapping)
+from sqap_vla_ros.control.joint_command import JointCommand, JointCommandLimiter, JointMapping
 from sqap_vla_ros.control.joint_limits import JointLimits
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits, require_positive
-from sqap_vla_ros.control.state_machine import (Event, State, StateMachine, Transition,
-                                                TRANSITIONS)
+from sqap_vla_ros.control.state_machine import Event, State, StateMachine, Transition, TRANSITIONS
 from sqap_vla_ros.control.velocity_limiter import Limit
 from sqap_vla_ros.control.watchdog import ClockJumpDetector, FrozenCameraDetector, InputWatchdog
 
@@ -31,8 +30,7 @@ class ControllerConfig:
 
     command_period_s: float = 0.02
     """Nominal time between two ticks."""
-    input_timeouts_s: dict[str, float] = field(
-        default_factory=lambda: {'camera': 0.5, POSE: 0.5})
+    input_timeouts_s: dict[str, float] = field(default_factory=lambda: {'camera': 0.5, POSE: 0.5})
     """Input name to the longest time between two arrivals, on the steady clock."""
     executor: ExecutorConfig = ExecutorConfig()
     ramp_in_s: float = 0.5
@@ -52,8 +50,14 @@ class ControllerConfig:
     clock_pause_s: float = 0.5
 
     def __post_init__(self):
-        for name in ('command_period_s', 'ramp_in_s', 'underrun_timeout_s',
-                     'first_chunk_timeout_s', 'clock_jump_s', 'clock_pause_s'):
+        for name in (
+            'command_period_s',
+            'ramp_in_s',
+            'underrun_timeout_s',
+            'first_chunk_timeout_s',
+            'clock_jump_s',
+            'clock_pause_s',
+        ):
             require_positive(name, getattr(self, name))
         if self.saturation_timeout_s is not None:
             require_positive('saturation_timeout_s', self.saturation_timeout_s)
@@ -104,8 +108,14 @@ class Controller:
     that need a pose without a timeout for it.
     """
 
-    def __init__(self, spec: ActionSpec, limits: MotionLimits, config: ControllerConfig,
-                 clock: Callable[[], int], joints: Mapping[str, JointLimits] | None = None):
+    def __init__(
+        self,
+        spec: ActionSpec,
+        limits: MotionLimits,
+        config: ControllerConfig,
+        clock: Callable[[], int],
+        joints: Mapping[str, JointLimits] | None = None,
+    ) -> None:
         _check(limits, config)
         self.spec, self.config = spec, config
         self._clock = clock
@@ -113,8 +123,9 @@ class Controller:
         self._joint_space = joints is not None
         if self._joint_space:
             self._mapping = JointMapping(spec, joints)
-            self._limiter = JointCommandLimiter(joints, limits.gripper_debounce_s,
-                                                limits.gripper_min_change)
+            self._limiter = JointCommandLimiter(
+                joints, limits.gripper_debounce_s, limits.gripper_min_change
+            )
         else:
             self._mapping, self._limiter = CommandMapping(spec), CommandLimiter(limits)
         self._executor = ChunkExecutor(config.executor, spec)
@@ -132,21 +143,22 @@ class Controller:
 
     # Inputs
 
-    def image(self, name: str, data, stamp_ns: int):
+    def image(self, name: str, data, stamp_ns: int) -> None:
         """Note a valid image, an array or its bytes, and its stamp."""
         with self._lock:
             detector = self._cameras.setdefault(
-                name, FrozenCameraDetector(self.config.frozen_images))
+                name, FrozenCameraDetector(self.config.frozen_images)
+            )
         # The checksum of a large image is too slow to be taken under the lock.
         detector.feed(data, stamp_ns)
         self.arrived(name)
 
-    def arrived(self, name: str):
+    def arrived(self, name: str) -> None:
         """Note that a valid message of a watched input came."""
         with self._lock:
             self._watchdog.feed(name, self._clock())
 
-    def pose(self, position_m):
+    def pose(self, position_m) -> None:
         """Take in the measured end effector [3], base frame; non-finite ones count as missing."""
         position_m = np.array(position_m, np.float64)
         if position_m.shape == (3,) and np.isfinite(position_m).all():
@@ -154,16 +166,19 @@ class Controller:
                 self._position_m = position_m
                 self._watchdog.feed(POSE, self._clock())
 
-    def joints(self, positions: Mapping[str, float]):
+    def joints(self, positions: Mapping[str, float]) -> None:
         """Take in measured joint positions by name, rad or m; needed in joint space."""
         with self._lock:
             self._joints, self._joints_ns = dict(positions), self._clock()
 
-    def velocity(self, linear_m_s, angular_rad_s):
+    def velocity(self, linear_m_s, angular_rad_s) -> None:
         """Take in the measured twist, base frame; it is where a start from READY begins."""
         linear, angular = np.array(linear_m_s, np.float64), np.array(angular_rad_s, np.float64)
-        if (linear.shape == angular.shape == (3,) and np.isfinite(linear).all()
-                and np.isfinite(angular).all()):
+        if (
+            linear.shape == angular.shape == (3,)
+            and np.isfinite(linear).all()
+            and np.isfinite(angular).all()
+        ):
             with self._lock:
                 self._velocity = linear, angular, self._clock()
 
@@ -180,7 +195,7 @@ class Controller:
                 self.bad_chunk(offer.value)
             return offer
 
-    def bad_chunk(self, reason: str):
+    def bad_chunk(self, reason: str) -> None:
         """Count an answer that was not even a chunk; several in a row hold."""
         with self._lock:
             self._bad_chunks += 1
@@ -216,12 +231,12 @@ class Controller:
         """Unlatch; leads to HOLDING."""
         return self.event(Event.RESET_ESTOP, reason)
 
-    def listen(self, listener: Callable[[Transition], None]):
+    def listen(self, listener: Callable[[Transition], None]) -> None:
         """Call `listener` after each accepted event, with the lock held: it must be quick."""
         with self._lock:
             self._machine.listen(listener)
 
-    def set_limits(self, limits: MotionLimits):
+    def set_limits(self, limits: MotionLimits) -> None:
         """Change the limits, at standstill only; otherwise raises ValueError and changes none."""
         with self._lock:
             if not self._joint_space:
@@ -258,8 +273,11 @@ class Controller:
         """
         with self._lock:
             steady_ns = self._clock() if steady_ns is None else steady_ns
-            period_s = (self.config.command_period_s if self._ticked_ns is None
-                        else (steady_ns - self._ticked_ns) * 1e-9)
+            period_s = (
+                self.config.command_period_s
+                if self._ticked_ns is None
+                else (steady_ns - self._ticked_ns) * 1e-9
+            )
             self._ticked_ns = steady_ns
             self._watch(now_ns, steady_ns)
             state = self._machine.state
@@ -280,12 +298,20 @@ class Controller:
         with self._lock:
             steady_ns = self._clock()
             return ControllerStatus(
-                self._machine.state, self._machine.reason, self._executor.generation,
-                self._executor.depth(now_ns), self._executor.delay.delay_s,
-                {name: self._watchdog.age_s(name, steady_ns)
-                 for name in self._watchdog.timeouts_s},
-                self._frozen_cameras(), dict(self._executor.counts), dict(self._limiter.counts),
-                self._limiter.limited)
+                self._machine.state,
+                self._machine.reason,
+                self._executor.generation,
+                self._executor.depth(now_ns),
+                self._executor.delay.delay_s,
+                {
+                    name: self._watchdog.age_s(name, steady_ns)
+                    for name in self._watchdog.timeouts_s
+                },
+                self._frozen_cameras(),
+                dict(self._executor.counts),
+                dict(self._limiter.counts),
+                self._limiter.limited,
+            )
 
     def _consent(self, event, reason):
         with self._lock:
@@ -312,7 +338,7 @@ class Controller:
         recent = (self._clock() - arrived_ns) * 1e-9 < VELOCITY_TIMEOUT_S
         return (linear, angular) if recent else ()
 
-    def _begin_run(self, steady_ns):
+    def _begin_run(self, steady_ns) -> None:
         self._executor.flush()
         self._bad_chunks = 0
         self._executed_ns: int | None = None
@@ -320,7 +346,7 @@ class Controller:
         self._saturated_ns: int | None = None
         self._begun_ns = steady_ns
 
-    def _watch(self, now_ns, steady_ns):
+    def _watch(self, now_ns, steady_ns) -> None:
         jump = self._clock_jumps.feed(now_ns, steady_ns)
         if self._machine.state is not State.RUNNING:
             return
@@ -344,24 +370,28 @@ class Controller:
         if self._executed_ns is None:
             self._ramp_from_ns = steady_ns
         self._executed_ns = steady_ns
-        command = (self._mapping.command(row, self._place(steady_ns)) if self._joint_space
-                   else self._mapping.command(row))
+        command = (
+            self._mapping.command(row, self._place(steady_ns))
+            if self._joint_space
+            else self._mapping.command(row)
+        )
         share = (steady_ns - self._ramp_from_ns) * 1e-9 / self.config.ramp_in_s
         if share >= 1:
             return command
         return command.scaled(share)
 
-    def _watch_underrun(self, steady_ns):
+    def _watch_underrun(self, steady_ns) -> None:
         first = self._executed_ns is None
         since_ns = self._begun_ns if first else self._executed_ns
-        timeout_s = (self.config.first_chunk_timeout_s if first
-                     else self.config.underrun_timeout_s)
+        timeout_s = self.config.first_chunk_timeout_s if first else self.config.underrun_timeout_s
         waited_s = (steady_ns - since_ns) * 1e-9
         if waited_s > timeout_s:
-            self._handle(Event.QUEUE_UNDERRUN,
-                         f'nothing to execute for {waited_s:.2f} s (limit {timeout_s:.2f} s)')
+            self._handle(
+                Event.QUEUE_UNDERRUN,
+                f'nothing to execute for {waited_s:.2f} s (limit {timeout_s:.2f} s)',
+            )
 
-    def _watch_saturation(self, steady_ns):
+    def _watch_saturation(self, steady_ns) -> None:
         limited = self._limiter.limited & _SATURATION
         timeout_s = self.config.saturation_timeout_s
         if not limited or timeout_s is None:
@@ -377,8 +407,10 @@ class Controller:
         if self._joint_space:
             age_s = (steady_ns - self._joints_ns) * 1e-9
             velocities = self._limiter.velocities
-            return {name: position + velocities.get(name, 0.0) * age_s
-                    for name, position in self._joints.items()}
+            return {
+                name: position + velocities.get(name, 0.0) * age_s
+                for name, position in self._joints.items()
+            }
         if self._position_m is None:
             return None
         age_s = self._watchdog.age_s(POSE, steady_ns)
@@ -387,7 +419,9 @@ class Controller:
         return self._position_m + self._limiter.linear_m_s * age_s
 
 
-def _check(limits, config):
+def _check(limits, config) -> None:
     if limits.workspace_low_m is not None and POSE not in config.input_timeouts_s:
-        raise ValueError(f'input_timeouts_s needs {POSE!r}: the workspace cannot be kept to '
-                         'without knowing where the end effector is')
+        raise ValueError(
+            f'input_timeouts_s needs {POSE!r}: the workspace cannot be kept to '
+            'without knowing where the end effector is'
+        )

@@ -1,4 +1,5 @@
 """How long it takes from an observation to its chunk, as measured."""
+
 from collections import deque
 
 import numpy as np
@@ -11,12 +12,12 @@ class DelayEstimator:
     Real-time chunking freezes the rows that this delay covers; diagnostics show it.
     """
 
-    def __init__(self, *, window: int = 50, percentile: float = 95.0, warm_up: int = 3):
+    def __init__(self, *, window: int = 50, percentile: float = 95.0, warm_up: int = 3) -> None:
         self._delays_s = deque(maxlen=window)
         self._percentile = percentile
         self._left_out = warm_up
 
-    def add(self, delay_s: float):
+    def add(self, delay_s: float) -> None:
         """Take in one measured delay, seconds."""
         if self._left_out > 0:
             self._left_out -= 1

@@ -1,4 +1,5 @@
 """How many visual tokens an inference may use, so that answers come in time."""
+
 from dataclasses import dataclass
 
 
@@ -24,8 +25,10 @@ class GovernorConfig:
         if not self.levels or not falling or not 0 < self.levels[-1] <= self.levels[0] <= 1:
             raise ValueError(f'levels are {self.levels}, expected falling shares in (0, 1]')
         if not 0 < self.raise_at < self.lower_at <= 1:
-            raise ValueError(f'raise_at is {self.raise_at} and lower_at {self.lower_at}, expected '
-                             '0 < raise_at < lower_at <= 1')
+            raise ValueError(
+                f'raise_at is {self.raise_at} and lower_at {self.lower_at}, expected '
+                '0 < raise_at < lower_at <= 1'
+            )
         for name in ('lower_after', 'raise_after', 'patience'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} is {getattr(self, name)}, expected 1 or more')
@@ -39,7 +42,7 @@ class TokenGovernor:
     and an answer that comes too late only lets the arm slow down. One thread at a time.
     """
 
-    def __init__(self, config: GovernorConfig = GovernorConfig()):
+    def __init__(self, config: GovernorConfig = GovernorConfig()) -> None:
         self.config = config
         self.level = 0
         """Index into `config.levels`."""
@@ -51,7 +54,7 @@ class TokenGovernor:
         """Share of the recipe's budget for the next inference. fine: see `TokenGovernor`."""
         return self.config.levels[0 if fine else self.level]
 
-    def answered(self, share: float, latency_s: float, limit_s: float):
+    def answered(self, share: float, latency_s: float, limit_s: float) -> None:
         """
         Take in how long an inference took.
 
@@ -71,7 +74,7 @@ class TokenGovernor:
         elif self._quick >= self._raise_after:
             self._change(-1)
 
-    def _change(self, by):
+    def _change(self, by) -> None:
         level = min(max(self.level + by, 0), len(self.config.levels) - 1)
         self._slow = self._quick = 0
         if level == self.level:
@@ -80,6 +83,7 @@ class TokenGovernor:
         if by < 0:
             self._since_raise = 0
         elif self._since_raise is not None:  # the last raise was too much
-            self._raise_after = min(2 * self._raise_after,
-                                    self.config.patience * self.config.raise_after)
+            self._raise_after = min(
+                2 * self._raise_after, self.config.patience * self.config.raise_after
+            )
             self._since_raise = None

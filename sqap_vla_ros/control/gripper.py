@@ -9,7 +9,7 @@ class GripperFilter:
     `debounce_s`; flicker between two values therefore moves nothing.
     """
 
-    def __init__(self, debounce_s: float, min_change: float):
+    def __init__(self, debounce_s: float, min_change: float) -> None:
         self._debounce_s = debounce_s
         self._min_change = min_change
         self.value: float | None = None

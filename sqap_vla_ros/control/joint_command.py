@@ -1,7 +1,8 @@
 """Joint-space commands, and how the columns of an action row become them."""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 import math
-from typing import Mapping
 
 import numpy as np
 
@@ -30,8 +31,9 @@ class JointCommand:
     @property
     def finite(self) -> bool:
         """Whether every value is finite."""
-        return (all(map(math.isfinite, self.velocities.values()))
-                and (self.gripper is None or math.isfinite(self.gripper)))
+        return all(map(math.isfinite, self.velocities.values())) and (
+            self.gripper is None or math.isfinite(self.gripper)
+        )
 
     @property
     def still(self) -> bool:
@@ -40,8 +42,9 @@ class JointCommand:
 
     def scaled(self, share: float) -> 'JointCommand':
         """Make the same command with its velocities times `share`."""
-        return JointCommand({name: v * share for name, v in self.velocities.items()},
-                            self.positions, self.gripper)
+        return JointCommand(
+            {name: v * share for name, v in self.velocities.items()}, self.positions, self.gripper
+        )
 
 
 class JointMapping:
@@ -53,39 +56,44 @@ class JointMapping:
     unknown, missing, or has another unit.
     """
 
-    def __init__(self, spec: ActionSpec, joints: Mapping[str, JointLimits]):
+    def __init__(self, spec: ActionSpec, joints: Mapping[str, JointLimits]) -> None:
         columns = {name: index for index, name in enumerate(spec.names)}
         self._gripper = columns.get('gripper')
         moving = [name for name in spec.names if name != 'gripper']
         if len(columns) != len(spec.names):
             raise UserError(f'action columns {list(spec.names)}: one appears more than once')
-        kinds = {kind for kind in (VELOCITY, POSITION)
-                 for name in moving if name.startswith(kind)}
+        kinds = {kind for kind in (VELOCITY, POSITION) for name in moving if name.startswith(kind)}
         if len(kinds) != 1 or not all(name.startswith(tuple(kinds)) for name in moving):
             raise UserError(
                 f'action columns {list(spec.names)} are no joint commands: with this profile '
                 f"they must all be '{VELOCITY}NAME' or all '{POSITION}NAME', and 'gripper'; for "
-                'a policy that gives end-effector twists take a profile with action.space: twist')
+                'a policy that gives end-effector twists take a profile with action.space: twist'
+            )
         kind = kinds.pop()
         self.positional = kind == POSITION
         """Whether the actions are positions."""
         self._indices = {name.removeprefix(kind): columns[name] for name in moving}
         if set(self._indices) != set(joints):
-            raise UserError(f'action columns command the joints {sorted(self._indices)}, the '
-                            f'profile has {sorted(joints)}; set joint_states.policy_names')
+            raise UserError(
+                f'action columns command the joints {sorted(self._indices)}, the '
+                f'profile has {sorted(joints)}; set joint_states.policy_names'
+            )
         units = {spec.units[columns[name]] for name in moving}
         allowed = {'rad', 'm'} if self.positional else {'rad/s', 'm/s'}
         if not units <= allowed:
-            raise UserError(f'action columns have units {sorted(units)}, expected '
-                            f'{sorted(allowed)}')
+            raise UserError(
+                f'action columns have units {sorted(units)}, expected {sorted(allowed)}'
+            )
         self._settle_s = SETTLE_ROWS * spec.step_s
 
     def command(self, row: np.ndarray, positions: Mapping[str, float]) -> JointCommand:
         """Command for one action row [actions]; not limited yet. NaN where a joint is unknown."""
         values = {name: float(row[index]) for name, index in self._indices.items()}
         if self.positional:
-            values = {name: (value - positions.get(name, math.nan)) / self._settle_s
-                      for name, value in values.items()}
+            values = {
+                name: (value - positions.get(name, math.nan)) / self._settle_s
+                for name, value in values.items()
+            }
         gripper = None if self._gripper is None else float(row[self._gripper])
         return JointCommand(values, positions, gripper)
 
@@ -93,8 +101,12 @@ class JointMapping:
 class JointCommandLimiter:
     """`CommandLimiter` in joint space: position, velocity, acceleration and jerk of each joint."""
 
-    def __init__(self, joints: Mapping[str, JointLimits], gripper_debounce_s: float,
-                 gripper_min_change: float):
+    def __init__(
+        self,
+        joints: Mapping[str, JointLimits],
+        gripper_debounce_s: float,
+        gripper_min_change: float,
+    ) -> None:
         self._limiter = JointLimiter(joints)
         self._gripper = GripperFilter(gripper_debounce_s, gripper_min_change)
         self._velocities = dict.fromkeys(joints, 0.0)
@@ -119,18 +131,23 @@ class JointCommandLimiter:
         """Velocities of the last command."""
         return self._velocities
 
-    def reset(self):
+    def reset(self) -> None:
         """Go on from standstill."""
         self._velocities = dict.fromkeys(self._velocities, 0.0)
         self._limiter.reset(self._velocities)
 
-    def limit(self, wanted: JointCommand | None, period_s: float,
-              positions: Mapping[str, float]) -> JointCommand:
+    def limit(
+        self, wanted: JointCommand | None, period_s: float, positions: Mapping[str, float]
+    ) -> JointCommand:
         """Command to send now; `wanted` None stops. See `JointLimiter.limit`."""
         if MIN_PERIOD_S <= period_s < math.inf:
-            value = None if wanted is None or wanted.gripper is None \
-                or not math.isfinite(wanted.gripper) else wanted.gripper
+            value = (
+                None
+                if wanted is None or wanted.gripper is None or not math.isfinite(wanted.gripper)
+                else wanted.gripper
+            )
             self._gripper.step(value, min(period_s, MAX_PERIOD_S))
         self._velocities = self._limiter.limit(
-            None if wanted is None else wanted.velocities, period_s, positions)
+            None if wanted is None else wanted.velocities, period_s, positions
+        )
         return JointCommand(self._velocities, positions, self._gripper.value)

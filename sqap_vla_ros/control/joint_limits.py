@@ -1,11 +1,11 @@
 """Limits of joint velocities, by joint name."""
+
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 import math
-from typing import Mapping
 
-from sqap_vla_ros.control.limits import (MAX_PERIOD_S, MIN_PERIOD_S, or_infinite,
-                                         require_positive)
+from sqap_vla_ros.control.limits import MAX_PERIOD_S, MIN_PERIOD_S, or_infinite, require_positive
 from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLimiter
 
 
@@ -35,11 +35,15 @@ class JointLimits:
             if getattr(self, stop) is None:
                 object.__setattr__(self, stop, getattr(self, motion))
             if or_infinite(getattr(self, stop)) < or_infinite(getattr(self, motion)):
-                raise ValueError(f'{stop} is {getattr(self, stop)}, expected at least {motion}, '
-                                 f'{getattr(self, motion)}')
+                raise ValueError(
+                    f'{stop} is {getattr(self, stop)}, expected at least {motion}, '
+                    f'{getattr(self, motion)}'
+                )
         if not (math.isfinite(self.position_margin) and self.position_margin >= 0):
-            raise ValueError(f'position_margin is {self.position_margin}, expected a finite '
-                             'number, not negative')
+            raise ValueError(
+                f'position_margin is {self.position_margin}, expected a finite '
+                'number, not negative'
+            )
         if not self.position_low + 2 * self.position_margin < self.position_high:
             raise ValueError('position_low must be below position_high, by more than two margins')
 
@@ -53,23 +57,35 @@ class JointLimiter:
     from the positions or from what is wanted, everything stops; nothing is filled in.
     """
 
-    def __init__(self, joints: Mapping[str, JointLimits]):
+    def __init__(self, joints: Mapping[str, JointLimits]) -> None:
         if not joints:
             raise ValueError('no joints')
         self.joints = dict(joints)
         self.counts: Counter[Limit] = Counter()
         self.limited: frozenset[Limit] = frozenset()
-        self._limiters = {name: VelocityLimiter(GroupLimits(
-            joint.velocity, joint.acceleration, or_infinite(joint.jerk), joint.stop_deceleration,
-            or_infinite(joint.stop_jerk), (joint.position_low,), (joint.position_high,),
-            joint.position_margin, Limit.JOINT_POSITION)) for name, joint in joints.items()}
+        self._limiters = {
+            name: VelocityLimiter(
+                GroupLimits(
+                    joint.velocity,
+                    joint.acceleration,
+                    or_infinite(joint.jerk),
+                    joint.stop_deceleration,
+                    or_infinite(joint.stop_jerk),
+                    (joint.position_low,),
+                    (joint.position_high,),
+                    joint.position_margin,
+                    Limit.JOINT_POSITION,
+                )
+            )
+            for name, joint in joints.items()
+        }
 
     @property
     def stopping(self) -> bool:
         """Whether any joint was under the stop's limits rather than the motion's."""
         return any(limiter.stopping for limiter in self._limiters.values())
 
-    def reset(self, velocities: Mapping[str, float]):
+    def reset(self, velocities: Mapping[str, float]) -> None:
         """Go on from measured velocities. Raises ValueError for a joint missing or not finite."""
         bad = [name for name in self.joints if not math.isfinite(velocities.get(name, math.nan))]
         if bad:
@@ -77,8 +93,9 @@ class JointLimiter:
         for name, limiter in self._limiters.items():
             limiter.reset([velocities[name]])
 
-    def limit(self, wanted: Mapping[str, float] | None, period_s: float,
-              positions: Mapping[str, float]) -> dict[str, float]:
+    def limit(
+        self, wanted: Mapping[str, float] | None, period_s: float, positions: Mapping[str, float]
+    ) -> dict[str, float]:
         """
         Velocity for each joint now, rad/s.
 
@@ -90,23 +107,29 @@ class JointLimiter:
         if MIN_PERIOD_S <= period_s < math.inf:
             period_s = min(period_s, MAX_PERIOD_S)
             if wanted is not None and (
-                    set(wanted) != set(self.joints) or not all(map(math.isfinite,
-                                                                   wanted.values()))):
+                set(wanted) != set(self.joints) or not all(map(math.isfinite, wanted.values()))
+            ):
                 limited.add(Limit.NON_FINITE)
                 wanted = None
             if wanted is not None and not all(
-                    math.isfinite(positions.get(name, math.nan)) for name in self.joints):
+                math.isfinite(positions.get(name, math.nan)) for name in self.joints
+            ):
                 limited.add(Limit.POSITION_UNKNOWN)
                 wanted = None
             share = 1.0
             if wanted is not None:
-                share = min(joint.velocity / max(abs(wanted[name]), joint.velocity)
-                            for name, joint in self.joints.items())
+                share = min(
+                    joint.velocity / max(abs(wanted[name]), joint.velocity)
+                    for name, joint in self.joints.items()
+                )
             if share < 1:
                 limited.add(Limit.SPEED)
             for name, limiter in self._limiters.items():
-                limiter.step(None if wanted is None else [wanted[name] * share], period_s,
-                             None if wanted is None else [positions[name]])
+                limiter.step(
+                    None if wanted is None else [wanted[name] * share],
+                    period_s,
+                    None if wanted is None else [positions[name]],
+                )
                 limited |= limiter.limited
         self.limited = frozenset(limited)
         self.counts.update(limited)

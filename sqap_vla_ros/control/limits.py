@@ -1,4 +1,5 @@
 """Limits of end-effector twists."""
+
 from collections import Counter
 from dataclasses import dataclass
 import math
@@ -48,28 +49,41 @@ class MotionLimits:
     """Smaller changes of the gripper value are ignored."""
 
     def __post_init__(self):
-        for name in ('linear_speed_m_s', 'linear_acceleration_m_s2', 'angular_speed_rad_s',
-                     'angular_acceleration_rad_s2', 'stop_deceleration_m_s2',
-                     'angular_stop_deceleration_rad_s2'):
+        for name in (
+            'linear_speed_m_s',
+            'linear_acceleration_m_s2',
+            'angular_speed_rad_s',
+            'angular_acceleration_rad_s2',
+            'stop_deceleration_m_s2',
+            'angular_stop_deceleration_rad_s2',
+        ):
             require_positive(name, getattr(self, name))
-        for name in ('linear_jerk_m_s3', 'angular_jerk_rad_s3', 'stop_jerk_m_s3',
-                     'angular_stop_jerk_rad_s3'):
+        for name in (
+            'linear_jerk_m_s3',
+            'angular_jerk_rad_s3',
+            'stop_jerk_m_s3',
+            'angular_stop_jerk_rad_s3',
+        ):
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
         for name in ('workspace_margin_m', 'gripper_debounce_s', 'gripper_min_change'):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f'{name} is {value}, expected a finite number, not negative')
-        for stop, motion in (('stop_deceleration_m_s2', 'linear_acceleration_m_s2'),
-                             ('stop_jerk_m_s3', 'linear_jerk_m_s3'),
-                             ('angular_stop_deceleration_rad_s2', 'angular_acceleration_rad_s2'),
-                             ('angular_stop_jerk_rad_s3', 'angular_jerk_rad_s3')):
+        for stop, motion in (
+            ('stop_deceleration_m_s2', 'linear_acceleration_m_s2'),
+            ('stop_jerk_m_s3', 'linear_jerk_m_s3'),
+            ('angular_stop_deceleration_rad_s2', 'angular_acceleration_rad_s2'),
+            ('angular_stop_jerk_rad_s3', 'angular_jerk_rad_s3'),
+        ):
             if or_infinite(getattr(self, stop)) < or_infinite(getattr(self, motion)):
-                raise ValueError(f'{stop} is {getattr(self, stop)}, expected at least {motion}, '
-                                 f'{getattr(self, motion)}')
+                raise ValueError(
+                    f'{stop} is {getattr(self, stop)}, expected at least {motion}, '
+                    f'{getattr(self, motion)}'
+                )
         self._check_workspace()
 
-    def _check_workspace(self):
+    def _check_workspace(self) -> None:
         if (self.workspace_low_m is None) != (self.workspace_high_m is None):
             raise ValueError('workspace_low_m and workspace_high_m must be given together')
         if self.workspace_low_m is None:
@@ -81,8 +95,10 @@ class MotionLimits:
             object.__setattr__(self, name, value)
         for low, high in zip(self.workspace_low_m, self.workspace_high_m):
             if not low + 2 * self.workspace_margin_m < high:
-                raise ValueError('workspace_low_m must be below workspace_high_m on every axis, '
-                                 'by more than two margins')
+                raise ValueError(
+                    'workspace_low_m must be below workspace_high_m on every axis, '
+                    'by more than two margins'
+                )
 
 
 class CommandLimiter:
@@ -95,7 +111,7 @@ class CommandLimiter:
     measurement says that it is there nevertheless, it stops; to come back in is always allowed.
     """
 
-    def __init__(self, limits: MotionLimits):
+    def __init__(self, limits: MotionLimits) -> None:
         self.counts: Counter[Limit] = Counter()
         """Commands limited so far, by reason."""
         self.limited: frozenset[Limit] = frozenset()
@@ -103,17 +119,30 @@ class CommandLimiter:
         self._gripper = GripperFilter(limits.gripper_debounce_s, limits.gripper_min_change)
         self.replace(limits)
 
-    def replace(self, limits: MotionLimits):
+    def replace(self, limits: MotionLimits) -> None:
         """Go on with other limits, from standstill; the gripper stays as it is."""
         self.limits = limits
-        self._linear = VelocityLimiter(_group(
-            limits.linear_speed_m_s, limits.linear_acceleration_m_s2, limits.linear_jerk_m_s3,
-            limits.stop_deceleration_m_s2, limits.stop_jerk_m_s3, limits.workspace_low_m,
-            limits.workspace_high_m, limits.workspace_margin_m))
-        self._angular = VelocityLimiter(_group(
-            limits.angular_speed_rad_s, limits.angular_acceleration_rad_s2,
-            limits.angular_jerk_rad_s3, limits.angular_stop_deceleration_rad_s2,
-            limits.angular_stop_jerk_rad_s3))
+        self._linear = VelocityLimiter(
+            _group(
+                limits.linear_speed_m_s,
+                limits.linear_acceleration_m_s2,
+                limits.linear_jerk_m_s3,
+                limits.stop_deceleration_m_s2,
+                limits.stop_jerk_m_s3,
+                limits.workspace_low_m,
+                limits.workspace_high_m,
+                limits.workspace_margin_m,
+            )
+        )
+        self._angular = VelocityLimiter(
+            _group(
+                limits.angular_speed_rad_s,
+                limits.angular_acceleration_rad_s2,
+                limits.angular_jerk_rad_s3,
+                limits.angular_stop_deceleration_rad_s2,
+                limits.angular_stop_jerk_rad_s3,
+            )
+        )
         gripper = self._gripper.value
         self._gripper = GripperFilter(limits.gripper_debounce_s, limits.gripper_min_change)
         self._gripper.value = gripper
@@ -133,7 +162,7 @@ class CommandLimiter:
         """Whether the last command was standstill."""
         return not (any(self._linear.velocity) or any(self._angular.velocity))
 
-    def reset(self, linear_m_s=(0.0, 0.0, 0.0), angular_rad_s=(0.0, 0.0, 0.0)):
+    def reset(self, linear_m_s=(0.0, 0.0, 0.0), angular_rad_s=(0.0, 0.0, 0.0)) -> None:
         """Go on from a measured velocity instead of the last command. Raises ValueError on NaN."""
         for name, velocity in (('linear_m_s', linear_m_s), ('angular_rad_s', angular_rad_s)):
             if len(velocity) != 3 or not all(map(math.isfinite, velocity)):
@@ -167,10 +196,11 @@ class CommandLimiter:
     def _position_known(self, position_m):
         if self.limits.workspace_low_m is None:
             return True
-        return (position_m is not None and len(position_m) == 3
-                and all(map(math.isfinite, position_m)))
+        return (
+            position_m is not None and len(position_m) == 3 and all(map(math.isfinite, position_m))
+        )
 
-    def _step(self, wanted, period_s, position_m, limited):
+    def _step(self, wanted, period_s, position_m, limited) -> None:
         if wanted is None:
             self._linear.step(None, period_s, ())
             self._angular.step(None, period_s, ())
@@ -184,15 +214,22 @@ class CommandLimiter:
             limited.add(Limit.GRIPPER)
 
 
-def _group(speed, acceleration, jerk, stop_deceleration, stop_jerk, low=None, high=None,
-           margin=0.0):
+def _group(
+    speed, acceleration, jerk, stop_deceleration, stop_jerk, low=None, high=None, margin=0.0
+):
     return GroupLimits(
-        speed=speed, acceleration=acceleration, jerk=or_infinite(jerk),
-        stop_deceleration=stop_deceleration, stop_jerk=or_infinite(stop_jerk),
-        low=low or (-math.inf,) * 3, high=high or (math.inf,) * 3, margin=margin)
+        speed=speed,
+        acceleration=acceleration,
+        jerk=or_infinite(jerk),
+        stop_deceleration=stop_deceleration,
+        stop_jerk=or_infinite(stop_jerk),
+        low=low or (-math.inf,) * 3,
+        high=high or (math.inf,) * 3,
+        margin=margin,
+    )
 
 
-def require_positive(name: str, value: float):
+def require_positive(name: str, value: float) -> None:
     """Raise ValueError unless `value` is a finite number above zero."""
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f'{name} is {value}, expected a finite number above zero')

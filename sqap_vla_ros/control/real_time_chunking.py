@@ -5,6 +5,7 @@ While a chunk is inferred the robot goes on with the one before. RTC lets a flow
 inpaint: rows that will have been executed by then are frozen, later rows that both chunks cover
 are pulled towards the earlier chunk, less and less.
 """
+
 from math import ceil
 
 import numpy as np
@@ -26,8 +27,10 @@ def guidance_weights(horizon: int, frozen: int, executed: int) -> np.ndarray:
     0. Raises ValueError unless d <= s <= H - d: the inference is too slow for the chunk.
     """
     if not 0 <= frozen <= executed <= horizon - frozen:
-        raise ValueError(f'{frozen} frozen and {executed} executed rows do not fit a chunk of '
-                         f'{horizon}: frozen <= executed <= horizon - frozen is needed')
+        raise ValueError(
+            f'{frozen} frozen and {executed} executed rows do not fit a chunk of '
+            f'{horizon}: frozen <= executed <= horizon - frozen is needed'
+        )
     row = np.arange(horizon)
     share = (horizon - executed - row) / (horizon - executed - frozen + 1)
     soft = share * np.expm1(share) / np.expm1(1.0)
@@ -45,8 +48,9 @@ def previous_rows(chunk: ActionChunk, stamp_ns: int) -> np.ndarray:
     return chunk.values[rows]
 
 
-def continuation(chunk: ActionChunk | None, stamp_ns: int, delay_s: float | None,
-                 period_s: float) -> tuple[np.ndarray, np.ndarray] | None:
+def continuation(
+    chunk: ActionChunk | None, stamp_ns: int, delay_s: float | None, period_s: float
+) -> tuple[np.ndarray, np.ndarray] | None:
     """
     Give what a chunk inferred from now on is to agree with: rows and `guidance_weights`.
 

@@ -1,7 +1,8 @@
 """States of the control runtime and every way between them."""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Callable
 
 
 class State(Enum):
@@ -43,8 +44,15 @@ class Event(Enum):
     SHUTDOWN = 'shutdown'
 
 
-FAULTS = (Event.STALE_INPUT, Event.FROZEN_CAMERA, Event.CLOCK_JUMP, Event.QUEUE_UNDERRUN,
-          Event.BAD_CHUNKS, Event.SATURATED, Event.INFERENCE_FAILED)
+FAULTS = (
+    Event.STALE_INPUT,
+    Event.FROZEN_CAMERA,
+    Event.CLOCK_JUMP,
+    Event.QUEUE_UNDERRUN,
+    Event.BAD_CHUNKS,
+    Event.SATURATED,
+    Event.INFERENCE_FAILED,
+)
 """Events that the runtime itself raises; they end motion and are void where there is none."""
 
 TRANSITIONS = {
@@ -90,13 +98,13 @@ class StateMachine:
     Illegal events change nothing, raise nothing and are reported as refused.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.state = State.UNREADY
         self.reason = 'not configured'
         """Why the state is what it is."""
         self._listeners: list[Callable[[Transition], None]] = []
 
-    def listen(self, listener: Callable[[Transition], None]):
+    def listen(self, listener: Callable[[Transition], None]) -> None:
         """Call `listener` after each accepted event, in the thread that raised it."""
         self._listeners.append(listener)
 
@@ -105,8 +113,13 @@ class StateMachine:
         before = self.state
         after = TRANSITIONS.get((before, event))
         if after is None:
-            return Transition(before, event, before,
-                              f'{event.value} is not possible in state {before.value}', False)
+            return Transition(
+                before,
+                event,
+                before,
+                f'{event.value} is not possible in state {before.value}',
+                False,
+            )
         self.state = after
         self.reason = f'{event.value}: {reason}' if reason else event.value
         transition = Transition(before, event, after, self.reason, True)

@@ -15,10 +15,11 @@ sequence of periods (doc/control.md derives them):
 
 Plain floats: with three axes they are several times faster than arrays.
 """
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import hypot, inf, isfinite, sqrt
-from typing import Sequence
 
 _TINY = 1e-12
 _STANDSTILL = 1e-9
@@ -64,7 +65,7 @@ class GroupLimits:
 class VelocityLimiter:
     """Limits the velocity of one group of axes; not thread-safe."""
 
-    def __init__(self, limits: GroupLimits):
+    def __init__(self, limits: GroupLimits) -> None:
         self.limits = limits
         self.velocity = self.acceleration = [0.0] * len(limits.low)
         self.limited: set[Limit] = set()
@@ -72,10 +73,11 @@ class VelocityLimiter:
         self.stopping = False
         """Whether the last step was under the stop's limits rather than the motion's."""
         self._bounded = limits.bounded
-        self._approach_s = (limits.acceleration / limits.stop_jerk
-                            + self._stop_time_s(limits.speed) / 2)
+        self._approach_s = (
+            limits.acceleration / limits.stop_jerk + self._stop_time_s(limits.speed) / 2
+        )
 
-    def reset(self, velocity: Sequence[float]):
+    def reset(self, velocity: Sequence[float]) -> None:
         """Go on from a velocity; what exceeds the speed limit is scaled down."""
         share = min(1.0, self.limits.speed / max(hypot(*velocity), _TINY))
         self.velocity = [float(axis) * share for axis in velocity]
@@ -83,8 +85,9 @@ class VelocityLimiter:
         self.limited = set()
         self.stopping = False
 
-    def step(self, wanted: Sequence[float] | None, period_s: float,
-             position: Sequence[float]) -> list[float]:
+    def step(
+        self, wanted: Sequence[float] | None, period_s: float, position: Sequence[float]
+    ) -> list[float]:
         """
         Velocity to command now.
 
@@ -104,8 +107,9 @@ class VelocityLimiter:
             # Without a jerk limit the past acceleration binds nothing.
             self.acceleration = [0.0] * len(velocity)
         else:
-            self.acceleration = [(new - old) / period_s
-                                 for new, old in zip(velocity, self.velocity)]
+            self.acceleration = [
+                (new - old) / period_s for new, old in zip(velocity, self.velocity)
+            ]
         self.velocity = velocity
         return velocity
 
@@ -129,9 +133,13 @@ class VelocityLimiter:
     def _target(self, wanted, period_s, position):
         limits = self.limits
         if self._bounded:
-            bounded = [min(max(axis, -self._approach(at - low, period_s)),
-                           self._approach(high - at, period_s))
-                       for axis, at, low, high in zip(wanted, position, limits.low, limits.high)]
+            bounded = [
+                min(
+                    max(axis, -self._approach(at - low, period_s)),
+                    self._approach(high - at, period_s),
+                )
+                for axis, at, low, high in zip(wanted, position, limits.low, limits.high)
+            ]
             if any(axis != free for axis, free in zip(bounded, wanted)):
                 self.limited.add(limits.bound)
             wanted = bounded
@@ -154,7 +162,7 @@ class VelocityLimiter:
         limits = self.limits
         distance = max(distance - limits.margin, 0.0)
         tau = self._approach_s + 2 * period_s
-        return 2 * distance / (tau + sqrt(tau ** 2 + 4 * distance / limits.acceleration))
+        return 2 * distance / (tau + sqrt(tau**2 + 4 * distance / limits.acceleration))
 
     def _track_step(self, target, jerk, period_s):
         """Acceleration towards a velocity, in time to arrive there with none."""
@@ -177,21 +185,30 @@ class VelocityLimiter:
         budget = limits.stop_jerk * period_s
         size = hypot(*rest)
         undone = min(size, budget)
-        braking = min(braking + (budget - undone), limits.stop_deceleration,
-                      _soft_landing(speed, limits.stop_jerk, period_s))
-        return _add(_scaled(rest, 1 - undone / max(size, _TINY)), self.velocity,
-                    -braking / max(speed, _TINY))
+        braking = min(
+            braking + (budget - undone),
+            limits.stop_deceleration,
+            _soft_landing(speed, limits.stop_jerk, period_s),
+        )
+        return _add(
+            _scaled(rest, 1 - undone / max(size, _TINY)),
+            self.velocity,
+            -braking / max(speed, _TINY),
+        )
 
     def _split(self, velocity, acceleration):
         """Speed, deceleration that a stop goes on with, acceleration that it undoes first."""
         speed = hypot(*velocity)
         along = (sum(map(_product, velocity, acceleration)) / speed) if speed > _TINY else 0.0
         across = hypot(*_add(acceleration, velocity, -along / max(speed, _TINY)))
-        usable = (along <= 0 and across <= -1e-6 * along + _TINY
-                  and along ** 2 <= 2 * self.limits.stop_jerk * speed * (1 + 1e-6) + _TINY)
+        usable = (
+            along <= 0
+            and across <= -1e-6 * along + _TINY
+            and along**2 <= 2 * self.limits.stop_jerk * speed * (1 + 1e-6) + _TINY
+        )
         return (speed, -along, [0.0] * len(velocity)) if usable else (speed, 0.0, acceleration)
 
-    def _viable(self, acceleration, jerk, period_s, position):
+    def _viable(self, acceleration, jerk, period_s, position) -> bool:
         """Whether, after this step, the speed limit and the bounds can still be kept."""
         limits = self.limits
         velocity = _add(self.velocity, acceleration, period_s)
@@ -201,11 +218,13 @@ class VelocityLimiter:
         if not self._bounded:
             return True
         for (back, forth), at, low, high in zip(
-                self._stop_reach(velocity, acceleration, period_s), position, limits.low,
-                limits.high):
+            self._stop_reach(velocity, acceleration, period_s), position, limits.low, limits.high
+        ):
             # Outside of a bound nothing may lead further out, and anything may lead back in.
-            if (back > max(at - low, 0.0) + _STANDSTILL
-                    or forth > max(high - at, 0.0) + _STANDSTILL):
+            if (
+                back > max(at - low, 0.0) + _STANDSTILL
+                or forth > max(high - at, 0.0) + _STANDSTILL
+            ):
                 return False
         return True
 
@@ -225,15 +244,17 @@ class VelocityLimiter:
         # An S-curve that already brakes is one that began earlier, from a higher speed.
         begun_s = braking / jerk
         before = speed + braking * begun_s / 2
-        way = (before * (self._stop_time_s(before) / 2 - begun_s) + braking * begun_s ** 2 / 6)
+        way = before * (self._stop_time_s(before) / 2 - begun_s) + braking * begun_s**2 / 6
         stop_s = ramp_s + way / max(speed, _TINY) + 2 * period_s
-        return [(-stop_s * min(first, then, 0.0), stop_s * max(first, then, 0.0))
-                for first, then in zip(velocity, after)]
+        return [
+            (-stop_s * min(first, then, 0.0), stop_s * max(first, then, 0.0))
+            for first, then in zip(velocity, after)
+        ]
 
     def _stop_time_s(self, speed):
         """Duration of an S-curve from a speed to standstill; it covers speed * duration / 2."""
         jerk, deceleration = self.limits.stop_jerk, self.limits.stop_deceleration
-        if speed < deceleration ** 2 / jerk:
+        if speed < deceleration**2 / jerk:
             return 2 * sqrt(speed / jerk)
         return speed / deceleration + deceleration / jerk
 
@@ -244,7 +265,7 @@ def _soft_landing(change, jerk, period_s):
 
     Then a can be ramped down to zero within the jerk limit before the change is overshot.
     """
-    return 2 * change / (period_s + sqrt(period_s ** 2 + 2 * change / jerk))
+    return 2 * change / (period_s + sqrt(period_s**2 + 2 * change / jerk))
 
 
 def _add(values, others, share):

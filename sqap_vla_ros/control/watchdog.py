@@ -1,4 +1,5 @@
 """Watchdogs for the inputs. Times are nanoseconds on the clock that each docstring names."""
+
 from dataclasses import dataclass
 import zlib
 
@@ -14,11 +15,13 @@ class StaleInput:
     """Since it last came; None: never."""
     timeout_s: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.age_s is None:
             return f'{self.name} has never arrived'
-        return (f'{self.name} last arrived {self.age_s * 1e3:.0f} ms ago '
-                f'(limit {self.timeout_s * 1e3:.0f} ms)')
+        return (
+            f'{self.name} last arrived {self.age_s * 1e3:.0f} ms ago '
+            f'(limit {self.timeout_s * 1e3:.0f} ms)'
+        )
 
 
 class InputWatchdog:
@@ -28,14 +31,14 @@ class InputWatchdog:
     timeouts_s: input name to the longest time between two arrivals, seconds.
     """
 
-    def __init__(self, timeouts_s: dict[str, float]):
+    def __init__(self, timeouts_s: dict[str, float]) -> None:
         for name, timeout_s in timeouts_s.items():
             if not 0 < timeout_s < float('inf'):
                 raise ValueError(f'timeout of {name} is {timeout_s} s, expected a positive number')
         self.timeouts_s = dict(timeouts_s)
         self._arrived_ns: dict[str, int] = {}
 
-    def feed(self, name: str, steady_ns: int):
+    def feed(self, name: str, steady_ns: int) -> None:
         """Note that a valid input came; inputs without a timeout are ignored."""
         if name in self.timeouts_s:
             self._arrived_ns[name] = steady_ns
@@ -63,7 +66,7 @@ class FrozenCameraDetector:
     constant, which is why this warns and holds only where that is configured.
     """
 
-    def __init__(self, images: int = 10):
+    def __init__(self, images: int = 10) -> None:
         self._images = images
         self._last: int | None = None
         self._stamp_ns = 0
@@ -95,7 +98,7 @@ class ClockJumpDetector:
     simulation that merely runs slower than real time is fine, and so are ticks that come late.
     """
 
-    def __init__(self, jump_s: float = 0.2, pause_s: float = 0.5):
+    def __init__(self, jump_s: float = 0.2, pause_s: float = 0.5) -> None:
         self._jump_s, self._pause_s = jump_s, pause_s
         self._clock_ns: int | None = None
         self._moved_ns = 0

@@ -1,4 +1,5 @@
 """Success rates with their uncertainty."""
+
 from math import comb, sqrt
 
 
@@ -26,7 +27,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     total = only_first + only_second
     if total == 0:
         return 1.0
-    tail = sum(comb(total, k) for k in range(min(only_first, only_second) + 1)) / 2 ** total
+    tail = sum(comb(total, k) for k in range(min(only_first, only_second) + 1)) / 2**total
     return min(1.0, 2 * tail)
 
 
@@ -50,8 +51,9 @@ def percent(successes: int, trials: int) -> str:
     return f'{100 * successes / max(trials, 1):.0f} % [{100 * low:.0f}-{100 * high:.0f}]'
 
 
-def paired_difference(only_first: int, only_second: int,
-                      pairs: int, z: float = 1.96) -> tuple[float, float, float]:
+def paired_difference(
+    only_first: int, only_second: int, pairs: int, z: float = 1.96
+) -> tuple[float, float, float]:
     """
     Difference of two paired proportions, and its 95 % interval.
 

@@ -1,4 +1,5 @@
 """Inferring while the arm moves against inferring while it stands: same scenes, same delay."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,17 +25,22 @@ def protocols(delay_s: float) -> dict[str, Protocol]:
     asynchronous = Protocol(delay_s=delay_s, inference_period_s=max(delay_s, 0.2))
     continued = replace(asynchronous, continue_chunks=True)
     sequential = replace(asynchronous, sequential=True)
-    plain = replace(sequential, limited=False,
-                    executor=ExecutorConfig(interpolate=False, blend_s=0.0))
+    plain = replace(
+        sequential, limited=False, executor=ExecutorConfig(interpolate=False, blend_s=0.0)
+    )
     return dict(zip(MODES, (asynchronous, continued, sequential, plain)))
 
 
-def run_modes(experiment: Experiment, delay_s: float, workers: int,
-              log: Path | None = None) -> dict[str, list[dict]]:
+def run_modes(
+    experiment: Experiment, delay_s: float, workers: int, log: Path | None = None
+) -> dict[str, list[dict]]:
     """Mode to its episodes. log: prefix of one file a mode, from which a run goes on."""
-    return {mode: run_experiment(replace(experiment, protocol=protocol), workers,
-                                 log and Path(f'{log}.{mode}'))
-            for mode, protocol in protocols(delay_s).items()}
+    return {
+        mode: run_experiment(
+            replace(experiment, protocol=protocol), workers, log and Path(f'{log}.{mode}')
+        )
+        for mode, protocol in protocols(delay_s).items()
+    }
 
 
 def summarise_modes(episodes: dict[str, list[dict]]) -> dict:
@@ -44,27 +50,39 @@ def summarise_modes(episodes: dict[str, list[dict]]) -> dict:
     Jerk is that of the commands, mean of squares over all of a mode's commands that were sent in
     scenes that all modes solved: an arm that stands still after a failure is smooth, too.
     """
-    solved_by_all = set.intersection(*(
-        {(e['task'], e['seed']) for e in own if e['succeeded']} for own in episodes.values()))
+    solved_by_all = set.intersection(
+        *({(e['task'], e['seed']) for e in own if e['succeeded']} for own in episodes.values())
+    )
     report = {}
     for mode, own in episodes.items():
         solved = [e for e in own if (e['task'], e['seed']) in solved_by_all]
         weights = [e['duration_s'] for e in solved]
         squares = [e['jerk_m_s3'] ** 2 for e in solved]
         report[mode] = {
-            'episodes': len(own), 'successes': sum(e['succeeded'] for e in own),
+            'episodes': len(own),
+            'successes': sum(e['succeeded'] for e in own),
             'mean_squared_jerk_m2_s6': float(np.average(squares, weights=weights))
-            if solved else None,
+            if solved
+            else None,
             'median_duration_s': float(np.median(weights)) if solved else None,
             'episodes_with_pauses': sum(e['pauses'] > 0 for e in own),
             'pauses': sum(e['pauses'] for e in own),
-            'paused_share': sum(e['paused_s'] for e in own) / sum(e['duration_s'] for e in own)}
+            'paused_share': sum(e['paused_s'] for e in own) / sum(e['duration_s'] for e in own),
+        }
     report['solved_by_all'] = len(solved_by_all)
-    report['against'] = {mode: {other: {
-        'success': compare(episodes[mode], episodes[other]),
-        'jerk_ratio': report[other]['mean_squared_jerk_m2_s6']
-        / report[mode]['mean_squared_jerk_m2_s6'] if solved_by_all else None}
-        for other in MODES[2:]} for mode in MOVING}
+    report['against'] = {
+        mode: {
+            other: {
+                'success': compare(episodes[mode], episodes[other]),
+                'jerk_ratio': report[other]['mean_squared_jerk_m2_s6']
+                / report[mode]['mean_squared_jerk_m2_s6']
+                if solved_by_all
+                else None,
+            }
+            for other in MODES[2:]
+        }
+        for mode in MOVING
+    }
     return report
 
 
@@ -78,8 +96,13 @@ def text(report: dict) -> str:
             f'{mode:18} success {percent(own["successes"], own["episodes"])} of '
             f'{own["episodes"]}, pauses {own["pauses"]} in {own["episodes_with_pauses"]} '
             f'episodes ({100 * own["paused_share"]:.1f} % of the time)'
-            + ('' if jerk is None else f', mean squared jerk {jerk:.1f} m^2/s^6, median time to '
-               f'success {duration:.2f} s'))
+            + (
+                ''
+                if jerk is None
+                else f', mean squared jerk {jerk:.1f} m^2/s^6, median time to '
+                f'success {duration:.2f} s'
+            )
+        )
     for mode, other in ((mode, other) for mode in MOVING for other in MODES[2:]):
         against = report['against'][mode][other]
         success, ratio = against['success'], against['jerk_ratio']
@@ -87,22 +110,31 @@ def text(report: dict) -> str:
         lines.append(
             f'{mode} - {other}: success {100 * success["difference"]:+.1f} points, 95 % '
             f'interval {100 * low:+.1f} .. {100 * high:+.1f}, {success["pairs"]} pairs'
-            + ('' if ratio is None else f'; mean squared jerk {ratio:.2f} times lower (in '
-               f'{report["solved_by_all"]} scenes that all solved)'))
+            + (
+                ''
+                if ratio is None
+                else f'; mean squared jerk {ratio:.2f} times lower (in '
+                f'{report["solved_by_all"]} scenes that all solved)'
+            )
+        )
     return '\n'.join(lines)
 
 
 def telling_scene(episodes: dict[str, list[dict]]) -> tuple[str, int]:
     """Task and seed of the scene with the most pauses, solved in all modes where there is one."""
-    failed = {(e['task'], e['seed']) for own in episodes.values() for e in own
-              if not e['succeeded']}
+    failed = {
+        (e['task'], e['seed']) for own in episodes.values() for e in own if not e['succeeded']
+    }
     own = episodes['sequential']
-    chosen = max([e for e in own if (e['task'], e['seed']) not in failed] or own,
-                 key=lambda e: e['pauses'])
+    chosen = max(
+        [e for e in own if (e['task'], e['seed']) not in failed] or own, key=lambda e: e['pauses']
+    )
     return chosen['task'], chosen['seed']
 
 
-def plot_example(path: Path, policy: str, variant: str, task: str, seed: int, delay_s: float):
+def plot_example(
+    path: Path, policy: str, variant: str, task: str, seed: int, delay_s: float
+) -> None:
     """Draw the commanded speed of one episode in both modes; matplotlib's formats."""
     from matplotlib.figure import Figure
 
@@ -112,15 +144,23 @@ def plot_example(path: Path, policy: str, variant: str, task: str, seed: int, de
     for mode, protocol in protocols(delay_s).items():
         velocities = []
         instructions = arm.task.instructions
-        episode = run_episode(arm, loaded, instructions[seed % len(instructions)], seed,
-                              protocol, trace=velocities)
+        episode = run_episode(
+            arm, loaded, instructions[seed % len(instructions)], seed, protocol, trace=velocities
+        )
         speeds = np.linalg.norm(velocities, axis=1)
         outcome = 'success' if episode.succeeded else 'no success'
-        axes.plot(np.arange(len(speeds)) * protocol.command_period_s, speeds,
-                  label=f'{mode} ({outcome} after {episode.duration_s:.1f} s)')
+        axes.plot(
+            np.arange(len(speeds)) * protocol.command_period_s,
+            speeds,
+            label=f'{mode} ({outcome} after {episode.duration_s:.1f} s)',
+        )
     arm.close()
-    axes.set(xlabel='robot time (s)', ylabel='commanded speed (m/s)', ylim=(0, None),
-             title=f'{task}, a chunk {1e3 * delay_s:.0f} ms after its observation')
+    axes.set(
+        xlabel='robot time (s)',
+        ylabel='commanded speed (m/s)',
+        ylim=(0, None),
+        title=f'{task}, a chunk {1e3 * delay_s:.0f} ms after its observation',
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=110)

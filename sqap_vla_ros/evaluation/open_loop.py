@@ -1,14 +1,15 @@
 """What compression does to single inferences: actions, attention, layers; nothing is executed."""
+
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from sqap_vla_ros.compression.quant_linear import QuantLinear
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.evaluation.rollout import observe
 from sqap_vla_ros.evaluation.runner import Experiment, load_variant
-from sqap_vla_ros.models.policy import Observation, Policy
+from sqap_vla_ros.policy import Observation, Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
 
@@ -41,10 +42,13 @@ def compare_open_loop(experiment: Experiment) -> dict[str, dict]:
         difference = np.abs(own_actions - actions).mean((0, 1))
         results[variant] = {
             'frames': len(actions),
-            'action_error': {f'{name} ({unit})': float(value) for name, unit, value in
-                             zip(spec.names, spec.units, difference)},
+            'action_error': {
+                f'{name} ({unit})': float(value)
+                for name, unit, value in zip(spec.names, spec.units, difference)
+            },
             'attention_overlap': _overlap(attention, own_attention),
-            'layer_error': _layer_errors(policy.model, full, episodes[0])}
+            'layer_error': _layer_errors(policy.model, full, episodes[0]),
+        }
     return results
 
 
@@ -57,12 +61,20 @@ def table(results: dict[str, dict]) -> str:
         if layers:
             name = max(layers, key=layers.get)
             worst = f'{layers[name]:.3f} {name}'
-        rows.append([variant, *(f'{result["action_error"][name]:.4f}' for name in columns),
-                     '' if result['attention_overlap'] is None else
-                     f'{100 * result["attention_overlap"]:.0f} %', worst])
+        rows.append(
+            [
+                variant,
+                *(f'{result["action_error"][name]:.4f}' for name in columns),
+                ''
+                if result['attention_overlap'] is None
+                else f'{100 * result["attention_overlap"]:.0f} %',
+                worst,
+            ]
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-                     for row in rows)
+    return '\n'.join(
+        '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
 
 
 def _expert_observations(experiment) -> list[list[Observation]]:
@@ -91,8 +103,7 @@ def run_frames(policy: Policy, episodes):
         for observation in observations:
             with _attention(policy) as rows:
                 actions.append(policy.predict(observation).chunk.values)
-            attention.append(np.array(rows).reshape(
-                len(rows), policy.spec.visual_tokens))
+            attention.append(np.array(rows).reshape(len(rows), policy.spec.visual_tokens))
     return np.stack(actions), np.stack(attention)
 
 
@@ -100,10 +111,11 @@ def run_frames(policy: Policy, episodes):
 def _attention(policy):
     rows = []
 
-    def listen(row, left):
+    def listen(row, left) -> None:
         row = row.float().cpu()
         whole = torch.zeros(policy.spec.visual_tokens)
         rows.append((row if left is None else whole.scatter(0, left.cpu(), row)).numpy())
+
     policy.attention_listener = listen
     try:
         yield rows
@@ -128,8 +140,9 @@ def _layer_errors(model, full: Policy, observations):
     errors, handles, own_steps = {}, [], {}
 
     def listener(own, found):
-        def listen(_, inputs, output):
+        def listen(_, inputs, output) -> None:
             found.append(float((own(inputs[0]) - output).norm() / output.norm()))
+
         return listen
 
     for name, layer in model.named_modules():
@@ -137,8 +150,9 @@ def _layer_errors(model, full: Policy, observations):
             errors[name] = []
             if layer.denoising is not None:  # follows the float model while that runs
                 own_steps[layer], layer.denoising = layer.denoising, full.model.denoising_step()
-            handles.append(full.model.get_submodule(name).register_forward_hook(
-                listener(layer, errors[name])))
+            handles.append(
+                full.model.get_submodule(name).register_forward_hook(listener(layer, errors[name]))
+            )
     try:
         run_frames(full, [observations])
     finally:

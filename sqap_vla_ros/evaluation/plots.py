@@ -1,4 +1,5 @@
 """Plots of a report: success against pruning ratio and against bits."""
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,16 +42,22 @@ class Point:
 def points_of(summaries: list[dict]) -> list[Point]:
     """Look up the variants' recipes; those of which there is none any more are left out."""
     recipes = {summary['variant']: known_recipe(summary['variant']) for summary in summaries}
-    return [Point(recipes[s['variant']], round(s['success'] * s['episodes']), s['episodes'])
-            for s in summaries if recipes[s['variant']] is not None]
+    return [
+        Point(recipes[s['variant']], round(s['success'] * s['episodes']), s['episodes'])
+        for s in summaries
+        if recipes[s['variant']] is not None
+    ]
 
 
 def rule(pruning: PruningRecipe) -> str:
     """Describe a selection rule: what its tokens are chosen by."""
     if pruning.method == 'random':
         return 'random'
-    relevance = {'attention': 'attention', 'temporal': 'attention of earlier steps',
-                 'difference': 'difference from the mean'}[pruning.relevance]
+    relevance = {
+        'attention': 'attention',
+        'temporal': 'attention of earlier steps',
+        'difference': 'difference from the mean',
+    }[pruning.relevance]
     if pruning.method == 'top':
         return relevance
     robot = ' + robot' if pruning.protection_radius_m > 0 else ''
@@ -60,8 +67,10 @@ def rule(pruning: PruningRecipe) -> str:
 def draw_plots(summaries: list[dict], directory: Path) -> dict[str, str]:
     """Write the plots for which there is data; returns title to file name."""
     points = points_of(summaries)
-    plots = {PRUNING_TITLE: ('pruning.png', _pruning(points)),
-             BITS_TITLE: ('bits.png', _bits(points))}
+    plots = {
+        PRUNING_TITLE: ('pruning.png', _pruning(points)),
+        BITS_TITLE: ('bits.png', _bits(points)),
+    }
     written = {}
     for title, (file, figure) in plots.items():
         if figure is not None:
@@ -83,45 +92,67 @@ def _pruning(points):
         return None
     names = list(dict.fromkeys(name for lines in groups.values() for name in lines))
     figure = Figure(figsize=(5.2 * len(groups), 4.6), layout='constrained')
-    for axes, (bits, lines) in zip(figure.subplots(1, len(groups), sharey=True,
-                                                   squeeze=False)[0], sorted(groups.items())):
+    for axes, (bits, lines) in zip(
+        figure.subplots(1, len(groups), sharey=True, squeeze=False)[0], sorted(groups.items())
+    ):
         for name, own in lines.items():
-            unpruned = [p for p in points if p.recipe.pruning is None
-                        and (p.bits, p.rotated) == (bits, own[0].rotated)
-                        and _beyond_decoder(p.recipe.quantization)
-                        == _beyond_decoder(own[0].recipe.quantization)]
+            unpruned = [
+                p
+                for p in points
+                if p.recipe.pruning is None
+                and (p.bits, p.rotated) == (bits, own[0].rotated)
+                and _beyond_decoder(p.recipe.quantization)
+                == _beyond_decoder(own[0].recipe.quantization)
+            ]
             own = sorted(unpruned + own, key=lambda p: _ratio(p.recipe))
             _line(axes, [100 * _ratio(p.recipe) for p in own], own, name, names.index(name))
         axes.set(title=bits or 'full precision', xlabel='visual tokens pruned (%)', xlim=(-4, 100))
     figure.axes[0].set(ylabel='success (%)', ylim=(0, 102))
-    handles = {label: handle for axes in figure.axes
-               for handle, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles, loc='outside lower center',
-                  ncols=min(2, len(groups)))
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels())
+    }
+    figure.legend(handles.values(), handles, loc='outside lower center', ncols=min(2, len(groups)))
     return figure
 
 
 def _bits(points):
-    own = [point for point in points if point.recipe.pruning is None
-           and not _beyond_decoder(point.recipe.quantization)]
+    own = [
+        point
+        for point in points
+        if point.recipe.pruning is None and not _beyond_decoder(point.recipe.quantization)
+    ]
     quantized = [point for point in own if point.bits]
     if len({point.bits for point in quantized}) < 2:
         return None
-    order = [f'W{weight}A{activation}' for weight, activation in
-             sorted({p.bit_widths for p in quantized})]
+    order = [
+        f'W{weight}A{activation}'
+        for weight, activation in sorted({p.bit_widths for p in quantized})
+    ]
     figure = Figure(figsize=(6.4, 4), layout='constrained')
     axes = figure.subplots()
     for rotated in (True, False):
-        line = sorted((p for p in quantized if p.rotated == rotated),
-                      key=lambda p: order.index(p.bits))
+        line = sorted(
+            (p for p in quantized if p.rotated == rotated), key=lambda p: order.index(p.bits)
+        )
         if line:
             name = 'with Hadamard rotation' if rotated else 'without'
             _line(axes, [order.index(p.bits) for p in line], line, name, int(rotated))
     for full in (p for p in own if not p.bits):
-        axes.axhline(100 * full.successes / full.episodes, color='grey', linestyle='--',
-                     label='full precision')
-    axes.set(xticks=range(len(order)), xticklabels=order, xlabel='bits of weights, activations',
-             ylabel='success (%)', ylim=(0, 102))
+        axes.axhline(
+            100 * full.successes / full.episodes,
+            color='grey',
+            linestyle='--',
+            label='full precision',
+        )
+    axes.set(
+        xticks=range(len(order)),
+        xticklabels=order,
+        xlabel='bits of weights, activations',
+        ylabel='success (%)',
+        ylim=(0, 102),
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -132,22 +163,33 @@ def _beyond_decoder(quantization):
     if quantization is None:
         return ''
     bits = {'vision': quantization.of_vision().weight_bits}
-    return ''.join(f', {target.replace("_", " ")} in '
-                   f'{bits.get(target, quantization.weight_bits)} bits'
-                   for target in quantization.targets if target != 'decoder')
+    return ''.join(
+        f', {target.replace("_", " ")} in {bits.get(target, quantization.weight_bits)} bits'
+        for target in quantization.targets
+        if target != 'decoder'
+    )
 
 
 def _ratio(recipe):
     return 0.0 if recipe.pruning is None else recipe.pruning.ratio
 
 
-def _line(axes, places, points, name, number):
+def _line(axes, places, points, name, number) -> None:
     shares = [100 * p.successes / p.episodes for p in points]
     ends = [wilson_interval(p.successes, p.episodes) for p in points]
-    errors = [[share - 100 * low for share, (low, _) in zip(shares, ends)],
-              [100 * high - share for share, (_, high) in zip(shares, ends)]]
+    errors = [
+        [share - 100 * low for share, (low, _) in zip(shares, ends)],
+        [100 * high - share for share, (_, high) in zip(shares, ends)],
+    ]
     # Side by side, so that intervals do not hide each other.
     step = 0.6 if max(places) > 10 else 0.02
-    axes.errorbar([place + step * number for place in places], shares, errors, label=name,
-                  marker=_MARKERS[number % len(_MARKERS)], color=f'C{number}', capsize=3)
+    axes.errorbar(
+        [place + step * number for place in places],
+        shares,
+        errors,
+        label=name,
+        marker=_MARKERS[number % len(_MARKERS)],
+        color=f'C{number}',
+        capsize=3,
+    )
     axes.grid(alpha=0.3)

@@ -1,7 +1,8 @@
 """Jobs on a Ray cluster (optional; `pip install sqap_vla_ros[ray]` on every machine of it)."""
+
+from collections.abc import Callable, Iterator
 import re
 import socket
-from typing import Callable, Iterator
 
 from sqap_vla_ros.errors import UserError
 
@@ -18,14 +19,18 @@ def ray_results(function: Callable, jobs: list, address: str) -> Iterator:
     try:
         import ray
     except ImportError:
-        raise UserError('--ray: Ray is not installed; pip install "sqap_vla_ros[ray]" on every '
-                        'machine of the cluster') from None
+        raise UserError(
+            '--ray: Ray is not installed; pip install "sqap_vla_ros[ray]" on every '
+            'machine of the cluster'
+        ) from None
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise UserError(f'--ray {address}: cannot join a cluster there ({_line(error)}); start '
-                        'one with `ray start --head`, and give its address') from None
+        raise UserError(
+            f'--ray {address}: cannot join a cluster there ({_line(error)}); start '
+            'one with `ray start --head`, and give its address'
+        ) from None
     try:
         remote = ray.remote(num_cpus=1)(function)
         pending = [remote.remote(job) for job in jobs]
@@ -37,17 +42,21 @@ def ray_results(function: Callable, jobs: list, address: str) -> Iterator:
             raise UserError(f'--ray {address}: a worker says: {error.cause}') from None
         missing = re.search(r"No module named '[^'\n]+'", str(error))
         if missing:
-            raise UserError(f'--ray {address}: a worker says: {missing.group()}; install the same '
-                            'version of sqap_vla_ros[ray,simulation] on every machine') from None
+            raise UserError(
+                f'--ray {address}: a worker says: {missing.group()}; install the same '
+                'version of sqap_vla_ros[ray,simulation] on every machine'
+            ) from None
         raise
     except ray.exceptions.RayError as error:
-        raise UserError(f'--ray {address}: the cluster lost a job ({_line(error)}); the same '
-                        'command goes on from where --json kept it') from None
+        raise UserError(
+            f'--ray {address}: the cluster lost a job ({_line(error)}); the same '
+            'command goes on from where --json kept it'
+        ) from None
     finally:
         ray.shutdown()
 
 
-def _knock(address, timeout_s=5.0):
+def _knock(address, timeout_s=5.0) -> None:
     """Raise OSError where nothing listens; Ray itself tries for minutes."""
     host, _, port = address.rpartition(':')
     if host and '/' not in host and port.isdecimal():

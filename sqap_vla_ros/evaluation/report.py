@@ -1,5 +1,6 @@
 """Markdown of what episodes say: success, paired comparisons, smoothness, time."""
-from typing import Sequence
+
+from collections.abc import Sequence
 
 from sqap_vla_ros.evaluation.confidence import holm, percent
 from sqap_vla_ros.evaluation.results import known_recipe
@@ -7,13 +8,19 @@ from sqap_vla_ros.evaluation.summary import REFERENCES, summarise
 
 TOKENS_TITLE = 'Kept visual tokens'
 BASELINE_TITLES = {
-    'none': 'Success', 'shuffled_image': 'With images of other episodes',
+    'none': 'Success',
+    'shuffled_image': 'With images of other episodes',
     'blank_instruction': 'Without an instruction',
-    'swapped_instruction': 'With the instruction of another task'}
+    'swapped_instruction': 'With the instruction of another task',
+}
 
 
-def markdown(by_baseline: dict[str, list[dict]], plots: dict[str, str],
-             not_drawn: dict[str, str] | None = None, open_loop: Sequence[dict] = ()) -> str:
+def markdown(
+    by_baseline: dict[str, list[dict]],
+    plots: dict[str, str],
+    not_drawn: dict[str, str] | None = None,
+    open_loop: Sequence[dict] = (),
+) -> str:
     """
     Write the report.
 
@@ -23,20 +30,25 @@ def markdown(by_baseline: dict[str, list[dict]], plots: dict[str, str],
     """
     parts = ['# Evaluation']
     if by_baseline:
-        parts[0] += ('\n\nClosed-loop episodes on common seeds; brackets are 95 % Wilson '
-                     'intervals.')
+        parts[0] += '\n\nClosed-loop episodes on common seeds; brackets are 95 % Wilson intervals.'
     for baseline, episodes in by_baseline.items():
-        summaries = sorted(summarise(episodes), key=lambda s: (s['variant'] != 'full',
-                                                               s['variant']))
+        summaries = sorted(
+            summarise(episodes), key=lambda s: (s['variant'] != 'full', s['variant'])
+        )
         parts.append(f'## {BASELINE_TITLES.get(baseline, baseline)}\n\n{_success(summaries)}')
         if baseline == 'none':
             parts += _plots(summaries, plots, not_drawn or {})
             parts += _comparisons(summaries)
             parts.append(f'## Motion and time\n\n{_motion(summaries)}')
         elif baseline == 'swapped_instruction':
-            parts.append('Ended by the thing that the other instruction asks for: ' + ', '.join(
-                f'{s["variant"]} {percent(round(s["wrong"] * s["episodes"]), s["episodes"])}'
-                for s in summaries) + '.')
+            parts.append(
+                'Ended by the thing that the other instruction asks for: '
+                + ', '.join(
+                    f'{s["variant"]} {percent(round(s["wrong"] * s["episodes"]), s["episodes"])}'
+                    for s in summaries
+                )
+                + '.'
+            )
     return '\n\n'.join([*parts, *map(_open_loop, open_loop)]) + '\n'
 
 
@@ -77,18 +89,42 @@ def _comparisons(summaries):
     """
     parts = []
     for other in (s['variant'] for s in summaries if s['variant'].split('_')[0] in REFERENCES):
-        own = [(s['variant'], s['against'][other]) for s in summaries if other in s['against']
-               and (other == 'full' or _budget(s['variant']) == _budget(other))]
+        own = [
+            (s['variant'], s['against'][other])
+            for s in summaries
+            if other in s['against']
+            and (other == 'full' or _budget(s['variant']) == _budget(other))
+        ]
         if not own:
             continue
         corrected = holm([pair['mcnemar_p'] for _, pair in own])
-        rows = [[f'`{name}`', f'{100 * pair["difference"]:+.1f}',
-                 '{:+.1f} .. {:+.1f}'.format(*(100 * end for end in pair['difference_95'])),
-                 f'{pair["only_this"]} / {pair["only_other"]}', str(pair['pairs']),
-                 _p(pair['mcnemar_p']), _p(p)] for (name, pair), p in zip(own, corrected)]
-        parts.append(f'## Against `{other}`, paired\n\n' + table(
-            ['variant', 'difference (points)', '95 % interval', 'only this / only other', 'pairs',
-             'exact McNemar p', "Holm's p"], rows))
+        rows = [
+            [
+                f'`{name}`',
+                f'{100 * pair["difference"]:+.1f}',
+                '{:+.1f} .. {:+.1f}'.format(*(100 * end for end in pair['difference_95'])),
+                f'{pair["only_this"]} / {pair["only_other"]}',
+                str(pair['pairs']),
+                _p(pair['mcnemar_p']),
+                _p(p),
+            ]
+            for (name, pair), p in zip(own, corrected)
+        ]
+        parts.append(
+            f'## Against `{other}`, paired\n\n'
+            + table(
+                [
+                    'variant',
+                    'difference (points)',
+                    '95 % interval',
+                    'only this / only other',
+                    'pairs',
+                    'exact McNemar p',
+                    "Holm's p",
+                ],
+                rows,
+            )
+        )
     return parts
 
 
@@ -97,12 +133,14 @@ def _budget(variant):
     recipe = known_recipe(variant)
     if recipe is None:
         return None
-    bits = recipe.quantization and (recipe.quantization.weight_bits,
-                                    recipe.quantization.activation_bits)
+    bits = recipe.quantization and (
+        recipe.quantization.weight_bits,
+        recipe.quantization.activation_bits,
+    )
     return bits, 0.0 if recipe.pruning is None else recipe.pruning.ratio
 
 
-def _p(value):
+def _p(value) -> str:
     return f'{value:.2g}' if value >= 1e-4 else f'{value:.0e}'
 
 
@@ -111,36 +149,78 @@ def _motion(summaries):
     rows = []
     for s in summaries:
         time_s, size = s['median_time_to_success_s'], s['weight_bytes']
-        rows.append([f'`{s["variant"]}`', '' if time_s is None else f'{time_s:.2f}',
-                     f'{s["mean_squared_jerk_m2_s6"]:.0f}', f'{s["median_tokens_kept"]:.0f}',
-                     '' if size is None else f'{size / 1e6:.1f}',
-                     *(f'{s["median_latency_ms"].get(stage, 0.0):.1f}' for stage in stages)])
-    return table(['variant', 'median time to success (s)', 'mean squared jerk (m^2/s^6)',
-                  'tokens', 'weights (MB)', *(f'{stage} (ms)' for stage in stages)], rows) + (
+        rows.append(
+            [
+                f'`{s["variant"]}`',
+                '' if time_s is None else f'{time_s:.2f}',
+                f'{s["mean_squared_jerk_m2_s6"]:.0f}',
+                f'{s["median_tokens_kept"]:.0f}',
+                '' if size is None else f'{size / 1e6:.1f}',
+                *(f'{s["median_latency_ms"].get(stage, 0.0):.1f}' for stage in stages),
+            ]
+        )
+    return table(
+        [
+            'variant',
+            'median time to success (s)',
+            'mean squared jerk (m^2/s^6)',
+            'tokens',
+            'weights (MB)',
+            *(f'{stage} (ms)' for stage in stages),
+        ],
+        rows,
+    ) + (
         '\n\nWeights: parameters and buffers in memory. Latencies are medians over episodes, of '
-        'several processes at once on one machine: `sqap_vla bench` is for comparing speed.')
+        'several processes at once on one machine: `sqap_vla bench` is for comparing speed.'
+    )
 
 
 def _open_loop(found):
     """Section of one file of `--open-loop`."""
     variants = found['variants']
-    columns = list(dict.fromkeys(name for own in variants.values() for name in
-                                 own['action_error']))
+    columns = list(
+        dict.fromkeys(name for own in variants.values() for name in own['action_error'])
+    )
     rows = []
     for variant, own in variants.items():
         layers = own['layer_error'] or {}
         worst = max(layers, key=layers.get, default=None)
-        rows.append([f'`{variant}`', *(f'{own["action_error"][name]:.4f}'
-                                       if name in own['action_error'] else '' for name in columns),
-                     '' if own['attention_overlap'] is None else
-                     f'{100 * own["attention_overlap"]:.0f} %', *(
-                         ('', '', '') if worst is None else
-                         (f'{sum(layers.values()) / len(layers):.3f}', f'{layers[worst]:.3f}',
-                          f'`{worst}`'))])
+        rows.append(
+            [
+                f'`{variant}`',
+                *(
+                    f'{own["action_error"][name]:.4f}' if name in own['action_error'] else ''
+                    for name in columns
+                ),
+                ''
+                if own['attention_overlap'] is None
+                else f'{100 * own["attention_overlap"]:.0f} %',
+                *(
+                    ('', '', '')
+                    if worst is None
+                    else (
+                        f'{sum(layers.values()) / len(layers):.3f}',
+                        f'{layers[worst]:.3f}',
+                        f'`{worst}`',
+                    )
+                ),
+            ]
+        )
     frames = ', '.join(str(n) for n in sorted({own['frames'] for own in variants.values()}))
-    return (f'## Open loop: {", ".join(found["tasks"])}\n\n' + table(
-        ['variant', *(f'error of {name}' for name in columns), 'attention overlap',
-         'mean layer error', 'worst', 'worst layer'], rows)
-        + f"\n\nAgainst full precision, on {frames or 'no'} frames of the expert: mean absolute "
+    return (
+        f'## Open loop: {", ".join(found["tasks"])}\n\n'
+        + table(
+            [
+                'variant',
+                *(f'error of {name}' for name in columns),
+                'attention overlap',
+                'mean layer error',
+                'worst',
+                'worst layer',
+            ],
+            rows,
+        )
+        + f'\n\nAgainst full precision, on {frames or "no"} frames of the expert: mean absolute '
         'difference of the action chunks, share of the most attended tokens that agree, norm of a '
-        "quantized layer's error over that of its output.")
+        "quantized layer's error over that of its output."
+    )

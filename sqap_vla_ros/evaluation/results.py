@@ -1,7 +1,8 @@
 """Result files of `sqap_vla evaluate`: read, checked, merged."""
+
+from collections.abc import Iterable
 import json
 from pathlib import Path
-from typing import Iterable
 
 from sqap_vla_ros.compression.recipe import find_recipe, load_recipe, Recipe
 from sqap_vla_ros.errors import UserError
@@ -26,15 +27,26 @@ def _bool(value):
     return isinstance(value, bool)
 
 
-_EPISODE = {'variant': _text, 'baseline': _text, 'task': _text,
-            'seed': lambda value: _number(value) and isinstance(value, int), 'succeeded': _bool,
-            'wrong': _bool, 'duration_s': _number, 'tokens_kept': _number, 'jerk_m_s3': _number,
-            'latency_ms': _numbers}
+_EPISODE = {
+    'variant': _text,
+    'baseline': _text,
+    'task': _text,
+    'seed': lambda value: _number(value) and isinstance(value, int),
+    'succeeded': _bool,
+    'wrong': _bool,
+    'duration_s': _number,
+    'tokens_kept': _number,
+    'jerk_m_s3': _number,
+    'latency_ms': _numbers,
+}
 _SINCE = {'weight_bytes': lambda value: value is None or _number(value)}
 """Fields that files of earlier versions lack."""
-_OPEN_LOOP = {'frames': _number, 'action_error': _numbers,
-              'attention_overlap': lambda value: value is None or _number(value),
-              'layer_error': lambda value: value is None or _numbers(value)}
+_OPEN_LOOP = {
+    'frames': _number,
+    'action_error': _numbers,
+    'attention_overlap': lambda value: value is None or _number(value),
+    'layer_error': lambda value: value is None or _numbers(value),
+}
 
 
 def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
@@ -50,11 +62,15 @@ def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
         data = _read(path)
         if 'open_loop' in data:
             continue
-        own = {'policy': str(Path(data['experiment']['policy']).resolve()),
-               'protocol': data['experiment'].get('protocol')}
+        own = {
+            'policy': str(Path(data['experiment']['policy']).resolve()),
+            'protocol': data['experiment'].get('protocol'),
+        }
         if not _same(setting or own, own):
-            raise UserError(f'{path}: experiment: policy or protocol differ from those of the '
-                            'other files; make a report of each')
+            raise UserError(
+                f'{path}: experiment: policy or protocol differ from those of the '
+                'other files; make a report of each'
+            )
         setting = own
         for number, episode in enumerate(_list_of_episodes(path, data)):
             _check(f'{path}: episodes[{number}]', episode, _EPISODE)
@@ -62,11 +78,15 @@ def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
             key = tuple(episode[name] for name in ('baseline', 'variant', 'task', 'seed'))
             first = episodes.setdefault(key, episode)
             if first['succeeded'] != episode['succeeded']:
-                raise UserError(f'{path}: the episode {key} ended otherwise in another file; were '
-                                'both made by the same version?')
+                raise UserError(
+                    f'{path}: the episode {key} ended otherwise in another file; were '
+                    'both made by the same version?'
+                )
             if first['latency_ms'].keys() != next(iter(episodes.values()))['latency_ms'].keys():
-                raise UserError(f'{path}: episodes[{number}]: latency_ms has other stages than '
-                                'the episodes before; make a report of each')
+                raise UserError(
+                    f'{path}: episodes[{number}]: latency_ms has other stages than '
+                    'the episodes before; make a report of each'
+                )
     by_baseline = {'none': []}
     for episode in episodes.values():
         by_baseline.setdefault(episode['baseline'], []).append(episode)
@@ -130,8 +150,9 @@ def _list_of_episodes(path, data):
     return data['episodes']
 
 
-def _check(place, data, fields):
+def _check(place, data, fields) -> None:
     for name, good in fields.items():
         if not isinstance(data, dict) or name not in data or not good(data[name]):
-            raise UserError(f'{place}: {name!r} is missing or of another kind than '
-                            '`sqap_vla evaluate` writes')
+            raise UserError(
+                f'{place}: {name!r} is missing or of another kind than `sqap_vla evaluate` writes'
+            )

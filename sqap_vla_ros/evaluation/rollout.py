@@ -1,5 +1,7 @@
 """Closed-loop episodes: policy, control runtime and simulated arm on the simulation's clock."""
+
 from dataclasses import dataclass, replace
+import itertools
 
 import numpy as np
 
@@ -7,7 +9,7 @@ from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig
 from sqap_vla_ros.control.command import CommandMapping, STILL
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.real_time_chunking import continuation
-from sqap_vla_ros.models.policy import Continuation, Observation, Policy
+from sqap_vla_ros.policy import Continuation, Observation, Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
 
@@ -60,9 +62,15 @@ class Episode:
     """Stage to its median over the episode's inferences."""
 
 
-def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
-                protocol: Protocol = Protocol(), images=None,
-                trace: list | None = None) -> Episode:
+def run_episode(
+    arm: SimulatedArm,
+    policy: Policy,
+    instruction: str,
+    seed: int,
+    protocol: Protocol = Protocol(),
+    images=None,
+    trace: list | None = None,
+) -> Episode:
     """
     Run one episode.
 
@@ -91,8 +99,9 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
             next_inference_s = _next_inference_s(arm.time_s, inference.chunk.spec, protocol)
         if pending is not None and arm.time_s >= due_s - 1e-9:
             stamp_ns = now_ns if protocol.sequential else pending.stamp_ns
-            executor.offer(replace(pending, generation=executor.generation, stamp_ns=stamp_ns),
-                           now_ns)
+            executor.offer(
+                replace(pending, generation=executor.generation, stamp_ns=stamp_ns), now_ns
+            )
             pending, chunk = None, pending
         row = executor.row(now_ns)
         due_rows.append(row is not None)
@@ -101,26 +110,42 @@ def run_episode(arm: SimulatedArm, policy: Policy, instruction: str, seed: int,
         if protocol.limited:
             command = limiter.limit(wanted, protocol.command_period_s, arm.end_effector_m)
         commands.append(command.linear_m_s)
-        arm.command(command.linear_m_s, arm.gripper if command.gripper is None
-                    else command.gripper)
+        arm.command(
+            command.linear_m_s, arm.gripper if command.gripper is None else command.gripper
+        )
         arm.step(protocol.command_period_s)
     if trace is not None:
         trace.extend(commands)
     pauses, paused = count_pauses(due_rows)
-    return Episode(arm.task.name, seed, bool(arm.succeeded), bool(arm.failed),
-                   round(float(arm.time_s), 4), len(kept),
-                   float(np.mean(kept)), _jerk(commands, protocol.command_period_s), pauses,
-                   round(paused * protocol.command_period_s, 4),
-                   {stage: round(float(np.median([latency[stage] for latency in latencies])), 3)
-                    for stage in latencies[0]})
+    return Episode(
+        arm.task.name,
+        seed,
+        bool(arm.succeeded),
+        bool(arm.failed),
+        round(float(arm.time_s), 4),
+        len(kept),
+        float(np.mean(kept)),
+        _jerk(commands, protocol.command_period_s),
+        pauses,
+        round(paused * protocol.command_period_s, 4),
+        {
+            stage: round(float(np.median([latency[stage] for latency in latencies])), 3)
+            for stage in latencies[0]
+        },
+    )
 
 
 def observe(arm: SimulatedArm, instruction: str, images=None) -> Observation:
     """Everything that the ROS node would hand to a policy now."""
     image = arm.image()
-    return Observation({'camera': image if images is None else images(image)}, instruction,
-                       arm.state, {'camera': arm.camera}, arm.end_effector_m.copy(),
-                       round(arm.time_s * 1e9))
+    return Observation(
+        {'camera': image if images is None else images(image)},
+        instruction,
+        arm.state,
+        {'camera': arm.camera},
+        arm.end_effector_m.copy(),
+        round(arm.time_s * 1e9),
+    )
 
 
 def expert_frames(arm: SimulatedArm, seeds: range, every_s: float = 0.2) -> list[np.ndarray]:
@@ -141,8 +166,8 @@ def count_pauses(due: list[bool]) -> tuple[int, int]:
     """How often and for how many commands no row was due, after the first one was."""
     if True not in due:
         return 0, 0
-    after = due[due.index(True):]
-    begins = sum(before and not now for before, now in zip(after, after[1:]))
+    after = due[due.index(True) :]
+    begins = sum(before and not now for before, now in itertools.pairwise(after))
     return begins, after.count(False)
 
 
@@ -159,4 +184,4 @@ def _tokens(inference):
 def _jerk(velocities, period_s):
     if len(velocities) < 3:
         return 0.0
-    return float(np.sqrt(np.mean((np.diff(velocities, n=2, axis=0) / period_s ** 2) ** 2)))
+    return float(np.sqrt(np.mean((np.diff(velocities, n=2, axis=0) / period_s**2) ** 2)))

@@ -1,4 +1,5 @@
 """Closed-loop episodes on all cores: same seeds for all variants, resumable, kept one by one."""
+
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -48,8 +49,9 @@ class _Job:
     protocol: Protocol
 
 
-def run_experiment(experiment: Experiment, workers: int, log: Path | None = None,
-                   ray: str | None = None) -> list[dict]:
+def run_experiment(
+    experiment: Experiment, workers: int, log: Path | None = None, ray: str | None = None
+) -> list[dict]:
     """
     Run what is missing of an experiment; returns one dict an episode, sorted.
 
@@ -60,17 +62,28 @@ def run_experiment(experiment: Experiment, workers: int, log: Path | None = None
     jobs = _jobs(experiment, done)
     total = len(experiment.variants) * len(experiment.tasks) * experiment.episodes
     if jobs:
-        results = _local_results(jobs, workers) if ray is None else ray_results(
-            _run_job, jobs, ray)
-        with (closing(results), tqdm(
-                total=total, initial=total - sum(len(job.seeds) for job in jobs),
-                desc='episodes', mininterval=1) as progress):
+        results = (
+            _local_results(jobs, workers) if ray is None else ray_results(_run_job, jobs, ray)
+        )
+        with (
+            closing(results),
+            tqdm(
+                total=total,
+                initial=total - sum(len(job.seeds) for job in jobs),
+                desc='episodes',
+                mininterval=1,
+            ) as progress,
+        ):
             for episodes in results:
                 _append_log(log, episodes)
                 done |= {_key(e): e for e in episodes}
                 progress.update(len(episodes))
-    wanted = {(variant, task, experiment.baseline, seed) for variant in experiment.variants
-              for task in experiment.tasks for seed in _seeds(experiment)}
+    wanted = {
+        (variant, task, experiment.baseline, seed)
+        for variant in experiment.variants
+        for task in experiment.tasks
+        for seed in _seeds(experiment)
+    }
     return [done[key] for key in sorted(wanted & set(done))]
 
 
@@ -97,18 +110,33 @@ def _jobs(experiment, done):
     jobs = []
     # A machine of a cluster has another working directory.
     policy = str(Path(experiment.policy).absolute())
-    recipes = {name: str(Path(name).absolute()) if name != 'full' and Path(name).is_file()
-               else name for name in experiment.variants}
+    recipes = {
+        name: str(Path(name).absolute()) if name != 'full' and Path(name).is_file() else name
+        for name in experiment.variants
+    }
     # Variants innermost: at any moment about as much of each has been run.
     seeds = list(_seeds(experiment))
     for start in range(0, len(seeds), EPISODES_A_JOB):
         for task in experiment.tasks:
             for variant in experiment.variants:
-                missing = tuple(s for s in seeds[start:start + EPISODES_A_JOB]
-                                if (variant, task, experiment.baseline, s) not in done)
+                missing = tuple(
+                    s
+                    for s in seeds[start : start + EPISODES_A_JOB]
+                    if (variant, task, experiment.baseline, s) not in done
+                )
                 if missing:
-                    jobs.append(_Job(policy, variant, recipes[variant], task, experiment.tasks,
-                                     experiment.baseline, missing, experiment.protocol))
+                    jobs.append(
+                        _Job(
+                            policy,
+                            variant,
+                            recipes[variant],
+                            task,
+                            experiment.tasks,
+                            experiment.baseline,
+                            missing,
+                            experiment.protocol,
+                        )
+                    )
     return jobs
 
 
@@ -124,7 +152,7 @@ def _read_log(log):
     return {_key(e): e for e in episodes}
 
 
-def _append_log(log, episodes):
+def _append_log(log, episodes) -> None:
     if log is not None:
         with open(log, 'a', encoding='utf-8') as file:
             file.writelines(json.dumps(e) + '\n' for e in episodes)
@@ -148,10 +176,17 @@ def _run_job(job: _Job) -> list[dict]:
     images = _images(job, arm) if job.baseline == 'shuffled_image' else None
     episodes = []
     for seed in job.seeds:
-        episode = run_episode(arm, policy, _instruction(job, arm, seed), seed, job.protocol,
-                              images)
-        episodes.append({'variant': job.variant, 'baseline': job.baseline, **asdict(episode),
-                         'weight_bytes': policy.describe().get('parameter_bytes')})
+        episode = run_episode(
+            arm, policy, _instruction(job, arm, seed), seed, job.protocol, images
+        )
+        episodes.append(
+            {
+                'variant': job.variant,
+                'baseline': job.baseline,
+                **asdict(episode),
+                'weight_bytes': policy.describe().get('parameter_bytes'),
+            }
+        )
     arm.close()
     return episodes
 

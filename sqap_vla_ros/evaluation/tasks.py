@@ -1,6 +1,7 @@
 """Which tasks a policy is tried on."""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import load_config
@@ -21,6 +22,8 @@ def choose_tasks(wanted: Sequence[str] | None, policy: str | Path) -> tuple[str,
         return tuple(wanted)
     dataset = load_config(Path(policy)).dataset
     if dataset not in DATASETS:
-        raise UserError(f'policy {policy} was trained on {dataset!r}, not in the simulation; name '
-                        f'the tasks with --tasks; known tasks: {", ".join(TASKS)}')
+        raise UserError(
+            f'policy {policy} was trained on {dataset!r}, not in the simulation; name '
+            f'the tasks with --tasks; known tasks: {", ".join(TASKS)}'
+        )
     return DATASETS[dataset]

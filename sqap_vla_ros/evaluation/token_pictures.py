@@ -1,14 +1,15 @@
 """Pictures of the visual tokens that a policy keeps, by criterion."""
+
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sqap_vla_ros.evaluation.overlay import COLOURS, draw_overlay
 from sqap_vla_ros.evaluation.report import TOKENS_TITLE
 from sqap_vla_ros.evaluation.results import known_recipe
 from sqap_vla_ros.evaluation.rollout import observe
 from sqap_vla_ros.evaluation.runner import load_variant
+from sqap_vla_ros.overlay import COLOURS, draw_overlay
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action, TASKS
 
@@ -19,8 +20,9 @@ STEP_S = 0.2
 MAX_SCENES = 4
 
 
-def draw_kept_tokens(policy: Path, variants: list[str], tasks: list[str],
-                     directory: Path) -> dict[str, str]:
+def draw_kept_tokens(
+    policy: Path, variants: list[str], tasks: list[str], directory: Path
+) -> dict[str, str]:
     """
     Write one picture, a row a variant that prunes and a column a scene.
 
@@ -46,8 +48,12 @@ def draw_kept_tokens(policy: Path, variants: list[str], tasks: list[str],
     for column, arm in enumerate(arms):
         for axes, (variant, loaded) in zip(cells[:, column], pruning.items()):
             observation, selection = _look(arm, loaded)
-            picture = draw_overlay(observation.images['camera'], selection,
-                                   observation.cameras['camera'], observation.end_effector_m)
+            picture = draw_overlay(
+                observation.images['camera'],
+                selection,
+                observation.cameras['camera'],
+                observation.end_effector_m,
+            )
             if selection is not None:
                 criteria |= set(selection.criterion.tolist())
             axes.imshow(picture)
@@ -56,10 +62,16 @@ def draw_kept_tokens(policy: Path, variants: list[str], tasks: list[str],
             kept = tokens if selection is None else len(selection.kept)
             axes.set_title(f'{variant}\n{kept} of {tokens}', fontsize=8)
         arm.close()
-    figure.legend(handles=[Patch(color=[c / 255 for c in colour], label=criterion.name.lower())
-                           for criterion, colour in COLOURS.items()
-                           if criterion.value in criteria],
-                  loc='outside lower center', ncols=3, fontsize=8)
+    figure.legend(
+        handles=[
+            Patch(color=[c / 255 for c in colour], label=criterion.name.lower())
+            for criterion, colour in COLOURS.items()
+            if criterion.value in criteria
+        ],
+        loc='outside lower center',
+        ncols=3,
+        fontsize=8,
+    )
     figure.savefig(directory / 'tokens.png', dpi=110)
     return {TOKENS_TITLE: 'tokens.png'}
 

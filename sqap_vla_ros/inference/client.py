@@ -1,4 +1,5 @@
 """The node's side of inference: start a worker, ask it, and end it when it hangs."""
+
 from multiprocessing.connection import Connection
 import os
 import socket
@@ -8,10 +9,16 @@ import time
 from typing import Protocol
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.wire import (inference_from_wire, info_from_wire, observation_to_wire,
-                                         receive, send, SharedImages, WorkerInfo)
-from sqap_vla_ros.models.policy import Inference, Observation
-
+from sqap_vla_ros.inference.wire import (
+    inference_from_wire,
+    info_from_wire,
+    observation_to_wire,
+    receive,
+    send,
+    SharedImages,
+    WorkerInfo,
+)
+from sqap_vla_ros.policy import Inference, Observation
 
 DEADLINE, DIED, ERROR, OUT_OF_MEMORY = 'deadline', 'died', 'error', 'out_of_memory'
 WORKER = 'sqap_vla_ros.inference.worker'
@@ -25,7 +32,7 @@ DEATH_PATIENCE_S = 1.0
 class InferenceFailed(Exception):
     """One inference gave no answer; `reason` is one of the constants of this module."""
 
-    def __init__(self, reason: str, message: str):
+    def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -35,7 +42,7 @@ class InferenceClient(Protocol):
 
     info: WorkerInfo
 
-    def start(self):
+    def start(self) -> None:
         """Load and warm up; blocks. Raises UserError."""
 
     def infer(self, observation: Observation, reset: bool, budget: float = 1.0) -> Inference:
@@ -45,21 +52,39 @@ class InferenceClient(Protocol):
         Raises InferenceFailed; after 'deadline' and 'died' call `start`.
         """
 
-    def abort(self):
+    def abort(self) -> None:
         """End an inference that runs, if that can be done; callable from any thread."""
 
-    def close(self):
+    def close(self) -> None:
         """End it; idempotent."""
 
 
 class ProcessInference:
     """Inference in a process of its own: its Python never holds up the node's."""
 
-    def __init__(self, policy: str, device: str = 'cpu', threads: int = 1,
-                 deadline_s: float = 2.0, load_timeout_s: float = 120.0, module: str = WORKER,
-                 cuda_graphs: str = 'auto'):
-        self._command = [sys.executable, '-m', module, '--policy', str(policy), '--device', device,
-                         '--threads', str(threads), '--cuda-graphs', cuda_graphs]
+    def __init__(
+        self,
+        policy: str,
+        device: str = 'cpu',
+        threads: int = 1,
+        deadline_s: float = 2.0,
+        load_timeout_s: float = 120.0,
+        module: str = WORKER,
+        cuda_graphs: str = 'auto',
+    ) -> None:
+        self._command = [
+            sys.executable,
+            '-m',
+            module,
+            '--policy',
+            str(policy),
+            '--device',
+            device,
+            '--threads',
+            str(threads),
+            '--cuda-graphs',
+            cuda_graphs,
+        ]
         self._threads = threads
         self.deadline_s, self.load_timeout_s = deadline_s, load_timeout_s
         self._process = self._connection = self._images = None
@@ -71,7 +96,7 @@ class ProcessInference:
         """Process id of the worker, None when there is none."""
         return self._process.pid if self._process else None
 
-    def start(self):
+    def start(self) -> None:
         """See `InferenceClient`; ends an earlier worker first."""
         self.close()
         ours, theirs = socket.socketpair()
@@ -80,7 +105,10 @@ class ProcessInference:
         environment = {**os.environ, 'OMP_NUM_THREADS': str(self._threads)}
         self._process = subprocess.Popen(
             [*self._command, '--socket', str(handles[0]), '--memory', str(handles[1])],
-            pass_fds=handles, env=environment, stdin=subprocess.DEVNULL)
+            pass_fds=handles,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
         theirs.close()
         self._connection = Connection(ours.detach())
         try:
@@ -93,16 +121,19 @@ class ProcessInference:
             raise UserError(message['message'])
         self.info = info_from_wire({k: v for k, v in message.items() if k != 'kind'})
 
-    def infer(self, observation: Observation, reset: bool = False,
-              budget: float = 1.0) -> Inference:
+    def infer(
+        self, observation: Observation, reset: bool = False, budget: float = 1.0
+    ) -> Inference:
         """See `InferenceClient`."""
         if self._connection is None:
             raise InferenceFailed(DIED, 'no inference worker runs')
         self._sequence += 1
         request = observation_to_wire(observation, self._images)
         try:
-            send(self._connection, {**request, 'reset': reset, 'budget': budget,
-                                    'sequence': self._sequence})
+            send(
+                self._connection,
+                {**request, 'reset': reset, 'budget': budget, 'sequence': self._sequence},
+            )
         except OSError:
             raise self._died() from None
         answer = self._wait(self.deadline_s)
@@ -131,13 +162,13 @@ class ProcessInference:
         self.close()
         return InferenceFailed(DIED, f'the worker process ended with exit status {code}')
 
-    def abort(self):
+    def abort(self) -> None:
         """See `InferenceClient`; the one who waits for the answer is told that the worker died."""
         process = self._process
         if process is not None:
             process.kill()
 
-    def close(self):
+    def close(self) -> None:
         """See `InferenceClient`."""
         if self._process is not None:
             self._connection.close()
@@ -146,7 +177,7 @@ class ProcessInference:
         self._process = self._connection = self._images = None
 
 
-def _end(process, patience_s=0.5):
+def _end(process, patience_s=0.5) -> None:
     """Wait for a worker whose socket was closed; kill one that hangs."""
     deadline = time.monotonic() + patience_s
     while process.poll() is None and time.monotonic() < deadline:
@@ -159,21 +190,23 @@ def _end(process, patience_s=0.5):
 class ThreadInference:
     """Inference in the calling thread: for debugging, and where a process cannot be had."""
 
-    def __init__(self, policy: str, device: str = 'cpu', threads: int = 1,
-                 cuda_graphs: str = 'auto'):
+    def __init__(
+        self, policy: str, device: str = 'cpu', threads: int = 1, cuda_graphs: str = 'auto'
+    ) -> None:
         self._arguments = (policy, device, threads, None, cuda_graphs)
         self._engine = None
         self.info = None
 
-    def start(self):
+    def start(self) -> None:
         """See `InferenceClient`."""
         from sqap_vla_ros.inference.engine import load_engine
 
         self._engine = load_engine(*self._arguments)
         self.info = self._engine.info
 
-    def infer(self, observation: Observation, reset: bool = False,
-              budget: float = 1.0) -> Inference:
+    def infer(
+        self, observation: Observation, reset: bool = False, budget: float = 1.0
+    ) -> Inference:
         """See `InferenceClient`; a hanging inference cannot be ended here."""
         from sqap_vla_ros.inference.engine import failure
 
@@ -184,9 +217,9 @@ class ThreadInference:
         except (UserError, RuntimeError, ValueError) as error:
             raise InferenceFailed(*failure(error)) from None
 
-    def abort(self):
+    def abort(self) -> None:
         """See `InferenceClient`; impossible here."""
 
-    def close(self):
+    def close(self) -> None:
         """See `InferenceClient`."""
         self._engine = None

@@ -1,13 +1,19 @@
 """The thread that keeps a policy busy with the newest observation and hands on what it answers."""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, Thread
 import time
-from typing import Callable
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.client import (DEADLINE, DIED, InferenceClient, InferenceFailed,
-                                           OUT_OF_MEMORY)
-from sqap_vla_ros.models.policy import Inference, Observation
+from sqap_vla_ros.inference.client import (
+    DEADLINE,
+    DIED,
+    InferenceClient,
+    InferenceFailed,
+    OUT_OF_MEMORY,
+)
+from sqap_vla_ros.policy import Inference, Observation
 
 RESTART_PAUSE_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 """Before the n-th restart in a row; the last one again and again."""
@@ -44,9 +50,14 @@ class InferenceRunner:
     asked the same once more, now that its cache is freed, and replaced when that fails as well.
     """
 
-    def __init__(self, client: InferenceClient, next_request: Callable[[], Request | None],
-                 on_answer: Callable[[Answer], None], on_failure: Callable[[str, str], None],
-                 period_s: float):
+    def __init__(
+        self,
+        client: InferenceClient,
+        next_request: Callable[[], Request | None],
+        on_answer: Callable[[Answer], None],
+        on_failure: Callable[[str, str], None],
+        period_s: float,
+    ) -> None:
         """`on_failure` gets a reason (of `InferenceFailed`, 'restart', 'internal') and a text."""
         self._client, self._next_request = client, next_request
         self._on_answer, self._on_failure = on_answer, on_failure
@@ -57,17 +68,17 @@ class InferenceRunner:
         self._failures = 0
         self._thread = Thread(target=self._run, name='inference', daemon=True)
 
-    def start(self):
+    def start(self) -> None:
         """Begin; the client must have been started."""
         self._thread.start()
 
-    def wake(self):
+    def wake(self) -> None:
         """Say that there may be a new request."""
         with self._condition:
             self._woken = True
             self._condition.notify()
 
-    def stop(self):
+    def stop(self) -> None:
         """End the thread and then the client."""
         with self._condition:
             self._stopping = True
@@ -77,7 +88,7 @@ class InferenceRunner:
             self._thread.join()
         self._client.close()
 
-    def _run(self):
+    def _run(self) -> None:
         due_s = time.monotonic()
         while not self._stopping:
             self._pause(due_s - time.monotonic())
@@ -103,12 +114,12 @@ class InferenceRunner:
         self._infer(request)
         return due_s
 
-    def _pause(self, seconds):
+    def _pause(self, seconds) -> None:
         if seconds > 0:
             with self._condition:
                 self._condition.wait_for(lambda: self._stopping, seconds)
 
-    def _infer(self, request, again=False):
+    def _infer(self, request, again=False) -> None:
         reset = request.generation != self._generation
         try:
             inference = self._client.infer(request.observation, reset, request.budget)

@@ -4,6 +4,7 @@ What passes between a node and its inference worker: JSON over a socket, images 
 Nothing is pickled. One request is in flight at a time, so the shared memory needs no lock: it
 belongs to the node until a request is sent, and to the worker until the answer comes.
 """
+
 from dataclasses import asdict, dataclass
 import json
 import mmap
@@ -13,9 +14,8 @@ import os
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.compression.camera import PinholeCamera
-from sqap_vla_ros.models.policy import (Continuation, Inference, Observation, PolicySpec,
-                                        TokenSelection)
+from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.policy import Continuation, Inference, Observation, PolicySpec, TokenSelection
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class WorkerInfo:
 class SharedImages:
     """Memory that both sides map; it grows with the images."""
 
-    def __init__(self, descriptor: int):
+    def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._map = None
 
@@ -58,32 +58,37 @@ class SharedImages:
 
     def read(self, layout: dict[str, list[int]]) -> dict[str, np.ndarray]:
         """Copy out the images that `write` stored."""
-        needed = max((offset + int(np.prod(shape)) for offset, *shape in layout.values()),
-                     default=0)
+        needed = max(
+            (offset + int(np.prod(shape)) for offset, *shape in layout.values()), default=0
+        )
         if self._map is not None and len(self._map) < needed:
             self.close_map()
         memory = self._mapped() if needed else None
-        return {name: np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset)
-                .reshape(shape).copy() for name, (offset, *shape) in layout.items()}
+        return {
+            name: np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset)
+            .reshape(shape)
+            .copy()
+            for name, (offset, *shape) in layout.items()
+        }
 
     def _mapped(self):
         if self._map is None:
             self._map = mmap.mmap(self.descriptor, 0)
         return self._map
 
-    def close_map(self):
+    def close_map(self) -> None:
         """Unmap; the memory itself stays."""
         if self._map is not None:
             self._map.close()
             self._map = None
 
-    def close(self):
+    def close(self) -> None:
         """Unmap and close the descriptor."""
         self.close_map()
         os.close(self.descriptor)
 
 
-def send(connection: Connection, message: dict):
+def send(connection: Connection, message: dict) -> None:
     """Send one message. Raises OSError when the other side is gone."""
     connection.send_bytes(json.dumps(message).encode('utf-8'))
 
@@ -97,43 +102,70 @@ def observation_to_wire(observation: Observation, images: SharedImages) -> dict:
     """Message for an observation, whose images are put into the shared memory."""
     end_effector, follow = observation.end_effector_m, observation.continuation
     return {
-        'images': images.write(observation.images), 'instruction': observation.instruction,
+        'images': images.write(observation.images),
+        'instruction': observation.instruction,
         'state': None if observation.state is None else [float(x) for x in observation.state],
-        'cameras': {name: {'intrinsics': camera.intrinsics.tolist(),
-                           'optical_from_base': camera.optical_from_base.tolist(),
-                           'width': camera.width, 'height': camera.height}
-                    for name, camera in observation.cameras.items()},
+        'cameras': {
+            name: {
+                'intrinsics': camera.intrinsics.tolist(),
+                'optical_from_base': camera.optical_from_base.tolist(),
+                'width': camera.width,
+                'height': camera.height,
+            }
+            for name, camera in observation.cameras.items()
+        },
         'end_effector_m': None if end_effector is None else [float(x) for x in end_effector],
         'stamp_ns': observation.stamp_ns,
-        'continuation': None if follow is None else {
-            'values': follow.values.tolist(), 'weights': follow.weights.tolist()}}
+        'continuation': None
+        if follow is None
+        else {'values': follow.values.tolist(), 'weights': follow.weights.tolist()},
+    }
 
 
 def observation_from_wire(message: dict, images: SharedImages) -> Observation:
     """Inverse of `observation_to_wire`."""
-    cameras = {name: PinholeCamera(np.array(camera['intrinsics']),
-                                   np.array(camera['optical_from_base']),
-                                   camera['width'], camera['height'])
-               for name, camera in message['cameras'].items()}
+    cameras = {
+        name: PinholeCamera(
+            np.array(camera['intrinsics']),
+            np.array(camera['optical_from_base']),
+            camera['width'],
+            camera['height'],
+        )
+        for name, camera in message['cameras'].items()
+    }
     state, end_effector = message['state'], message['end_effector_m']
     follow = message['continuation']
     return Observation(
-        images.read(message['images']), message['instruction'],
-        None if state is None else np.array(state, np.float32), cameras,
-        None if end_effector is None else np.array(end_effector), message['stamp_ns'],
-        None if follow is None else Continuation(np.array(follow['values'], np.float32),
-                                                 np.array(follow['weights'], np.float32)))
+        images.read(message['images']),
+        message['instruction'],
+        None if state is None else np.array(state, np.float32),
+        cameras,
+        None if end_effector is None else np.array(end_effector),
+        message['stamp_ns'],
+        None
+        if follow is None
+        else Continuation(
+            np.array(follow['values'], np.float32), np.array(follow['weights'], np.float32)
+        ),
+    )
 
 
 def inference_to_wire(inference: Inference) -> dict:
     """Message for an answer."""
     selection = inference.selection
     return {
-        'values': inference.chunk.values.tolist(), 'stamp_ns': inference.chunk.stamp_ns,
-        'latencies_ms': inference.latencies_ms, 'tokens': inference.tokens,
-        'selection': None if selection is None else {
-            'grid': list(selection.grid), 'kept': selection.kept.tolist(),
-            'criterion': selection.criterion.tolist()}}
+        'values': inference.chunk.values.tolist(),
+        'stamp_ns': inference.chunk.stamp_ns,
+        'latencies_ms': inference.latencies_ms,
+        'tokens': inference.tokens,
+        'selection': None
+        if selection is None
+        else {
+            'grid': list(selection.grid),
+            'kept': selection.kept.tolist(),
+            'criterion': selection.criterion.tolist(),
+        },
+    }
 
 
 def inference_from_wire(message: dict, spec: ActionSpec) -> Inference:
@@ -141,10 +173,16 @@ def inference_from_wire(message: dict, spec: ActionSpec) -> Inference:
     selection = message['selection']
     return Inference(
         ActionChunk(np.array(message['values'], np.float32), spec, message['stamp_ns']),
-        message['latencies_ms'], message['tokens'],
-        None if selection is None else TokenSelection(
-            tuple(selection['grid']), np.array(selection['kept'], np.int64),
-            np.array(selection['criterion'], np.uint8)))
+        message['latencies_ms'],
+        message['tokens'],
+        None
+        if selection is None
+        else TokenSelection(
+            tuple(selection['grid']),
+            np.array(selection['kept'], np.int64),
+            np.array(selection['criterion'], np.uint8),
+        ),
+    )
 
 
 def info_to_wire(info: WorkerInfo) -> dict:
@@ -155,8 +193,13 @@ def info_to_wire(info: WorkerInfo) -> dict:
 def info_from_wire(message: dict) -> WorkerInfo:
     """Inverse of `info_to_wire`."""
     spec = dict(message['spec'])
-    action = {key: tuple(value) if isinstance(value, list) else value
-              for key, value in spec.pop('action').items()}
+    action = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in spec.pop('action').items()
+    }
     spec = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
-    return WorkerInfo(PolicySpec(action=ActionSpec(**action), **spec), message['description'],
-                      message['warm_up_ms'])
+    return WorkerInfo(
+        PolicySpec(action=ActionSpec(**action), **spec),
+        message['description'],
+        message['warm_up_ms'],
+    )

@@ -3,6 +3,7 @@ The inference worker: a process that loads a policy and answers one request afte
 
 Started by `inference.client`; ends when the socket to the node closes, however the node died.
 """
+
 import argparse
 from multiprocessing.connection import Connection
 import os
@@ -11,8 +12,14 @@ import sys
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.engine import failure, load_engine
-from sqap_vla_ros.inference.wire import (inference_to_wire, info_to_wire, observation_from_wire,
-                                         receive, send, SharedImages)
+from sqap_vla_ros.inference.wire import (
+    inference_to_wire,
+    info_to_wire,
+    observation_from_wire,
+    receive,
+    send,
+    SharedImages,
+)
 
 
 def main(argv: list[str] | None = None, load=load_engine) -> int:
@@ -35,10 +42,14 @@ def main(argv: list[str] | None = None, load=load_engine) -> int:
         return 0
 
 
-def _serve(connection, images, arguments, load):
+def _serve(connection, images, arguments, load) -> int | None:
     try:
-        engine = load(arguments.policy, arguments.device, arguments.threads,
-                      cuda_graphs=arguments.cuda_graphs)
+        engine = load(
+            arguments.policy,
+            arguments.device,
+            arguments.threads,
+            cuda_graphs=arguments.cuda_graphs,
+        )
     except UserError as error:
         send(connection, {'kind': 'error', 'message': str(error)})
         return 1
@@ -46,15 +57,29 @@ def _serve(connection, images, arguments, load):
     while True:
         request = receive(connection)
         try:
-            inference = engine.infer(observation_from_wire(request, images), request['reset'],
-                                     request['budget'])
+            inference = engine.infer(
+                observation_from_wire(request, images), request['reset'], request['budget']
+            )
         except (UserError, RuntimeError, ValueError) as error:
             reason, message = failure(error)  # the node decides what comes next
-            send(connection, {'kind': 'failed', 'sequence': request['sequence'],
-                              'reason': reason, 'message': message})
+            send(
+                connection,
+                {
+                    'kind': 'failed',
+                    'sequence': request['sequence'],
+                    'reason': reason,
+                    'message': message,
+                },
+            )
         else:
-            send(connection, {'kind': 'result', 'sequence': request['sequence'],
-                              **inference_to_wire(inference)})
+            send(
+                connection,
+                {
+                    'kind': 'result',
+                    'sequence': request['sequence'],
+                    **inference_to_wire(inference),
+                },
+            )
 
 
 if __name__ == '__main__':

@@ -4,14 +4,16 @@ Bindings of the C++ kernels in `csrc/`, by ctypes with raw pointers.
 A call costs a few microseconds, which a layer of the small policy would notice if it were more.
 The library is built by the package's CMake; where it is missing, `load` says so.
 """
+
 import ctypes
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
 
 import sqap_vla_ros
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.kernels.hadamard import hadamard
 
 LIBRARY = 'libsqap_vla_kernels.so'
 PANEL = 32
@@ -25,12 +27,21 @@ class _Linear(ctypes.Structure):
     """`sqap::Linear` of csrc/kernels.h."""
 
     _fields_ = [
-        ('weights', _pointer), ('scales', _pointer), ('bias', _pointer), ('signs', _pointer),
-        ('hartley', _pointer), ('inputs', _int64), ('outputs', _int64), ('odd', _int64),
-        ('groups', _int64), ('weight_bits', _int32), ('activation_levels', _int32)]
+        ('weights', _pointer),
+        ('scales', _pointer),
+        ('bias', _pointer),
+        ('signs', _pointer),
+        ('hartley', _pointer),
+        ('inputs', _int64),
+        ('outputs', _int64),
+        ('odd', _int64),
+        ('groups', _int64),
+        ('weight_bits', _int32),
+        ('activation_levels', _int32),
+    ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def load() -> ctypes.CDLL:
     """Load the library. Raises UserError where it was not built."""
     for root in sqap_vla_ros.__path__:
@@ -38,8 +49,10 @@ def load() -> ctypes.CDLL:
         if path.exists():
             break
     else:
-        raise UserError(f'kernels/{LIBRARY} is not installed; build the package with CMake or '
-                        'colcon, or choose the backend reference')
+        raise UserError(
+            f'kernels/{LIBRARY} is not installed; build the package with CMake or '
+            'colcon, or choose the backend reference'
+        )
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -50,17 +63,47 @@ def load() -> ctypes.CDLL:
         'sqap_pack': (None, _pointer, _int64, _int64, _int64, _int32, _pointer),
         'sqap_linear': (None, _pointer, _pointer, _pointer, _int64, _int32, _int64),
         'sqap_activation_bytes': (_int64, _pointer, _int64),
-        'sqap_quantize_into': (None, _pointer, _pointer, _pointer, ctypes.c_float, _pointer,
-                               _int64, _int32, _int64),
+        'sqap_quantize_into': (
+            None,
+            _pointer,
+            _pointer,
+            _pointer,
+            ctypes.c_float,
+            _pointer,
+            _int64,
+            _int32,
+            _int64,
+        ),
         'sqap_multiply': (None, _pointer, _pointer, _pointer, _int64, _int32, _int64),
-        'sqap_gated_mlp': (None, *[_pointer] * 4, ctypes.c_float, _pointer, _pointer, _int64,
-                           _int32, _int32, _int64),
-        'sqap_round_rows': (None, _pointer, _pointer, _int64, _int64, _int32, _pointer, _int64,
-                            _pointer, _int32, _int64),
+        'sqap_gated_mlp': (
+            None,
+            *[_pointer] * 4,
+            ctypes.c_float,
+            _pointer,
+            _pointer,
+            _int64,
+            _int32,
+            _int32,
+            _int64,
+        ),
+        'sqap_round_rows': (
+            None,
+            _pointer,
+            _pointer,
+            _int64,
+            _int64,
+            _int32,
+            _pointer,
+            _int64,
+            _pointer,
+            _int32,
+            _int64,
+        ),
         'sqap_quantize': (None, _pointer, _pointer, _int64, _int32, _pointer, _pointer),
         'sqap_accumulate': (None, _pointer, _pointer, _int64, _int32, _pointer),
         'sqap_farthest_points': (None, _pointer, _pointer, _int64, _int64, _pointer),
-        'sqap_peak': (ctypes.c_double, _int64)}
+        'sqap_peak': (ctypes.c_double, _int64),
+    }
     for name, (result, *arguments) in signatures.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -72,7 +115,7 @@ def instruction_set() -> str:
     return load().sqap_isa().decode()
 
 
-def set_instruction_set(name: str | None):
+def set_instruction_set(name: str | None) -> None:
     """
     Use this instruction set from now on, None: the best that the processor has.
 
@@ -82,11 +125,9 @@ def set_instruction_set(name: str | None):
         raise UserError(f'instruction set {name!r} is unknown, or this processor lacks it')
 
 
-@lru_cache(maxsize=None)
+@cache
 def hartley(size: int) -> tuple[int, torch.Tensor | None]:
     """Odd factor m of a size, and the orthonormal Hartley matrix float32 [m, m], None for 1."""
-    from sqap_vla_ros.compression.hadamard import hadamard
-
     odd = size
     while odd % 2 == 0:
         odd //= 2
@@ -103,8 +144,14 @@ class PackedLinear:
     K / groups is a multiple of 4.
     """
 
-    def __init__(self, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None,
-                 signs: torch.Tensor | None, activation_levels: int):
+    def __init__(
+        self,
+        codes: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None,
+        signs: torch.Tensor | None,
+        activation_levels: int,
+    ) -> None:
         self._library = library = load()
         bits = 4 if codes.dtype == torch.uint8 else 8
         self.outputs, self.inputs = codes.shape[0], codes.shape[1] * 8 // bits
@@ -113,11 +160,18 @@ class PackedLinear:
         padding = panels * PANEL - self.outputs
         steps = groups * -(-self.inputs // groups // 4)
         self.weights = torch.empty(panels, steps, bits * 16, dtype=torch.uint8)
-        library.sqap_pack(codes.contiguous().data_ptr(), self.outputs, self.inputs, groups, bits,
-                          self.weights.data_ptr())
+        library.sqap_pack(
+            codes.contiguous().data_ptr(),
+            self.outputs,
+            self.inputs,
+            groups,
+            bits,
+            self.weights.data_ptr(),
+        )
         # [N, groups] -> [panels, groups, 32]
-        scale = torch.nn.functional.pad(scale.float().view(self.outputs, groups),
-                                        (0, 0, 0, padding))
+        scale = torch.nn.functional.pad(
+            scale.float().view(self.outputs, groups), (0, 0, 0, padding)
+        )
         self.scales = scale.view(panels, PANEL, groups).transpose(1, 2).contiguous()
         self.bias = None if bias is None else torch.nn.functional.pad(bias.float(), (0, padding))
         self.signs = signs
@@ -127,9 +181,18 @@ class PackedLinear:
             return None if tensor is None else tensor.data_ptr()
 
         self._struct = _Linear(
-            address(self.weights), address(self.scales), address(self.bias), address(self.signs),
-            address(self._hartley), self.inputs, self.outputs, odd, groups, bits,
-            activation_levels)
+            address(self.weights),
+            address(self.scales),
+            address(self.bias),
+            address(self.signs),
+            address(self._hartley),
+            self.inputs,
+            self.outputs,
+            odd,
+            groups,
+            bits,
+            activation_levels,
+        )
         self.address = ctypes.addressof(self._struct)
         self._linear = library.sqap_linear
 
@@ -138,37 +201,49 @@ class PackedLinear:
         if not x.is_contiguous():
             x = x.contiguous()
         y = x.new_empty((*x.shape[:-1], self.outputs))
-        self._linear(self.address, x.data_ptr(), y.data_ptr(), x.numel() // self.inputs,
-                     TYPES[x.dtype], torch.get_num_threads())
+        self._linear(
+            self.address,
+            x.data_ptr(),
+            y.data_ptr(),
+            x.numel() // self.inputs,
+            TYPES[x.dtype],
+            torch.get_num_threads(),
+        )
         return y
 
     def quantize(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes int8 [M, K] and scales float32 [M] that the layer makes of x [M, K]."""
         codes = torch.empty(x.shape, dtype=torch.int8)
         scales = torch.empty(len(x))
-        self._library.sqap_quantize(self.address, x.data_ptr(), len(x), TYPES[x.dtype],
-                                    codes.data_ptr(), scales.data_ptr())
+        self._library.sqap_quantize(
+            self.address, x.data_ptr(), len(x), TYPES[x.dtype], codes.data_ptr(), scales.data_ptr()
+        )
         return codes, scales
 
     def accumulate(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply the codes of x [M, K] by those of the weight: int32 [M, N]; one group only."""
         sums = torch.empty(len(x), self.outputs, dtype=torch.int32)
-        self._library.sqap_accumulate(self.address, x.data_ptr(), len(x), TYPES[x.dtype],
-                                      sums.data_ptr())
+        self._library.sqap_accumulate(
+            self.address, x.data_ptr(), len(x), TYPES[x.dtype], sums.data_ptr()
+        )
         return sums
 
 
 class QuantizedRows:
     """Activations as layers with the same inputs and rotation share them."""
 
-    __slots__ = ('memory', 'shape', 'dtype')
+    __slots__ = ('dtype', 'memory', 'shape')
 
-    def __init__(self, memory: torch.Tensor, shape: torch.Size, dtype: torch.dtype):
+    def __init__(self, memory: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
         self.memory, self.shape, self.dtype = memory, shape, dtype
 
 
-def quantize_once(layer: PackedLinear, x: torch.Tensor, norm_weight: torch.Tensor | None = None,
-                  epsilon: float = 0.0) -> QuantizedRows:
+def quantize_once(
+    layer: PackedLinear,
+    x: torch.Tensor,
+    norm_weight: torch.Tensor | None = None,
+    epsilon: float = 0.0,
+) -> QuantizedRows:
     """
     Quantize x [..., K] for `layer` and all that share its inputs and rotation; see `multiply`.
 
@@ -179,22 +254,41 @@ def quantize_once(layer: PackedLinear, x: torch.Tensor, norm_weight: torch.Tenso
     library = load()
     memory = torch.empty(library.sqap_activation_bytes(layer.address, rows), dtype=torch.uint8)
     library.sqap_quantize_into(
-        layer.address, x.data_ptr(), None if norm_weight is None else norm_weight.data_ptr(),
-        epsilon, memory.data_ptr(), rows, TYPES[x.dtype], torch.get_num_threads())
+        layer.address,
+        x.data_ptr(),
+        None if norm_weight is None else norm_weight.data_ptr(),
+        epsilon,
+        memory.data_ptr(),
+        rows,
+        TYPES[x.dtype],
+        torch.get_num_threads(),
+    )
     return QuantizedRows(memory, x.shape, x.dtype)
 
 
 def multiply(layer: PackedLinear, x: QuantizedRows) -> torch.Tensor:
     """Output [..., N] of a layer, in the type that x had."""
     y = torch.empty((*x.shape[:-1], layer.outputs), dtype=x.dtype)
-    load().sqap_multiply(layer.address, x.memory.data_ptr(), y.data_ptr(),
-                         y.numel() // layer.outputs, TYPES[x.dtype], torch.get_num_threads())
+    load().sqap_multiply(
+        layer.address,
+        x.memory.data_ptr(),
+        y.data_ptr(),
+        y.numel() // layer.outputs,
+        TYPES[x.dtype],
+        torch.get_num_threads(),
+    )
     return y
 
 
-def gated_mlp(gate: PackedLinear, up: PackedLinear, down: PackedLinear, x: torch.Tensor,
-              function: str = 'silu', norm_weight: torch.Tensor | None = None,
-              epsilon: float = 0.0) -> torch.Tensor:
+def gated_mlp(
+    gate: PackedLinear,
+    up: PackedLinear,
+    down: PackedLinear,
+    x: torch.Tensor,
+    function: str = 'silu',
+    norm_weight: torch.Tensor | None = None,
+    epsilon: float = 0.0,
+) -> torch.Tensor:
     """
     Compute down(f(gate(x)) * up(x)) of x [..., K], f of GATES.
 
@@ -203,10 +297,18 @@ def gated_mlp(gate: PackedLinear, up: PackedLinear, down: PackedLinear, x: torch
     x = x.contiguous()
     y = x.new_empty((*x.shape[:-1], down.outputs))
     load().sqap_gated_mlp(
-        gate.address, up.address, down.address,
-        None if norm_weight is None else norm_weight.data_ptr(), epsilon, x.data_ptr(),
-        y.data_ptr(), x.numel() // gate.inputs, TYPES[x.dtype], GATES[function],
-        torch.get_num_threads())
+        gate.address,
+        up.address,
+        down.address,
+        None if norm_weight is None else norm_weight.data_ptr(),
+        epsilon,
+        x.data_ptr(),
+        y.data_ptr(),
+        x.numel() // gate.inputs,
+        TYPES[x.dtype],
+        GATES[function],
+        torch.get_num_threads(),
+    )
     return y
 
 
@@ -222,9 +324,17 @@ def round_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None) -> torc
         out = torch.empty_like(x)
     odd, matrix = (1, None) if signs is None else hartley(width)
     load().sqap_round_rows(
-        x.data_ptr(), out.data_ptr(), x.numel() // width, width, TYPES[x.dtype],
-        None if signs is None else signs.data_ptr(), odd,
-        None if matrix is None else matrix.data_ptr(), levels, torch.get_num_threads())
+        x.data_ptr(),
+        out.data_ptr(),
+        x.numel() // width,
+        width,
+        TYPES[x.dtype],
+        None if signs is None else signs.data_ptr(),
+        odd,
+        None if matrix is None else matrix.data_ptr(),
+        levels,
+        torch.get_num_threads(),
+    )
     return out
 
 
@@ -236,8 +346,9 @@ def farthest_points(separation: torch.Tensor, nearest: torch.Tensor, count: int)
     brought up to date in place. Both contiguous. Returns int64 [count].
     """
     points = torch.empty(count, dtype=torch.int64)
-    load().sqap_farthest_points(separation.data_ptr(), nearest.data_ptr(), len(nearest), count,
-                                points.data_ptr())
+    load().sqap_farthest_points(
+        separation.data_ptr(), nearest.data_ptr(), len(nearest), count, points.data_ptr()
+    )
     return points
 
 

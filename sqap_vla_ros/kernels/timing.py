@@ -1,6 +1,7 @@
 """Short timings by which a backend or a tile shape is chosen."""
+
+from collections.abc import Callable
 from time import perf_counter, thread_time
-from typing import Callable
 
 import torch
 
@@ -25,7 +26,7 @@ def best_seconds(run: Callable[[], object], device: torch.device, repeats: int =
     return best
 
 
-def synchronize(device: torch.device):
+def synchronize(device: torch.device) -> None:
     """Wait for everything that was started on a device."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)

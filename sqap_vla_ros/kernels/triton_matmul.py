@@ -10,6 +10,7 @@ K = 131 000.
 `weights_first` computes the product transposed, with the weights as the left operand: Hopper's
 wgmma reads that one from registers, where the unpacked weights are already.
 """
+
 import torch
 import triton
 import triton.language as tl
@@ -40,10 +41,26 @@ def _add_product(total, x, w, WEIGHTS_FIRST: tl.constexpr):
 
 
 @triton.jit
-def matmul_kernel(codes, weights, row_scales, scales, bias, out, rows, outputs, inputs,
-                  weight_stride, GROUP: tl.constexpr, BITS: tl.constexpr, HAS_BIAS: tl.constexpr,
-                  EXACT: tl.constexpr, WEIGHTS_FIRST: tl.constexpr, BLOCK_M: tl.constexpr,
-                  BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+def matmul_kernel(
+    codes,
+    weights,
+    row_scales,
+    scales,
+    bias,
+    out,
+    rows,
+    outputs,
+    inputs,
+    weight_stride,
+    GROUP: tl.constexpr,
+    BITS: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    EXACT: tl.constexpr,
+    WEIGHTS_FIRST: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+) -> None:
     """
     One tile of out [rows, outputs].
 
@@ -76,11 +93,14 @@ def matmul_kernel(codes, weights, row_scales, scales, bias, out, rows, outputs, 
             w = _load_tile(weights, output, k, weight_stride, outputs, not WEIGHTS_FIRST)
             x = _load_tile(codes, row, k, inputs, rows, WEIGHTS_FIRST)
             total = _add_product(total, x, w, WEIGHTS_FIRST)
-        if GROUP > 0:
+        if GROUP > 0:  # noqa: SIM102 (a constant, folded at compile time)
             # BLOCK_K divides GROUP: at the end of each group its sums are scaled and start anew.
             if (start + BLOCK_K) % GROUP == 0:
-                scale = tl.load(scales + output * (inputs // GROUP) + start // GROUP,
-                                mask=output < outputs, other=0)
+                scale = tl.load(
+                    scales + output * (inputs // GROUP) + start // GROUP,
+                    mask=output < outputs,
+                    other=0,
+                )
                 if WEIGHTS_FIRST:
                     scaled += total.to(tl.float32) * scale[:, None]
                 else:
@@ -130,9 +150,15 @@ def block_k(config: MatmulConfig, inputs: int, group: int | None = None) -> int:
     return step
 
 
-def matmul(codes: torch.Tensor, row_scales: torch.Tensor, weights: torch.Tensor,
-           scales: torch.Tensor, bias: torch.Tensor | None, config: MatmulConfig,
-           dtype: torch.dtype) -> torch.Tensor:
+def matmul(
+    codes: torch.Tensor,
+    row_scales: torch.Tensor,
+    weights: torch.Tensor,
+    scales: torch.Tensor,
+    bias: torch.Tensor | None,
+    config: MatmulConfig,
+    dtype: torch.dtype,
+) -> torch.Tensor:
     """
     Product of quantized activations and weights.
 
@@ -147,9 +173,25 @@ def matmul(codes: torch.Tensor, row_scales: torch.Tensor, weights: torch.Tensor,
     out = torch.empty(rows, outputs, dtype=dtype, device=codes.device)
     grid = (triton.cdiv(rows, config.block_m), triton.cdiv(outputs, config.block_n))
     matmul_kernel[grid](
-        codes, weights, row_scales, scales, scales if bias is None else bias, out, rows, outputs,
-        inputs, weights.shape[1], GROUP=group or 0, BITS=bits, HAS_BIAS=bias is not None,
-        EXACT=dtype == torch.int32, WEIGHTS_FIRST=config.weights_first, BLOCK_M=config.block_m,
-        BLOCK_N=config.block_n, BLOCK_K=block_k(config, inputs, group),
-        num_warps=config.warps, num_stages=config.stages)
+        codes,
+        weights,
+        row_scales,
+        scales,
+        scales if bias is None else bias,
+        out,
+        rows,
+        outputs,
+        inputs,
+        weights.shape[1],
+        GROUP=group or 0,
+        BITS=bits,
+        HAS_BIAS=bias is not None,
+        EXACT=dtype == torch.int32,
+        WEIGHTS_FIRST=config.weights_first,
+        BLOCK_M=config.block_m,
+        BLOCK_N=config.block_n,
+        BLOCK_K=block_k(config, inputs, group),
+        num_warps=config.warps,
+        num_stages=config.stages,
+    )
     return out

@@ -8,8 +8,9 @@ an odd factor and a power of two. Tensor cores do that ('tf32x3' keeps float32's
 are padded to powers of two with zeros. Rows that do not fold so, or not into a device's shared
 memory, are rotated by torch first.
 """
+
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 import math
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional
 import triton
 import triton.language as tl
 
-from sqap_vla_ros.compression.hadamard import hadamard, rotate
+from sqap_vla_ros.kernels.hadamard import hadamard, rotate
 
 NONE, RMS_NORM, SILU_MULTIPLY, GELU_TANH_MULTIPLY, GELU = range(5)
 """What is done to a row before its rotation."""
@@ -39,10 +40,29 @@ def _tanh_gelu(x):
 
 
 @triton.jit
-def rows_kernel(x, other, norm_weight, signs, left, middle, right, codes, scales, width, epsilon,
-                factor, levels, BEFORE: tl.constexpr, ROTATE: tl.constexpr, R: tl.constexpr,
-                A: tl.constexpr, B: tl.constexpr, PR: tl.constexpr, PA: tl.constexpr,
-                PB: tl.constexpr):
+def rows_kernel(
+    x,
+    other,
+    norm_weight,
+    signs,
+    left,
+    middle,
+    right,
+    codes,
+    scales,
+    width,
+    epsilon,
+    factor,
+    levels,
+    BEFORE: tl.constexpr,
+    ROTATE: tl.constexpr,
+    R: tl.constexpr,
+    A: tl.constexpr,
+    B: tl.constexpr,
+    PR: tl.constexpr,
+    PA: tl.constexpr,
+    PB: tl.constexpr,
+) -> None:
     """
     One row of x [rows, width] to codes int8 [rows, width] and scales [rows].
 
@@ -114,7 +134,7 @@ class RowShape:
         return 8 * math.prod(self.padded)
 
 
-@lru_cache(maxsize=None)
+@cache
 def row_shape(width: int) -> RowShape | None:
     """Fold a row into axes of 16 to 64; None where it does not fold."""
     odd = width
@@ -133,10 +153,10 @@ def row_shape(width: int) -> RowShape | None:
     if max(axes) > _WIDEST:
         return None
     padded = tuple(1 << (axis - 1).bit_length() for axis in axes)
-    return RowShape(axes, padded, 1 / math.sqrt(2 ** bits))
+    return RowShape(axes, padded, 1 / math.sqrt(2**bits))
 
 
-@lru_cache(maxsize=None)
+@cache
 @torch.inference_mode(False)
 def _matrices(width, device):
     shape = row_shape(width)
@@ -151,7 +171,7 @@ def _matrices(width, device):
     return result
 
 
-@lru_cache(maxsize=None)
+@cache
 def _shared_memory(device):
     """Bytes of shared memory that a rotation can have in one program."""
     if device.type != 'cuda':
@@ -181,10 +201,15 @@ def warps(width: int) -> int:
     return 4 if width <= 4096 else 8
 
 
-def quantize_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None = None,
-                  before: int = NONE, other: torch.Tensor | None = None,
-                  norm_weight: torch.Tensor | None = None,
-                  epsilon: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+def quantize_rows(
+    x: torch.Tensor,
+    levels: int,
+    signs: torch.Tensor | None = None,
+    before: int = NONE,
+    other: torch.Tensor | None = None,
+    norm_weight: torch.Tensor | None = None,
+    epsilon: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Quantize rows, each with a scale of its own.
 
@@ -206,8 +231,27 @@ def quantize_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None = Non
         left, middle, right = _matrices(width, x.device)
     (r, a, b), (pr, pa, pb) = shape.axes, shape.padded
     rows_kernel[(rows,)](
-        x, x if other is None else other, x if norm_weight is None else norm_weight,
-        x if signs is None else signs, left, middle, right, codes, scales, width, epsilon,
-        shape.factor, float(levels), BEFORE=before, ROTATE=signs is not None, R=r, A=a, B=b,
-        PR=pr, PA=pa, PB=pb, num_warps=warps(width))
+        x,
+        x if other is None else other,
+        x if norm_weight is None else norm_weight,
+        x if signs is None else signs,
+        left,
+        middle,
+        right,
+        codes,
+        scales,
+        width,
+        epsilon,
+        shape.factor,
+        float(levels),
+        BEFORE=before,
+        ROTATE=signs is not None,
+        R=r,
+        A=a,
+        B=b,
+        PR=pr,
+        PA=pa,
+        PB=pb,
+        num_warps=warps(width),
+    )
     return codes, scales

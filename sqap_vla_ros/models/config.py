@@ -1,9 +1,11 @@
 """Configurations of the model families, as stored in a policy directory's `config.json`."""
+
 from dataclasses import asdict, dataclass, field, fields
 import json
 from pathlib import Path
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.files import read_json
 
 CONFIG_FILE = 'config.json'
 
@@ -140,7 +142,7 @@ class Pi0Config:
 _FAMILIES = {'cogact': CogActConfig, 'openvla': OpenVlaConfig, 'pi0': Pi0Config}
 
 
-def save_config(config: CogActConfig | OpenVlaConfig | Pi0Config, directory: Path):
+def save_config(config: CogActConfig | OpenVlaConfig | Pi0Config, directory: Path) -> None:
     """Write `config.json`."""
     text = json.dumps(asdict(config), indent=2)
     (Path(directory) / CONFIG_FILE).write_text(text + '\n', 'utf-8')
@@ -151,12 +153,16 @@ def load_config(directory: Path) -> CogActConfig | OpenVlaConfig | Pi0Config:
     path = Path(directory) / CONFIG_FILE
     data = read_json(path)
     if not data.keys().isdisjoint(('architectures', 'vla', 'input_features')):
-        raise UserError(f'{path}: a released checkpoint, not yet a policy of this package; make '
-                        'one with: sqap_vla import')
+        raise UserError(
+            f'{path}: a released checkpoint, not yet a policy of this package; make '
+            'one with: sqap_vla import'
+        )
     family = _FAMILIES.get(data.get('model_type'))
     if family is None:
-        raise UserError(f'{path}: model_type is {data.get("model_type")!r}, expected one of '
-                        f'{", ".join(map(repr, _FAMILIES))}')
+        raise UserError(
+            f'{path}: model_type is {data.get("model_type")!r}, expected one of '
+            f'{", ".join(map(repr, _FAMILIES))}'
+        )
     try:
         if 'vision' in data:
             data['vision'] = tuple(build_config(VisionConfig, v) for v in data['vision'])
@@ -166,19 +172,6 @@ def load_config(directory: Path) -> CogActConfig | OpenVlaConfig | Pi0Config:
     except (KeyError, TypeError) as error:
         reason = f'{error.args[0]} is missing' if isinstance(error, KeyError) else str(error)
         raise UserError(f'{path}: {reason}') from None
-
-
-def read_json(path: Path) -> dict:
-    """Read a JSON object. Raises UserError that names the file."""
-    try:
-        data = json.loads(Path(path).read_text('utf-8'))
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; expected a policy directory with it') from None
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: not readable as JSON: {error}') from None
-    if not isinstance(data, dict):
-        raise UserError(f'{path}: expected a JSON object')
-    return data
 
 
 def build_config(kind: type, data: dict):

@@ -1,26 +1,34 @@
 """Policy directories, compressed or not, to policies."""
+
 from pathlib import Path
 
 from safetensors import safe_open, SafetensorError
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.checkpoint import (file_sha256, float_parameter_bytes,
-                                                 load_compressed_into, parameter_bytes,
-                                                 WEIGHTS_FILE)
+from sqap_vla_ros.compression.checkpoint import (
+    file_sha256,
+    float_parameter_bytes,
+    load_compressed_into,
+    parameter_bytes,
+    WEIGHTS_FILE,
+)
 from sqap_vla_ros.compression.compress import compress, prepare
-from sqap_vla_ros.compression.recipe import (load_recipe, needs_calibration, Recipe,
-                                             RECIPE_FILE)
+from sqap_vla_ros.compression.recipe import load_recipe, needs_calibration, Recipe, RECIPE_FILE
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.calibration import CALIBRATION_FILE, load_samples
+from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE, load_samples
 from sqap_vla_ros.models.config import load_config
-from sqap_vla_ros.models.families import build_model, make_policy
-from sqap_vla_ros.models.policy import Policy
+from sqap_vla_ros.models.registry import build_model, make_policy
+from sqap_vla_ros.policy import Policy
 
 
-def load_policy(directory: str | Path, device: str = 'cpu',
-                recipe: str | Path | None = None, backend: str = 'auto',
-                cuda_graphs: str = 'auto') -> Policy:
+def load_policy(
+    directory: str | Path,
+    device: str = 'cpu',
+    recipe: str | Path | None = None,
+    backend: str = 'auto',
+    cuda_graphs: str = 'auto',
+) -> Policy:
     """
     Load a policy directory onto a device.
 
@@ -31,14 +39,18 @@ def load_policy(directory: str | Path, device: str = 'cpu',
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise UserError(f'checkpoint {directory}: no such directory; expected a policy directory '
-                        'with config.json and model.safetensors')
+        raise UserError(
+            f'checkpoint {directory}: no such directory; expected a policy directory '
+            'with config.json and model.safetensors'
+        )
     config = load_config(directory)
     applied = Recipe()
     if is_compressed(directory):
         if recipe is not None:
-            raise UserError(f'checkpoint {directory} is compressed already; apply {recipe} to the '
-                            'float policy that it came from')
+            raise UserError(
+                f'checkpoint {directory} is compressed already; apply {recipe} to the '
+                'float policy that it came from'
+            )
         with torch.device('meta'):
             model = build_model(config)
         applied = load_compressed_into(model, directory).recipe
@@ -55,14 +67,20 @@ def load_policy(directory: str | Path, device: str = 'cpu',
     backends = prepare(model, backend)
     quantization, pruning = applied.quantization, applied.pruning
     description = {
-        'checkpoint': str(directory), 'sha256': file_sha256(directory / WEIGHTS_FILE),
-        'recipe': applied.name, 'parameter_bytes': parameter_bytes(model),
-        'stored_bytes': stored_bytes, 'float_parameter_bytes': float_bytes, 'backend': backends,
+        'checkpoint': str(directory),
+        'sha256': file_sha256(directory / WEIGHTS_FILE),
+        'recipe': applied.name,
+        'parameter_bytes': parameter_bytes(model),
+        'stored_bytes': stored_bytes,
+        'float_parameter_bytes': float_bytes,
+        'backend': backends,
         'weight_bits': quantization.weight_bits if quantization else 32,
         'activation_bits': quantization.activation_bits if quantization else 32,
         'protection_radius_m': pruning.protection_radius_m
-        if pruning and pruning.method == 'sqap' else 0.0,
-        'device': str(device)}
+        if pruning and pruning.method == 'sqap'
+        else 0.0,
+        'device': str(device),
+    }
     return make_policy(model, directory, description, cuda_graphs)
 
 
@@ -77,7 +95,7 @@ def calibration_of(directory: Path, recipe: Recipe, samples: Path | None = None)
         return None
     observations = load_samples(samples or Path(directory) / CALIBRATION_FILE)
 
-    def run(model):
+    def run(model) -> None:
         policy = make_policy(model, directory, {})
         for observation in observations:
             policy.predict(observation)
@@ -113,11 +131,16 @@ def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> nn
             for name in names:
                 tensor = file.get_tensor(name)
                 if tensor.shape != expected[name].shape:
-                    raise UserError(f'{path}: tensor {name} has shape {tuple(tensor.shape)}, the '
-                                    f'configuration expects {tuple(expected[name].shape)}')
+                    raise UserError(
+                        f'{path}: tensor {name} has shape {tuple(tensor.shape)}, the '
+                        f'configuration expects {tuple(expected[name].shape)}'
+                    )
                 owner, _, leaf = name.rpartition('.')
-                setattr(model.get_submodule(owner), leaf,
-                        nn.Parameter(tensor if mapped else tensor.clone()))
+                setattr(
+                    model.get_submodule(owner),
+                    leaf,
+                    nn.Parameter(tensor if mapped else tensor.clone()),
+                )
     except FileNotFoundError:
         raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
     except (SafetensorError, OSError) as error:
@@ -126,9 +149,11 @@ def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> nn
     return model.to(device)
 
 
-def _compare_names(path, found, expected):
+def _compare_names(path, found, expected) -> None:
     if found != expected:
         missing, surplus = sorted(expected - found), sorted(found - expected)
         what = f'tensor {missing[0]} is missing' if missing else f'unexpected tensor {surplus[0]}'
-        raise UserError(f'{path}: {what} ({len(missing)} missing, {len(surplus)} unexpected); '
-                        'config.json and weights do not belong together')
+        raise UserError(
+            f'{path}: {what} ({len(missing)} missing, {len(surplus)} unexpected); '
+            'config.json and weights do not belong together'
+        )

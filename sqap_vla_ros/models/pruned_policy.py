@@ -1,22 +1,22 @@
 """What every policy of a vision-language-action model does around its network."""
+
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
-from typing import Callable
 
 import numpy as np
 import torch
 
 from sqap_vla_ros.action_chunk import ActionChunk
-from sqap_vla_ros.compression.protection import patch_distances_m
-from sqap_vla_ros.compression.token_selector import TokenSelector
+from sqap_vla_ros.compression.pruning.protection import patch_distances_m
+from sqap_vla_ros.compression.pruning.selector import TokenSelector
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.decoder import pruning_point, PruningPoint
-from sqap_vla_ros.models.guidance import Guide
-from sqap_vla_ros.models.policy import (Inference, Observation, Policy, PolicySpec,
-                                        TokenSelection)
-from sqap_vla_ros.models.step_runner import make_runner, StepRunner, Tensors
+from sqap_vla_ros.models.cuda_graphs import make_runner, StepRunner, Tensors
+from sqap_vla_ros.models.layers.decoder import pruning_point, PruningPoint
+from sqap_vla_ros.models.layers.guidance import Guide
+from sqap_vla_ros.policy import Inference, Observation, Policy, PolicySpec, TokenSelection
 
 
 class PrunedPolicy(Policy):
@@ -28,8 +28,14 @@ class PrunedPolicy(Policy):
     and `normalise_action`.
     """
 
-    def __init__(self, model: torch.nn.Module, spec: PolicySpec, layers: int,
-                 description: dict | None = None, cuda_graphs: str = 'auto'):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        spec: PolicySpec,
+        layers: int,
+        description: dict | None = None,
+        cuda_graphs: str = 'auto',
+    ) -> None:
         """
         Take over a loaded model.
 
@@ -78,8 +84,11 @@ class PrunedPolicy(Policy):
                 tensors, plan = {**tensors, **self._selector.tensors}, self._selector.plan
         self._stages = latencies
         # A listener is called by Python, which a replay does not run.
-        runner = (self._runner if self.attention_listener is None
-                  else StepRunner(self._step, self._device))
+        runner = (
+            self._runner
+            if self.attention_listener is None
+            else StepRunner(self._step, self._device)
+        )
         with timed(latencies, 'graph'):
             outputs = runner(plan, tensors)
             if self._selector is not None:
@@ -88,8 +97,12 @@ class PrunedPolicy(Policy):
         if 'decoder' in latencies:  # run stage by stage
             del latencies['graph']
         latencies['total'] = (perf_counter() - started) * 1e3
-        return Inference(ActionChunk(values, self.spec.action, observation.stamp_ns), latencies,
-                         self.spec.visual_tokens, self._selection())
+        return Inference(
+            ActionChunk(values, self.spec.action, observation.stamp_ns),
+            latencies,
+            self.spec.visual_tokens,
+            self._selection(),
+        )
 
     def _step(self, plan, tensors):
         """Run the device's part, of which `step_runner` tells."""
@@ -107,12 +120,12 @@ class PrunedPolicy(Policy):
         """Time a stage of `_forward`."""
         return timed(self._stages, name)
 
-    def reset(self):
+    def reset(self) -> None:
         """See `Policy`."""
         if self._selector is not None:
             self._selector.reset()
 
-    def set_budget(self, share: float):
+    def set_budget(self, share: float) -> None:
         """See `Policy`."""
         if self._selector is not None:
             self._selector.share = share
@@ -136,21 +149,34 @@ class PrunedPolicy(Policy):
             return None
         last = layers - 1 if recipe.relevance == 'temporal' else layers
         if recipe.layer > last:
-            raise UserError(f'recipe: pruning layer is {recipe.layer}, expected 0..{last} for '
-                            f'this decoder of {layers} layers')
+            raise UserError(
+                f'recipe: pruning layer is {recipe.layer}, expected 0..{last} for '
+                f'this decoder of {layers} layers'
+            )
         return TokenSelector(recipe, self.spec.token_grid, len(self.spec.cameras), self._device)
 
-    def _begin(self, observation):
+    def _begin(self, observation) -> None:
         """Tell the selector what is known of an inference."""
         gripper = None
         if observation.state is not None and 'gripper' in self.spec.state_names:
             gripper = float(observation.state[self.spec.state_names.index('gripper')])
         self._selector.begin(
-            np.concatenate([
-                patch_distances_m(observation.cameras.get(name), observation.end_effector_m,
-                                  self.spec.token_grid) for name in self.spec.cameras]),
-            observation.images[self.spec.cameras[0]], observation.instruction,
-            observation.stamp_ns, observation.end_effector_m, gripper)
+            np.concatenate(
+                [
+                    patch_distances_m(
+                        observation.cameras.get(name),
+                        observation.end_effector_m,
+                        self.spec.token_grid,
+                    )
+                    for name in self.spec.cameras
+                ]
+            ),
+            observation.images[self.spec.cameras[0]],
+            observation.instruction,
+            observation.stamp_ns,
+            observation.end_effector_m,
+            gripper,
+        )
 
     def _listening(self, point: PruningPoint | None) -> PruningPoint | None:
         """Let the listener, if there is one, hear what a pruning point hears."""
@@ -160,18 +186,22 @@ class PrunedPolicy(Policy):
         if point is None:
             return PruningPoint(1, None, observe=lambda row: listener(row, None))
 
-        def observe(row):
+        def observe(row) -> None:
             if point.observe is not None:
                 point.observe(row)
             kept = selector.kept
             listener(row, None if kept is None or point.select is None else kept.indices)
+
         return replace(point, observe=observe)
 
     def _selection(self) -> TokenSelection | None:
         kept = None if self._selector is None else self._selector.kept
         # Copied: a replay writes where the last one did.
-        return kept and TokenSelection(self.spec.token_grid, kept.indices.cpu().numpy().copy(),
-                                       kept.criterion.cpu().numpy().copy())
+        return kept and TokenSelection(
+            self.spec.token_grid,
+            kept.indices.cpu().numpy().copy(),
+            kept.criterion.cpu().numpy().copy(),
+        )
 
     def _image(self, observation: Observation, camera: str) -> np.ndarray:
         """uint8 [H, W, 3] of a camera. Raises UserError when it is not there."""
@@ -183,8 +213,10 @@ class PrunedPolicy(Policy):
         """float32 [states]. Raises UserError when it is not there or has other columns."""
         names = self.spec.state_names
         if observation.state is None or len(observation.state) != len(names):
-            raise UserError('observation has no state with the columns that this policy needs: '
-                            + ', '.join(names))
+            raise UserError(
+                'observation has no state with the columns that this policy needs: '
+                + ', '.join(names)
+            )
         return np.asarray(observation.state, np.float32)
 
     def _continuation(self, observation: Observation) -> Tensors:
@@ -194,8 +226,10 @@ class PrunedPolicy(Policy):
             return {}
         values = self.statistics.normalise_action(self._to_dataset_units(wanted.values))
         weights = np.asarray(wanted.weights, np.float32)[:, None]
-        return {'continued': torch.from_numpy(np.ascontiguousarray(values, np.float32)),
-                'continued_weights': torch.from_numpy(weights)}
+        return {
+            'continued': torch.from_numpy(np.ascontiguousarray(values, np.float32)),
+            'continued_weights': torch.from_numpy(weights),
+        }
 
     @staticmethod
     def _guide(tensors: Tensors) -> Guide | None:

@@ -1,4 +1,5 @@
 """From what a policy was trained to output to what a robot understands: scale, frame, names."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ class ActionMapping:
     frame; joints get the robot's names. Positions and the gripper are not scaled.
     """
 
-    def __init__(self, profile: RobotProfile, spec: ActionSpec):
+    def __init__(self, profile: RobotProfile, spec: ActionSpec) -> None:
         action = profile.action
         self.spec = replace(spec, names=tuple(_renamed(name, profile) for name in spec.names))
         """What the mapped chunks consist of."""
@@ -46,9 +47,12 @@ def joint_limits(profile: RobotProfile) -> dict[str, JointLimits] | None:
     """Limits for the controller; None for a robot that is commanded by twists."""
     if not profile.joint_space:
         return None
-    return {joint.name: JointLimits(
-        joint.velocity, joint.acceleration, joint.jerk, joint.lower, joint.upper)
-        for joint in profile.joints}
+    return {
+        joint.name: JointLimits(
+            joint.velocity, joint.acceleration, joint.jerk, joint.lower, joint.upper
+        )
+        for joint in profile.joints
+    }
 
 
 def _renamed(name, profile):
@@ -62,6 +66,10 @@ def _renamed(name, profile):
 
 def _matrix(quaternion_xyzw):
     x, y, z, w = np.array(quaternion_xyzw) / np.linalg.norm(quaternion_xyzw)
-    return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-                     [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-                     [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )

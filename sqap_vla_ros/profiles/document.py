@@ -1,4 +1,5 @@
 """YAML that remembers its lines, so that each problem can be shown where it is."""
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Section:
     keys that nobody asked for.
     """
 
-    def __init__(self, node: yaml.Node, path: str, problems: list[Problem]):
+    def __init__(self, node: yaml.Node, path: str, problems: list[Problem]) -> None:
         self.line = node.start_mark.line + 1
         self.path = path
         self.problems = problems
@@ -41,12 +42,15 @@ class Section:
             if not isinstance(key, yaml.ScalarNode):
                 self.problem(f'{path}: a key must be a word', line)
             elif key.value in self._nodes:
-                self.problem(f'{self.name(key.value)} is there twice, first in line '
-                             f'{self._key_lines[key.value]}', line)
+                self.problem(
+                    f'{self.name(key.value)} is there twice, first in line '
+                    f'{self._key_lines[key.value]}',
+                    line,
+                )
             else:
                 self._nodes[key.value], self._key_lines[key.value] = value, line
 
-    def problem(self, message: str, line: int | None = None):
+    def problem(self, message: str, line: int | None = None) -> None:
         """Note a problem, in the section's first line where no line is given."""
         self.problems.append(Problem(line or self.line, message))
 
@@ -66,16 +70,19 @@ class Section:
         self._asked += self._nodes
         return tuple(self._nodes)
 
-    def text(self, key: str, default: str | None = None,
-             choices: tuple[str, ...] = ()) -> str | None:
+    def text(
+        self, key: str, default: str | None = None, choices: tuple[str, ...] = ()
+    ) -> str | None:
         """Read text; without a default it is required. Empty text counts as missing."""
         node = self._scalar(key, default is None)
         value = default if node is None else node.value
         if node is not None and node.value == '' and default is None:
             self.problem(f'{self.name(key)} is empty', self.line_of(key))
         if choices and value is not None and value not in choices:
-            self.problem(f'{self.name(key)} is {value!r}, expected one of {", ".join(choices)}',
-                         self.line_of(key))
+            self.problem(
+                f'{self.name(key)} is {value!r}, expected one of {", ".join(choices)}',
+                self.line_of(key),
+            )
             return default
         return value
 
@@ -85,37 +92,49 @@ class Section:
         if node is None:
             return bool(default)
         if node.value not in ('true', 'false'):
-            self.problem(f'{self.name(key)} is {node.value!r}, expected true or false',
-                         self.line_of(key))
+            self.problem(
+                f'{self.name(key)} is {node.value!r}, expected true or false', self.line_of(key)
+            )
         return node.value == 'true'
 
-    def number(self, key: str, dimension: str, default: float | None = None,
-               required: bool = False, low: float | None = None,
-               high: float | None = None) -> float | None:
+    def number(
+        self,
+        key: str,
+        dimension: str,
+        default: float | None = None,
+        required: bool = False,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> float | None:
         """Read a number in SI units, in [low, high]."""
         node = self._scalar(key, required)
-        return default if node is None else self._quantity(key, node, dimension, default, low,
-                                                           high)
+        return (
+            default if node is None else self._quantity(key, node, dimension, default, low, high)
+        )
 
-    def positive(self, key: str, dimension: str, default: float | None = None,
-                 required: bool = False) -> float | None:
+    def positive(
+        self, key: str, dimension: str, default: float | None = None, required: bool = False
+    ) -> float | None:
         """Read a number above zero, in SI units."""
         value = self.number(key, dimension, default, required)
         if value is not None and not value > 0:
-            self.problem(f'{self.name(key)} is {value:g}, expected more than zero',
-                         self.line_of(key))
+            self.problem(
+                f'{self.name(key)} is {value:g}, expected more than zero', self.line_of(key)
+            )
             return default
         return value
 
-    def numbers(self, key: str, dimension: str, count: int,
-                required: bool = False) -> tuple[float, ...] | None:
+    def numbers(
+        self, key: str, dimension: str, count: int, required: bool = False
+    ) -> tuple[float, ...] | None:
         """List of so many numbers in SI units."""
         nodes = self._list(key, required)
         if nodes is None:
             return None
         if len(nodes) != count:
-            self.problem(f'{self.name(key)} has {len(nodes)} values, expected {count}',
-                         self.line_of(key))
+            self.problem(
+                f'{self.name(key)} has {len(nodes)} values, expected {count}', self.line_of(key)
+            )
             return None
         values = [self._quantity(key, node, dimension, None, None, None) for node in nodes]
         return None if None in values else tuple(values)
@@ -125,8 +144,9 @@ class Section:
         nodes = self._list(key, required) or []
         for node in nodes:
             if not isinstance(node, yaml.ScalarNode) or not node.value:
-                self.problem(f'{self.name(key)}: expected a list of names',
-                             node.start_mark.line + 1)
+                self.problem(
+                    f'{self.name(key)}: expected a list of names', node.start_mark.line + 1
+                )
                 return ()
         return tuple(node.value for node in nodes)
 
@@ -137,16 +157,19 @@ class Section:
 
     def sections(self, key: str, required: bool = False) -> list['Section']:
         """Return the list of sections below a key."""
-        return [Section(node, f'{self.name(key)}[{index}]', self.problems)
-                for index, node in enumerate(self._list(key, required) or [])]
+        return [
+            Section(node, f'{self.name(key)}[{index}]', self.problems)
+            for index, node in enumerate(self._list(key, required) or [])
+        ]
 
-    def close(self):
+    def close(self) -> None:
         """Note every key that was not asked for."""
         for key in self._nodes:
             if key not in self._asked:
                 known = ', '.join(sorted(set(self._asked)))
-                self.problem(f'{self.name(key)} is not known; known here: {known}',
-                             self.line_of(key))
+                self.problem(
+                    f'{self.name(key)} is not known; known here: {known}', self.line_of(key)
+                )
 
     def _node(self, key, required):
         self._asked.append(key)
@@ -197,8 +220,12 @@ def read_document(path: Path, problems: list[Problem]) -> Section | None:
         raise UserError(f'{path}: cannot be read as a text file ({error})') from None
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None)
-        problems.append(Problem(1 if mark is None else mark.line + 1,
-                                f'no YAML: {getattr(error, "problem", None) or error}'))
+        problems.append(
+            Problem(
+                1 if mark is None else mark.line + 1,
+                f'no YAML: {getattr(error, "problem", None) or error}',
+            )
+        )
         return None
     except RecursionError:
         problems.append(Problem(1, 'no YAML that can be read: nested too deeply'))

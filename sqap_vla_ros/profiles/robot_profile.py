@@ -1,4 +1,5 @@
 """What a robot profile says, as values; `reading.py` makes them from YAML. SI units."""
+
 from dataclasses import dataclass, field
 import math
 

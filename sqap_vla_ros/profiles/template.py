@@ -1,4 +1,5 @@
 """A first robot profile, made from a URDF."""
+
 import math
 from pathlib import Path
 
@@ -62,8 +63,15 @@ gripper: {assumed: 0}
 _MOVING = ('revolute', 'continuous', 'prismatic')
 
 
-def new_profile(urdf_path: Path, base: str, end: str, low: list[float], high: list[float],
-                gripper_joint: str | None = None, tf: bool = True) -> str:
+def new_profile(
+    urdf_path: Path,
+    base: str,
+    end: str,
+    low: list[float],
+    high: list[float],
+    gripper_joint: str | None = None,
+    tf: bool = True,
+) -> str:
     """
     Text of a profile for the arm of a URDF, whose end effector is commanded by twists.
 
@@ -73,28 +81,42 @@ def new_profile(urdf_path: Path, base: str, end: str, low: list[float], high: li
     urdf = read_urdf(urdf_path)
     for name in (base, end):
         if name not in urdf.links:
-            raise UserError(f'{urdf_path}: it has no link {name!r}; it has '
-                            f'{", ".join(sorted(urdf.links))}')
+            raise UserError(
+                f'{urdf_path}: it has no link {name!r}; it has {", ".join(sorted(urdf.links))}'
+            )
     moving = {name: joint for name, joint in urdf.joints.items() if joint.kind in _MOVING}
     gripper = NO_GRIPPER
     if gripper_joint is not None:
         if gripper_joint not in moving:
-            raise UserError(f'{urdf_path}: it has no moving joint {gripper_joint!r}; it has '
-                            f'{", ".join(moving)}')
+            raise UserError(
+                f'{urdf_path}: it has no moving joint {gripper_joint!r}; it has '
+                f'{", ".join(moving)}'
+            )
         joint = moving.pop(gripper_joint)
-        gripper = GRIPPER.format(joint=gripper_joint, opened=joint.upper, closed=joint.lower,
-                                 unit='m' if joint.kind == 'prismatic' else 'rad')
+        gripper = GRIPPER.format(
+            joint=gripper_joint,
+            opened=joint.upper,
+            closed=joint.lower,
+            unit='m' if joint.kind == 'prismatic' else 'rad',
+        )
     return TEMPLATE.format(
-        urdf=urdf_path.name, robot=urdf.name, base=base, end=end,
-        low=[float(value) for value in low], high=[float(value) for value in high],
+        urdf=urdf_path.name,
+        robot=urdf.name,
+        base=base,
+        end=end,
+        low=[float(value) for value in low],
+        high=[float(value) for value in high],
         source='tf' if tf else 'topic, topic: camera/extrinsics',
         pose='{source: tf}' if tf else '{source: topic, topic: end_effector_pose}',
-        joints=''.join(map(_joint, moving.items())), gripper=gripper)
+        joints=''.join(map(_joint, moving.items())),
+        gripper=gripper,
+    )
 
 
-def _joint(item):
+def _joint(item) -> str:
     name, joint = item
     velocity = joint.velocity if math.isfinite(joint.velocity) and joint.velocity > 0 else 0.5
-    bounds = '' if joint.kind == 'continuous' else (
-        f'lower: {joint.lower:g}, upper: {joint.upper:g}, ')
+    bounds = (
+        '' if joint.kind == 'continuous' else (f'lower: {joint.lower:g}, upper: {joint.upper:g}, ')
+    )
     return f'  - {{name: {name}, type: {joint.kind}, {bounds}velocity: {velocity:g}}}\n'

@@ -1,4 +1,5 @@
 """Numbers with units, as data sheets give them."""
+
 import math
 import re
 
@@ -32,6 +33,8 @@ def quantity(text: str, dimension: str) -> float:
     if unit is None:
         return number
     if unit not in UNITS[dimension]:
-        raise ValueError(f'unit {unit!r} is no unit of {dimension}; expected one of '
-                         f'{", ".join(UNITS[dimension])}')
+        raise ValueError(
+            f'unit {unit!r} is no unit of {dimension}; expected one of '
+            f'{", ".join(UNITS[dimension])}'
+        )
     return number * UNITS[dimension][unit]

@@ -1,4 +1,5 @@
 """A profile against the robot's URDF: joints, limits, frames."""
+
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -55,9 +56,13 @@ def read_urdf(path: Path) -> Urdf:
             element.get('type', ''),
             -math.inf if free else _number(path, given.get('lower', '0')),
             math.inf if free else _number(path, given.get('upper', '0')),
-            _number(path, given.get('velocity', 'inf')))
-    return Urdf(root.get('name', path.stem), joints,
-                frozenset(link.get('name') for link in root.findall('link')))
+            _number(path, given.get('velocity', 'inf')),
+        )
+    return Urdf(
+        root.get('name', path.stem),
+        joints,
+        frozenset(link.get('name') for link in root.findall('link')),
+    )
 
 
 def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
@@ -67,25 +72,44 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
         found = urdf.joints.get(joint.name)
         if found is None:
             names = ', '.join(name for name, j in urdf.joints.items() if j.kind != 'fixed')
-            problems.append(Problem(joint.line, f'joint {joint.name!r} is not in the URDF, which '
-                                    f'has {names}'))
+            problems.append(
+                Problem(joint.line, f'joint {joint.name!r} is not in the URDF, which has {names}')
+            )
             continue
         if found.kind != joint.kind:
-            problems.append(Problem(joint.line, f'joint {joint.name!r} is {joint.kind}, in the '
-                                    f'URDF {found.kind or "without a type"}'))
+            problems.append(
+                Problem(
+                    joint.line,
+                    f'joint {joint.name!r} is {joint.kind}, in the '
+                    f'URDF {found.kind or "without a type"}',
+                )
+            )
             continue
         for name, ours, theirs, beyond in (
-                ('lower', joint.lower, found.lower, joint.lower < found.lower - TOLERANCE),
-                ('upper', joint.upper, found.upper, joint.upper > found.upper + TOLERANCE),
-                ('velocity', joint.velocity, found.velocity,
-                 joint.velocity is not None and joint.velocity > found.velocity + TOLERANCE)):
+            ('lower', joint.lower, found.lower, joint.lower < found.lower - TOLERANCE),
+            ('upper', joint.upper, found.upper, joint.upper > found.upper + TOLERANCE),
+            (
+                'velocity',
+                joint.velocity,
+                found.velocity,
+                joint.velocity is not None and joint.velocity > found.velocity + TOLERANCE,
+            ),
+        ):
             if beyond:
-                problems.append(Problem(joint.line, f'joint {joint.name!r}: {name} {ours:g} is '
-                                        f'beyond the {theirs:g} of the URDF'))
-    frames = [('base_frame', profile.base_frame),
-              ('end_effector_frame', profile.end_effector_frame)]
-    frames += [(f'output {output.topic}', output.frame)
-               for output in profile.outputs if output.frame]
+                problems.append(
+                    Problem(
+                        joint.line,
+                        f'joint {joint.name!r}: {name} {ours:g} is '
+                        f'beyond the {theirs:g} of the URDF',
+                    )
+                )
+    frames = [
+        ('base_frame', profile.base_frame),
+        ('end_effector_frame', profile.end_effector_frame),
+    ]
+    frames += [
+        (f'output {output.topic}', output.frame) for output in profile.outputs if output.frame
+    ]
     for name, frame in frames:
         if frame not in urdf.links:
             problems.append(Problem(1, f'{name} {frame!r} is no link of the URDF'))
@@ -97,10 +121,12 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
 
 def notes_on_urdf(profile: RobotProfile, urdf: Urdf) -> list[str]:
     """Tell what is no mistake: cameras whose frame TF must get from elsewhere."""
-    return [f'camera {camera.name!r}: frame {camera.optical_frame!r} is no link of the URDF; '
-            'something else must publish its transform'
-            for camera in profile.cameras
-            if camera.extrinsics == 'tf' and camera.optical_frame not in urdf.links]
+    return [
+        f'camera {camera.name!r}: frame {camera.optical_frame!r} is no link of the URDF; '
+        'something else must publish its transform'
+        for camera in profile.cameras
+        if camera.extrinsics == 'tf' and camera.optical_frame not in urdf.links
+    ]
 
 
 def _number(path, text):

@@ -1,4 +1,5 @@
 """A bag of the black box back to entries, without ROS."""
+
 import json
 from pathlib import Path
 
@@ -7,13 +8,24 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.errors import ReaderError
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.compression.camera import PinholeCamera
+from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.policy import Observation
+from sqap_vla_ros.policy import Observation
 from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Observed
-from sqap_vla_ros.recording.message_types import (CHUNK, END_EFFECTOR, GRIPPER, IMAGE, JOINTS,
-                                                  MOTION, REQUEST, stamp_ns, STATE, STATS, TWIST,
-                                                  typestore)
+from sqap_vla_ros.recording.message_types import (
+    CHUNK,
+    END_EFFECTOR,
+    GRIPPER,
+    IMAGE,
+    JOINTS,
+    MOTION,
+    REQUEST,
+    stamp_ns,
+    STATE,
+    STATS,
+    TWIST,
+    typestore,
+)
 
 
 def read_bag(path: Path) -> list[tuple[int, object]]:
@@ -28,11 +40,15 @@ def read_bag(path: Path) -> list[tuple[int, object]]:
                 if entry is not None:
                     entries.append((time_ns, entry))
     except (ReaderError, OSError, KeyError, ValueError) as error:
-        raise UserError(f'bag {path}: not readable as a bag of the black box: '
-                        f'{" ".join(str(error).split())[:300]}') from None
+        raise UserError(
+            f'bag {path}: not readable as a bag of the black box: '
+            f'{" ".join(str(error).split())[:300]}'
+        ) from None
     if not any(isinstance(entry, Observed) for _, entry in entries):
-        raise UserError(f'bag {path}: it has no {REQUEST}, so there is nothing to replay; '
-                        'expected a bag that the policy node wrote (~/save)')
+        raise UserError(
+            f'bag {path}: it has no {REQUEST}, so there is nothing to replay; '
+            'expected a bag that the policy node wrote (~/save)'
+        )
     return entries
 
 
@@ -43,8 +59,13 @@ def _entry(topic, message, parts):
     if topic == STATS:
         chunk = parts.pop(CHUNK)
         latencies = dict(zip(message.stage_names, map(float, message.stage_latencies_ms)))
-        return Answered(chunk, {**latencies, 'total': float(message.total_latency_ms)},
-                        message.observation_age_ms / 1e3, message.tokens_in, message.tokens_kept)
+        return Answered(
+            chunk,
+            {**latencies, 'total': float(message.total_latency_ms)},
+            message.observation_age_ms / 1e3,
+            message.tokens_in,
+            message.tokens_kept,
+        )
     if topic == CHUNK:
         parts[CHUNK] = _chunk(message)
     elif topic == TWIST:
@@ -67,23 +88,32 @@ def _observed(request, parts):
         image = parts.pop(IMAGE + name)
         images[name] = np.array(image.data, np.uint8).reshape(image.height, image.width, 3)
     state, end_effector = parts.pop(STATE, None), parts.pop(END_EFFECTOR, None)
-    cameras = {name: PinholeCamera(np.array(camera['intrinsics']),
-                                   np.array(camera['optical_from_base']), camera['width'],
-                                   camera['height'])
-               for name, camera in request['cameras'].items()}
+    cameras = {
+        name: PinholeCamera(
+            np.array(camera['intrinsics']),
+            np.array(camera['optical_from_base']),
+            camera['width'],
+            camera['height'],
+        )
+        for name, camera in request['cameras'].items()
+    }
     point = end_effector and end_effector.point
     observation = Observation(
-        images, request['instruction'],
-        None if state is None else np.asarray(state.position, np.float32), cameras,
-        None if point is None else np.array([point.x, point.y, point.z]), request['stamp_ns'])
-    return Observed(observation, request['generation'], request['since_reset'],
-                    request['budget'])
+        images,
+        request['instruction'],
+        None if state is None else np.asarray(state.position, np.float32),
+        cameras,
+        None if point is None else np.array([point.x, point.y, point.z]),
+        request['stamp_ns'],
+    )
+    return Observed(observation, request['generation'], request['since_reset'], request['budget'])
 
 
 def _chunk(message):
     step_s = (message.step_duration.sec * 1_000_000_000 + message.step_duration.nanosec) / 1e9
     columns = len(message.action_names)
     values = np.asarray(message.values, np.float32).reshape(-1, columns)
-    spec = ActionSpec(tuple(message.action_names), tuple(message.action_units), step_s,
-                      len(values))
+    spec = ActionSpec(
+        tuple(message.action_names), tuple(message.action_units), step_s, len(values)
+    )
     return ActionChunk(values, spec, stamp_ns(message.header.stamp), message.generation)

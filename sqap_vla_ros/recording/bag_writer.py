@@ -1,4 +1,5 @@
 """Entries of the black box to a bag: MCAP, as `ros2 bag` writes it, but without ROS."""
+
 import json
 from pathlib import Path
 
@@ -6,12 +7,23 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Observed
-from sqap_vla_ros.recording.message_types import (CHUNK, END_EFFECTOR, GRIPPER, IMAGE, JOINTS,
-                                                  MOTION, REQUEST, stamp, STATE, STATS, TWIST,
-                                                  typestore)
+from sqap_vla_ros.recording.message_types import (
+    CHUNK,
+    END_EFFECTOR,
+    GRIPPER,
+    IMAGE,
+    JOINTS,
+    MOTION,
+    REQUEST,
+    stamp,
+    STATE,
+    STATS,
+    TWIST,
+    typestore,
+)
 
 
-def write_bag(path: Path, entries: list[tuple[int, object]]):
+def write_bag(path: Path, entries: list[tuple[int, object]]) -> None:
     """
     Write entries, each with its time in nanoseconds, to the new directory `path`.
 
@@ -42,30 +54,57 @@ def _messages(store, time_ns, entry):
 def _observed(store, entry):
     observation = entry.observation
     request = {
-        'stamp_ns': observation.stamp_ns, 'instruction': observation.instruction,
-        'generation': entry.generation, 'since_reset': entry.since_reset,
+        'stamp_ns': observation.stamp_ns,
+        'instruction': observation.instruction,
+        'generation': entry.generation,
+        'since_reset': entry.since_reset,
         'budget': entry.budget,
-        'cameras': {name: {'intrinsics': camera.intrinsics.tolist(),
-                           'optical_from_base': camera.optical_from_base.tolist(),
-                           'width': camera.width, 'height': camera.height}
-                    for name, camera in observation.cameras.items()},
-        'images': list(observation.images)}
+        'cameras': {
+            name: {
+                'intrinsics': camera.intrinsics.tolist(),
+                'optical_from_base': camera.optical_from_base.tolist(),
+                'width': camera.width,
+                'height': camera.height,
+            }
+            for name, camera in observation.cameras.items()
+        },
+        'images': list(observation.images),
+    }
     messages = []
     for name, image in observation.images.items():
         height, width, _ = image.shape
         kind = 'sensor_msgs/msg/Image'
-        messages.append((IMAGE + name, kind, store.types[kind](
-            _header(store, observation.stamp_ns, name), height, width, 'rgb8', 0, 3 * width,
-            np.ascontiguousarray(image).reshape(-1))))
+        messages.append(
+            (
+                IMAGE + name,
+                kind,
+                store.types[kind](
+                    _header(store, observation.stamp_ns, name),
+                    height,
+                    width,
+                    'rgb8',
+                    0,
+                    3 * width,
+                    np.ascontiguousarray(image).reshape(-1),
+                ),
+            )
+        )
     if observation.state is not None:
-        messages.append(_joint_state(
-            store, STATE, observation.stamp_ns,
-            {str(i): float(v) for i, v in enumerate(observation.state)}, positions=True))
+        messages.append(
+            _joint_state(
+                store,
+                STATE,
+                observation.stamp_ns,
+                {str(i): float(v) for i, v in enumerate(observation.state)},
+                positions=True,
+            )
+        )
     if observation.end_effector_m is not None:
         kind = 'geometry_msgs/msg/PointStamped'
         point = store.types['geometry_msgs/msg/Point'](*map(float, observation.end_effector_m))
-        messages.append((END_EFFECTOR, kind, store.types[kind](
-            _header(store, observation.stamp_ns), point)))
+        messages.append(
+            (END_EFFECTOR, kind, store.types[kind](_header(store, observation.stamp_ns), point))
+        )
     # Last, so that a reader who meets it has seen all that belongs to it.
     return [*messages, _text(store, REQUEST, json.dumps(request))]
 
@@ -74,20 +113,38 @@ def _answered(store, entry):
     chunk, spec = entry.chunk, entry.chunk.spec
     kind = 'sqap_vla_ros/msg/ActionChunk'
     step = store.types['builtin_interfaces/msg/Duration'](
-        *divmod(round(spec.step_s * 1e9), 1_000_000_000))
+        *divmod(round(spec.step_s * 1e9), 1_000_000_000)
+    )
     header = _header(store, chunk.stamp_ns)
     stats = 'sqap_vla_ros/msg/InferenceStats'
     stages = {k: v for k, v in entry.latencies_ms.items() if k != 'total'}
     fields = dict.fromkeys(store.types[stats].__dataclass_fields__, 0)
-    fields |= {'header': header, 'stage_names': list(stages), 'backend': '',
-               'stage_latencies_ms': np.array(list(stages.values()), np.float32),
-               'total_latency_ms': entry.latencies_ms['total'],
-               'observation_age_ms': entry.age_s * 1e3, 'tokens_in': entry.tokens,
-               'tokens_kept': entry.tokens_kept}
+    fields |= {
+        'header': header,
+        'stage_names': list(stages),
+        'backend': '',
+        'stage_latencies_ms': np.array(list(stages.values()), np.float32),
+        'total_latency_ms': entry.latencies_ms['total'],
+        'observation_age_ms': entry.age_s * 1e3,
+        'tokens_in': entry.tokens,
+        'tokens_kept': entry.tokens_kept,
+    }
     fields.pop('__msgtype__', None)
-    return [(CHUNK, kind, store.types[kind](
-        header, list(spec.names), list(spec.units), step, chunk.values.reshape(-1),
-        chunk.generation)), (STATS, stats, store.types[stats](**fields))]
+    return [
+        (
+            CHUNK,
+            kind,
+            store.types[kind](
+                header,
+                list(spec.names),
+                list(spec.units),
+                step,
+                chunk.values.reshape(-1),
+                chunk.generation,
+            ),
+        ),
+        (STATS, stats, store.types[stats](**fields)),
+    ]
 
 
 def _commanded(store, time_ns, entry):
@@ -98,7 +155,8 @@ def _commanded(store, time_ns, entry):
         kind = 'geometry_msgs/msg/TwistStamped'
         vector = store.types['geometry_msgs/msg/Vector3']
         twist = store.types['geometry_msgs/msg/Twist'](
-            vector(*map(float, entry.linear_m_s)), vector(*map(float, entry.angular_rad_s)))
+            vector(*map(float, entry.linear_m_s)), vector(*map(float, entry.angular_rad_s))
+        )
         messages.append((TWIST, kind, store.types[kind](_header(store, time_ns), twist)))
     if entry.gripper is not None:
         kind = 'std_msgs/msg/Float64'
@@ -109,9 +167,17 @@ def _commanded(store, time_ns, entry):
 def _joint_state(store, topic, time_ns, values, positions):
     kind = 'sensor_msgs/msg/JointState'
     numbers, none = np.array(list(values.values()), np.float64), np.zeros(0)
-    return topic, kind, store.types[kind](
-        _header(store, time_ns), list(values), numbers if positions else none,
-        none if positions else numbers, none)
+    return (
+        topic,
+        kind,
+        store.types[kind](
+            _header(store, time_ns),
+            list(values),
+            numbers if positions else none,
+            none if positions else numbers,
+            none,
+        ),
+    )
 
 
 def _text(store, topic, text):

@@ -1,11 +1,12 @@
 """The last seconds before something went wrong: kept in memory, written when it does."""
+
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 import shutil
 from threading import Lock, Thread
 import time
-from typing import Callable
 
 PREFIX = 'black_box_'
 KEPT_BAGS = 20
@@ -22,8 +23,9 @@ class BlackBox:
     their own, one at a time.
     """
 
-    def __init__(self, seconds: float, directory: Path,
-                 report: Callable[[str], None] = lambda text: None):
+    def __init__(
+        self, seconds: float, directory: Path, report: Callable[[str], None] = lambda text: None
+    ) -> None:
         """
         Set up.
 
@@ -36,7 +38,7 @@ class BlackBox:
         self._writer: Thread | None = None
         self._saved_s = -float('inf')
 
-    def add(self, entry, time_ns: int, now_s: float | None = None):
+    def add(self, entry, time_ns: int, now_s: float | None = None) -> None:
         """
         Keep an entry, one of `entries`.
 
@@ -71,17 +73,19 @@ class BlackBox:
         self._writer.start()
         return True, str(path)
 
-    def wait(self, timeout_s: float | None = None):
+    def wait(self, timeout_s: float | None = None) -> None:
         """Wait until what is being written is on the disk."""
         if self._writer is not None:
             self._writer.join(timeout_s)
 
-    def _write(self, path, entries):
+    def _write(self, path, entries) -> None:
         try:
             from sqap_vla_ros.recording.bag_writer import write_bag
         except ImportError as error:
-            self._report(f'black box not written: no Python package {error.name}; install it '
-                         'with: pip install rosbags')
+            self._report(
+                f'black box not written: no Python package {error.name}; install it '
+                'with: pip install rosbags'
+            )
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
 """What the black box keeps: values of the package, turned into messages only when written."""
+
 from dataclasses import dataclass
 
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk
-from sqap_vla_ros.models.policy import Observation
+from sqap_vla_ros.policy import Observation
 
 
 @dataclass(frozen=True)

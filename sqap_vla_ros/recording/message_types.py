@@ -1,17 +1,26 @@
 """Message types of the bags, for writing and for reading without ROS."""
+
 import functools
 
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
 from sqap_vla_ros.resources import find_resource
 
-REQUEST, STATE, END_EFFECTOR = ('observation/request', 'observation/state',
-                                'observation/end_effector')
+REQUEST, STATE, END_EFFECTOR = (
+    'observation/request',
+    'observation/state',
+    'observation/end_effector',
+)
 IMAGE = 'observation/image/'
 """And the camera's name."""
 CHUNK, STATS, TWIST, JOINTS, GRIPPER, MOTION = (
-    'action_chunk', 'inference_stats', 'twist_command', 'joint_command', 'gripper_command',
-    'state')
+    'action_chunk',
+    'inference_stats',
+    'twist_command',
+    'joint_command',
+    'gripper_command',
+    'state',
+)
 OWN_TYPES = ('ActionChunk', 'InferenceStats')
 
 

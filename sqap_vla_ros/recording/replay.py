@@ -1,4 +1,5 @@
 """Run a policy again on what a black box recorded, and compare."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -6,7 +7,7 @@ import numpy as np
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.policy import Policy
+from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.recording.entries import Answered, Commanded, Observed
 
 
@@ -37,8 +38,11 @@ def replay(policy: Policy, entries: list[tuple[int, object]]) -> Replay:
 
     Raises UserError when the policy is another one than that recorded.
     """
-    recorded = {entry.chunk.stamp_ns: (time_ns, entry.chunk)
-                for time_ns, entry in entries if isinstance(entry, Answered)}
+    recorded = {
+        entry.chunk.stamp_ns: (time_ns, entry.chunk)
+        for time_ns, entry in entries
+        if isinstance(entry, Answered)
+    }
     answers, expected = [], None
     for _, entry in entries:
         if not isinstance(entry, Observed):
@@ -54,25 +58,35 @@ def replay(policy: Policy, entries: list[tuple[int, object]]) -> Replay:
         if entry.observation.stamp_ns in recorded:
             time_ns, old = recorded[entry.observation.stamp_ns]
             if old.spec != chunk.spec:
-                raise UserError('the policy has other actions than the one recorded: '
-                                f'{chunk.spec} instead of {old.spec}')
+                raise UserError(
+                    'the policy has other actions than the one recorded: '
+                    f'{chunk.spec} instead of {old.spec}'
+                )
             answers.append((time_ns, old, chunk))
     if not answers:
         raise UserError('the bag has no observation with its answer')
     spec = answers[0][1].spec
     rows = _due_rows(answers, entries)
     return Replay(
-        len(answers), spec.names, spec.units,
+        len(answers),
+        spec.names,
+        spec.units,
         np.max([np.abs(new.values - old.values).max(0) for _, old, new in answers], 0),
-        len(rows), np.max([np.abs(new - old) for old, new in rows], 0) if rows else None, answers)
+        len(rows),
+        np.max([np.abs(new - old) for old, new in rows], 0) if rows else None,
+        answers,
+    )
 
 
 def _due_rows(answers, entries):
     """Return (recorded, new) row for the time of each command, as the executor gives them."""
     old, new = ChunkExecutor(), ChunkExecutor()
     waiting = sorted(answers, key=lambda answer: answer[0])
-    times = sorted(time_ns for time_ns, entry in entries
-                   if isinstance(entry, Commanded) and entry.gripper is None)
+    times = sorted(
+        time_ns
+        for time_ns, entry in entries
+        if isinstance(entry, Commanded) and entry.gripper is None
+    )
     rows = []
     for time_ns in times:
         while waiting and waiting[0][0] <= time_ns:

@@ -5,6 +5,7 @@ It limits speed and acceleration itself and holds still when commands stop, so t
 generation, evaluation and the ROS node all move it along the same path. Base frame, metres,
 seconds.
 """
+
 import os
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 # Offscreen rendering; must be decided before mujoco is imported.
 os.environ.setdefault('MUJOCO_GL', 'egl')
 
-import mujoco  # noqa: E402, I100
+import mujoco
 
-from sqap_vla_ros.compression.camera import PinholeCamera  # noqa: E402
-from sqap_vla_ros.simulation.scenes import CameraPose, SCENES, TIMESTEP_S  # noqa: E402
-from sqap_vla_ros.simulation.tasks import Task, TASKS  # noqa: E402
+from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.simulation.scenes import CameraPose, SCENES, TIMESTEP_S
+from sqap_vla_ros.simulation.tasks import Task, TASKS
 
 MAX_SPEED_M_S = 0.30
 MAX_ACCELERATION_M_S2 = 2.0
@@ -37,7 +38,9 @@ class SimulatedArm:
     `task` may be changed at a reset to any task of the same scene.
     """
 
-    def __init__(self, task: str, image_size: int = 192, camera: CameraPose = CameraPose()):
+    def __init__(
+        self, task: str, image_size: int = 192, camera: CameraPose = CameraPose()
+    ) -> None:
         self.task: Task = TASKS[task]
         self._scene = SCENES[self.task.scene](camera)
         self.model = self._scene.model
@@ -49,12 +52,13 @@ class SimulatedArm:
         self.image_size = image_size
         self.reset(seed=0)
 
-    def reset(self, *, seed: int, task: str | None = None):
+    def reset(self, *, seed: int, task: str | None = None) -> None:
         """Start an episode: objects and end effector at places drawn from `seed`."""
         if task is not None:
             if TASKS[task].scene != self.task.scene:
-                raise ValueError(f'task {task!r} is in scene {TASKS[task].scene!r}, '
-                                 f'not {self.task.scene!r}')
+                raise ValueError(
+                    f'task {task!r} is in scene {TASKS[task].scene!r}, not {self.task.scene!r}'
+                )
             self.task = TASKS[task]
         rng = np.random.default_rng(seed)
         mujoco.mj_resetData(self.model, self.data)
@@ -64,7 +68,7 @@ class SimulatedArm:
         self._command_m_s = np.zeros(3)
         self._command_age_s = np.inf
         self._gripper = float(rng.integers(2))
-        placement = rng.integers(2 ** 32)
+        placement = rng.integers(2**32)
         self._scene.place(self.data, np.random.default_rng(placement))
         self._advance(160)
         # Put back what the arm touched on its way to the start.
@@ -75,7 +79,7 @@ class SimulatedArm:
         self.succeeded = False
         self.failed = False
 
-    def command(self, linear_m_s: np.ndarray, gripper: float | None = None):
+    def command(self, linear_m_s: np.ndarray, gripper: float | None = None) -> None:
         """
         Set the end-effector velocity [3], m/s in the base frame, and gripper, 0 open .. 1 closed.
 
@@ -91,13 +95,13 @@ class SimulatedArm:
         self._command_m_s = linear * min(1.0, MAX_SPEED_M_S / max(speed, 1e-9))
         self._command_age_s = 0.0
 
-    def command_gripper(self, gripper: float):
+    def command_gripper(self, gripper: float) -> None:
         """Set the gripper alone, 0 open .. 1 closed; an earlier velocity is not renewed."""
         if not np.isfinite(gripper):
             raise ValueError('gripper must be finite')
         self._gripper = float(np.clip(gripper, 0.0, 1.0))
 
-    def step(self, duration_s: float):
+    def step(self, duration_s: float) -> None:
         """Advance the physics by `duration_s` (a multiple of 2.5 ms is met exactly)."""
         for _ in range(round(duration_s / TIMESTEP_S)):
             stale = self._command_age_s > COMMAND_TIMEOUT_S
@@ -113,15 +117,18 @@ class SimulatedArm:
             distance = np.linalg.norm(lead)
             if distance > MAX_LEAD_M:
                 target = hand + lead * (MAX_LEAD_M / distance)
-            self._target_m = np.clip(target, WORKSPACE_LOW_M + HAND_ABOVE_END_EFFECTOR_M,
-                                     WORKSPACE_HIGH_M + HAND_ABOVE_END_EFFECTOR_M)
+            self._target_m = np.clip(
+                target,
+                WORKSPACE_LOW_M + HAND_ABOVE_END_EFFECTOR_M,
+                WORKSPACE_HIGH_M + HAND_ABOVE_END_EFFECTOR_M,
+            )
             self._advance(1)
             self._command_age_s += TIMESTEP_S
             self.time_s += TIMESTEP_S
         self.failed = self.failed or self.task.failed(self)
         self.succeeded = self.succeeded or (not self.failed and self.task.succeeded(self))
 
-    def _advance(self, steps):
+    def _advance(self, steps) -> None:
         self.data.mocap_pos[self._mocap] = self._target_m
         self.data.mocap_quat[self._mocap] = [1, 0, 1, 0]
         effort = 2 * self._gripper - 1
@@ -166,23 +173,27 @@ class SimulatedArm:
         focal = self.image_size / 2 / np.tan(np.radians(self._camera_pose.fovy_deg) / 2)
         centre = self.image_size / 2
         intrinsics = np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
-        return PinholeCamera(intrinsics, self._camera_pose.optical_from_base(),
-                             self.image_size, self.image_size)
+        return PinholeCamera(
+            intrinsics, self._camera_pose.optical_from_base(), self.image_size, self.image_size
+        )
 
     def image(self) -> np.ndarray:
         """Render uint8 [image_size, image_size, 3], RGB."""
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self.model, self.image_size, self.image_size)
             flags = self._renderer.scene.flags
-            for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION,
-                         mujoco.mjtRndFlag.mjRND_SKYBOX):
+            for flag in (
+                mujoco.mjtRndFlag.mjRND_SHADOW,
+                mujoco.mjtRndFlag.mjRND_REFLECTION,
+                mujoco.mjtRndFlag.mjRND_SKYBOX,
+            ):
                 flags[flag] = 0
             self._options = mujoco.MjvOption()
             self._options.sitegroup[:] = 0
         self._renderer.update_scene(self.data, 'policy', self._options)
         return self._renderer.render().copy()
 
-    def close(self):
+    def close(self) -> None:
         """Free the renderer."""
         if self._renderer is not None:
             self._renderer.close()
@@ -191,14 +202,31 @@ class SimulatedArm:
     def snapshot(self) -> tuple:
         """Everything that `restore` needs to continue from here."""
         mujoco.mj_getState(self.model, self.data, self._state, _FULL_STATE)
-        return (self._state.copy(), self._target_m.copy(), self._velocity_m_s.copy(),
-                self._command_m_s.copy(), self._command_age_s, self._gripper, self.time_s,
-                self.succeeded, self.failed)
+        return (
+            self._state.copy(),
+            self._target_m.copy(),
+            self._velocity_m_s.copy(),
+            self._command_m_s.copy(),
+            self._command_age_s,
+            self._gripper,
+            self.time_s,
+            self.succeeded,
+            self.failed,
+        )
 
-    def restore(self, snapshot: tuple):
+    def restore(self, snapshot: tuple) -> None:
         """Go back to a snapshot of the same episode."""
-        (state, self._target_m, self._velocity_m_s, self._command_m_s, self._command_age_s,
-         self._gripper, self.time_s, self.succeeded, self.failed) = snapshot
+        (
+            state,
+            self._target_m,
+            self._velocity_m_s,
+            self._command_m_s,
+            self._command_age_s,
+            self._gripper,
+            self.time_s,
+            self.succeeded,
+            self.failed,
+        ) = snapshot
         mujoco.mj_setState(self.model, self.data, state, _FULL_STATE)
         mujoco.mj_forward(self.model, self.data)
 

@@ -4,6 +4,7 @@ The scenes: Meta-World's Sawyer and objects, and coloured push buttons of our ow
 A scene is a MuJoCo model plus the placement of its objects at a reset. Reset ranges are wide, so
 that a policy that does not look at the image fails. Lengths in metres, world frame = base frame.
 """
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,18 @@ import mujoco
 import numpy as np
 
 TIMESTEP_S = 0.0025
-COLOURS = {'red': (0.85, 0.08, 0.08, 1), 'green': (0.05, 0.65, 0.15, 1),
-           'blue': (0.10, 0.20, 0.90, 1), 'yellow': (0.90, 0.80, 0.05, 1)}
-DISTRACTORS = {'white': (0.9, 0.9, 0.9, 1), 'purple': (0.50, 0.10, 0.60, 1),
-               'orange': (0.95, 0.45, 0.05, 1), 'grey': (0.35, 0.35, 0.37, 1)}
+COLOURS = {
+    'red': (0.85, 0.08, 0.08, 1),
+    'green': (0.05, 0.65, 0.15, 1),
+    'blue': (0.10, 0.20, 0.90, 1),
+    'yellow': (0.90, 0.80, 0.05, 1),
+}
+DISTRACTORS = {
+    'white': (0.9, 0.9, 0.9, 1),
+    'purple': (0.50, 0.10, 0.60, 1),
+    'orange': (0.95, 0.45, 0.05, 1),
+    'grey': (0.35, 0.35, 0.37, 1),
+}
 PANEL_TRAVEL_M = 0.02
 PANEL_TOP_M = 0.055
 """Height of a released panel button's cap above the table."""
@@ -33,8 +42,13 @@ class CameraPose:
     def optical_from_base(self) -> np.ndarray:
         """float64 [4, 4]: base frame to optical frame (REP 103: x right, y down, z forward)."""
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
-        forward = np.array([np.cos(elevation) * np.cos(azimuth),
-                            np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+        forward = np.array(
+            [
+                np.cos(elevation) * np.cos(azimuth),
+                np.cos(elevation) * np.sin(azimuth),
+                np.sin(elevation),
+            ]
+        )
         right = np.cross(forward, [0.0, 0.0, 1.0])
         right /= np.linalg.norm(right)
         down = np.cross(forward, right)
@@ -52,7 +66,7 @@ class Scene:
     start_low_m, start_high_m = np.array([-0.2, 0.42, 0.12]), np.array([0.2, 0.52, 0.30])
     """Where the end effector starts an episode."""
 
-    def __init__(self, camera: CameraPose):
+    def __init__(self, camera: CameraPose) -> None:
         spec = mujoco.MjSpec.from_file(str(_assets() / self.asset))
         self.extend(spec)
         # Compiled welds hold the offset of the home pose; Meta-World welds the hand to the mocap
@@ -65,7 +79,7 @@ class Scene:
         # Multisampling costs nine tenths of a software render.
         self.model.vis.quality.offsamples = 0
 
-    def extend(self, spec: mujoco.MjSpec):
+    def extend(self, spec: mujoco.MjSpec) -> None:
         """Change the model before it is compiled."""
 
     def place(self, data: mujoco.MjData, rng: np.random.Generator):
@@ -79,8 +93,9 @@ class Scene:
         x, y = rotation[:, 0], -rotation[:, 1]
         quaternion = np.empty(4)
         mujoco.mju_mat2Quat(quaternion, np.stack([x, y, np.cross(x, y)], axis=1).ravel())
-        spec.worldbody.add_camera(name='policy', pos=-rotation @ optical[:3, 3], quat=quaternion,
-                                  fovy=pose.fovy_deg)
+        spec.worldbody.add_camera(
+            name='policy', pos=-rotation @ optical[:3, 3], quat=quaternion, fovy=pose.fovy_deg
+        )
 
 
 class ButtonPanel(Scene):
@@ -94,20 +109,40 @@ class ButtonPanel(Scene):
     base_m, cap_m = 0.045, 0.034
     """Half the side of a button's base, radius of its cap."""
 
-    def extend(self, spec):
+    def extend(self, spec) -> None:
         spec.detach_body(spec.body('box'))
         for colour in self.colours:
             base = spec.worldbody.add_body(name=f'{colour}_button')
-            base.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[self.base_m, self.base_m, 0.015],
-                          pos=[0, 0, 0.015], rgba=[0.25, 0.25, 0.27, 1])
+            base.add_geom(
+                type=mujoco.mjtGeom.mjGEOM_BOX,
+                size=[self.base_m, self.base_m, 0.015],
+                pos=[0, 0, 0.015],
+                rgba=[0.25, 0.25, 0.27, 1],
+            )
             # Meta-World's compiler settings take inertia from its collision geoms alone.
-            cap = base.add_body(name=f'{colour}_cap', mass=0.05, inertia=[2e-5, 2e-5, 3e-5],
-                                ipos=[0, 0, PANEL_TOP_M - 0.0125], explicitinertial=True)
-            cap.add_joint(name=f'{colour}_joint', type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 0, 1],
-                          limited=True, range=[-PANEL_TRAVEL_M, 0], stiffness=60, springref=0.005,
-                          damping=2)
-            cap.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[self.cap_m, 0.0125, 0],
-                         pos=[0, 0, PANEL_TOP_M - 0.0125], rgba=COLOURS[colour])
+            cap = base.add_body(
+                name=f'{colour}_cap',
+                mass=0.05,
+                inertia=[2e-5, 2e-5, 3e-5],
+                ipos=[0, 0, PANEL_TOP_M - 0.0125],
+                explicitinertial=True,
+            )
+            cap.add_joint(
+                name=f'{colour}_joint',
+                type=mujoco.mjtJoint.mjJNT_SLIDE,
+                axis=[0, 0, 1],
+                limited=True,
+                range=[-PANEL_TRAVEL_M, 0],
+                stiffness=60,
+                springref=0.005,
+                damping=2,
+            )
+            cap.add_geom(
+                type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+                size=[self.cap_m, 0.0125, 0],
+                pos=[0, 0, PANEL_TOP_M - 0.0125],
+                rgba=COLOURS[colour],
+            )
             # The cap slides inside the box that it stands on.
             spec.add_exclude(bodyname1=f'{colour}_button', bodyname2=f'{colour}_cap')
 
@@ -116,7 +151,7 @@ class ButtonPanel(Scene):
         """What is put anywhere on the table."""
         return [f'{colour}_button' for colour in self.colours]
 
-    def place(self, data, rng):
+    def place(self, data, rng) -> None:
         for body, spot in zip(self.bodies, self.spots(rng, len(self.bodies))):
             data.model.body(body).pos[:2] = spot
         for colour in self.colours:
@@ -143,13 +178,19 @@ class SmallButtons(ButtonPanel):
     def bodies(self):
         return super().bodies + [f'{colour}_block' for colour in DISTRACTORS]
 
-    def extend(self, spec):
+    def extend(self, spec) -> None:
         super().extend(spec)
         for colour, rgba in DISTRACTORS.items():
             block = spec.worldbody.add_body(name=f'{colour}_block')
             # The hand passes through: a block is to be seen, not to be in the way.
-            block.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.018, 0.018, 0.018],
-                           pos=[0, 0, 0.018], rgba=rgba, contype=0, conaffinity=0)
+            block.add_geom(
+                type=mujoco.mjtGeom.mjGEOM_BOX,
+                size=[0.018, 0.018, 0.018],
+                pos=[0, 0, 0.018],
+                rgba=rgba,
+                contype=0,
+                conaffinity=0,
+            )
 
 
 class YellowBox(Scene):
@@ -158,7 +199,7 @@ class YellowBox(Scene):
     asset = 'sawyer_button_press_topdown.xml'
     low, high = np.array([-0.26, 0.66]), np.array([0.24, 0.88])
 
-    def place(self, data, rng):
+    def place(self, data, rng) -> None:
         data.model.body('box').pos[:] = [*rng.uniform(self.low, self.high), 0.115]
         data.joint('btnbox_joint').qpos[0] = 0.0
 
@@ -169,7 +210,7 @@ class Drawer(Scene):
     asset = 'sawyer_drawer.xml'
     low, high = np.array([-0.28, 0.72]), np.array([0.26, 0.89])
 
-    def place(self, data, rng):
+    def place(self, data, rng) -> None:
         data.model.body('drawer').pos[:] = [*rng.uniform(self.low, self.high), 0.0]
         data.joint('goal_slidey').qpos[0] = 0.0
 
@@ -182,19 +223,25 @@ class CoffeeMachine(Scene):
     # place would too often hit.
     low, high = np.array([-0.22, 0.78, -0.12]), np.array([0.22, 0.90, 0.0])
 
-    def place(self, data, rng):
+    def place(self, data, rng) -> None:
         spot = rng.uniform(self.low, self.high)
         data.model.body('coffee_machine').pos[:] = spot
         data.joint('goal_slidey').qpos[0] = 0.0
         mug = data.model.body('obj').jntadr[0]
         address = data.model.jnt_qposadr[mug]
-        data.qpos[address:address + 7] = [spot[0], spot[1] - 0.22, 0.0, 1, 0, 0, 0]
+        data.qpos[address : address + 7] = [spot[0], spot[1] - 0.22, 0.0, 1, 0, 0, 0]
 
 
-SCENES = {'button_panel': ButtonPanel, 'small_buttons': SmallButtons, 'yellow_box': YellowBox,
-          'drawer': Drawer, 'coffee_machine': CoffeeMachine}
+SCENES = {
+    'button_panel': ButtonPanel,
+    'small_buttons': SmallButtons,
+    'yellow_box': YellowBox,
+    'drawer': Drawer,
+    'coffee_machine': CoffeeMachine,
+}
 
 
 def _assets() -> Path:
     import metaworld
+
     return Path(metaworld.__file__).parent / 'assets' / 'sawyer_xyz'

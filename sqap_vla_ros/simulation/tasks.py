@@ -4,8 +4,10 @@ The tasks: scene, instructions, success, and a scripted expert each.
 Experts see the simulator's true state and depend on nothing but it, so that they can label any
 state that a learned policy gets into. Base frame, metres, m/s.
 """
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +27,12 @@ class Task:
     instructions: tuple[str, ...]
     """Ways to say it; the first is used in tables and demonstrations."""
     gripper_closed: bool
-    expert: Callable[['SimulatedArm'], np.ndarray]  # noqa: F821
+    expert: Callable[[Any], np.ndarray]
     """Velocity [3] that a careful operator would command now."""
-    target: Callable[['SimulatedArm'], np.ndarray]  # noqa: F821
+    target: Callable[[Any], np.ndarray]
     """What the hand goes to, [3]; an aid in training."""
-    succeeded: Callable[['SimulatedArm'], bool]  # noqa: F821
-    failed: Callable[['SimulatedArm'], bool] = lambda arm: False  # noqa: F821
+    succeeded: Callable[[Any], bool]
+    failed: Callable[[Any], bool] = lambda arm: False
     """Whether it can no longer succeed."""
 
 
@@ -56,7 +58,7 @@ def _press_from_above(arm, top_m, depth_m):
 
 
 def _panel_target(arm, colour):
-    return arm.data.body(f'{colour}_button').xpos + [0, 0, PANEL_TOP_M]
+    return arm.data.body(f'{colour}_button').xpos + np.array([0, 0, PANEL_TOP_M])
 
 
 def _pressed_m(arm, colour):
@@ -66,37 +68,48 @@ def _pressed_m(arm, colour):
 def _button_task(colour, scene, prefix='', size=''):
     others = [other for other in SCENES[scene].colours if other != colour]
     return Task(
-        name=f'{prefix}{colour}', scene=scene,
-        instructions=(f'press the {size}{colour} button', f'push the {size}{colour} button down',
-                      f'push down the {size}{colour} one'),
-        gripper_closed=True, target=lambda arm: _panel_target(arm, colour),
-        expert=lambda arm: _press_from_above(arm, _panel_target(arm, colour),
-                                             PANEL_TRAVEL_M + 0.015),
+        name=f'{prefix}{colour}',
+        scene=scene,
+        instructions=(
+            f'press the {size}{colour} button',
+            f'push the {size}{colour} button down',
+            f'push down the {size}{colour} one',
+        ),
+        gripper_closed=True,
+        target=lambda arm: _panel_target(arm, colour),
+        expert=lambda arm: _press_from_above(
+            arm, _panel_target(arm, colour), PANEL_TRAVEL_M + 0.015
+        ),
         succeeded=lambda arm: _pressed_m(arm, colour) > PRESSED_M,
-        failed=lambda arm: any(_pressed_m(arm, other) > PRESSED_M for other in others))
+        failed=lambda arm: any(_pressed_m(arm, other) > PRESSED_M for other in others),
+    )
 
 
 def _yellow_box_target(arm):
     # The cap's rest height is 0.1935 m above the box frame (Meta-World's `buttonStart` site).
     pressed = arm.data.joint('btnbox_joint').qpos[0]
-    return arm.data.body('box').xpos + [0, 0, 0.1935 + pressed]
+    return arm.data.body('box').xpos + np.array([0, 0, 0.1935 + pressed])
 
 
 def _drawer_target(arm):
-    return arm.data.body('drawer_link').xpos + [0.0, -0.135, -0.005]
+    return arm.data.body('drawer_link').xpos + np.array([0.0, -0.135, -0.005])
 
 
 def _drawer_expert(arm):
     error = _drawer_target(arm) - arm.end_effector_m
-    if np.linalg.norm(error[:2]) > 0.025 and error[2] < -0.02 or np.linalg.norm(error[:2]) > 0.05:
-        return GAIN_PER_S * (error + [0, 0, 0.09])  # above the gap between handle and front
+    if (np.linalg.norm(error[:2]) > 0.025 and error[2] < -0.02) or np.linalg.norm(
+        error[:2]
+    ) > 0.05:
+        return GAIN_PER_S * (
+            error + np.array([0, 0, 0.09])
+        )  # above the gap between handle and front
     if error[2] < -0.012:
         return GAIN_PER_S * error
     return np.array([GAIN_PER_S * error[0], -0.2, GAIN_PER_S * error[2]])
 
 
 def _coffee_target(arm):
-    return arm.data.body('coffee_machine').xpos + [0.0, -0.22, 0.30]
+    return arm.data.body('coffee_machine').xpos + np.array([0.0, -0.22, 0.3])
 
 
 def _coffee_expert(arm):
@@ -107,31 +120,68 @@ def _coffee_expert(arm):
     return GAIN_PER_S * error
 
 
-TASKS = {task.name: task for task in (
-    *(_button_task(colour, 'button_panel', 'press_') for colour in ('red', 'green', 'blue')),
-    Task(name='press_box', scene='yellow_box',
-         instructions=('press the stop button on the yellow box', 'push the knob on the box down',
-                       'hit the stop button'),
-         gripper_closed=True, target=_yellow_box_target,
-         expert=lambda arm: _press_from_above(arm, _yellow_box_target(arm), 0.05),
-         succeeded=lambda arm: -arm.data.joint('btnbox_joint').qpos[0] > 0.035),
-    Task(name='open_drawer', scene='drawer',
-         instructions=('open the drawer', 'pull the drawer open', 'pull out the green drawer'),
-         gripper_closed=True, target=_drawer_target, expert=_drawer_expert,
-         succeeded=lambda arm: -arm.data.joint('goal_slidey').qpos[0] > 0.13),
-    Task(name='press_coffee', scene='coffee_machine',
-         instructions=('press the button on the coffee machine', 'start the coffee machine',
-                       'make a coffee'),
-         gripper_closed=True, target=_coffee_target, expert=_coffee_expert,
-         succeeded=lambda arm: arm.data.joint('goal_slidey').qpos[0] > 0.02),
-    *(_button_task(colour, 'small_buttons', 'press_small_', 'small ')
-      for colour in ('red', 'green', 'blue', 'yellow')),
-)}
+TASKS = {
+    task.name: task
+    for task in (
+        *(_button_task(colour, 'button_panel', 'press_') for colour in ('red', 'green', 'blue')),
+        Task(
+            name='press_box',
+            scene='yellow_box',
+            instructions=(
+                'press the stop button on the yellow box',
+                'push the knob on the box down',
+                'hit the stop button',
+            ),
+            gripper_closed=True,
+            target=_yellow_box_target,
+            expert=lambda arm: _press_from_above(arm, _yellow_box_target(arm), 0.05),
+            succeeded=lambda arm: -arm.data.joint('btnbox_joint').qpos[0] > 0.035,
+        ),
+        Task(
+            name='open_drawer',
+            scene='drawer',
+            instructions=('open the drawer', 'pull the drawer open', 'pull out the green drawer'),
+            gripper_closed=True,
+            target=_drawer_target,
+            expert=_drawer_expert,
+            succeeded=lambda arm: -arm.data.joint('goal_slidey').qpos[0] > 0.13,
+        ),
+        Task(
+            name='press_coffee',
+            scene='coffee_machine',
+            instructions=(
+                'press the button on the coffee machine',
+                'start the coffee machine',
+                'make a coffee',
+            ),
+            gripper_closed=True,
+            target=_coffee_target,
+            expert=_coffee_expert,
+            succeeded=lambda arm: arm.data.joint('goal_slidey').qpos[0] > 0.02,
+        ),
+        *(
+            _button_task(colour, 'small_buttons', 'press_small_', 'small ')
+            for colour in ('red', 'green', 'blue', 'yellow')
+        ),
+    )
+}
 
 DATASETS = {
-    'sqap_vla_sim': ('press_red', 'press_green', 'press_blue', 'press_box', 'open_drawer',
-                     'press_coffee'),
-    'sqap_vla_sim_small_objects': ('press_small_red', 'press_small_green', 'press_small_blue',
-                                   'press_small_yellow', 'press_box', 'open_drawer'),
+    'sqap_vla_sim': (
+        'press_red',
+        'press_green',
+        'press_blue',
+        'press_box',
+        'open_drawer',
+        'press_coffee',
+    ),
+    'sqap_vla_sim_small_objects': (
+        'press_small_red',
+        'press_small_green',
+        'press_small_blue',
+        'press_small_yellow',
+        'press_box',
+        'open_drawer',
+    ),
 }
 """Tasks of each training set; a policy names its set in `dataset`."""

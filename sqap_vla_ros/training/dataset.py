@@ -3,14 +3,15 @@ Demonstrations: the expert's episodes, disturbed, and its clean chunk from every
 
 Episodes are drawn from a seed each, so a dataset is reproduced rather than stored.
 """
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from sqap_vla_ros.models.preprocessing import resize_image
+from sqap_vla_ros.models.preprocessing.images import resize_image
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
 
@@ -30,7 +31,7 @@ class Demonstrations:
     target: np.ndarray
     """float32 [F, 3]: where the expert is going, metres; only a training aid."""
 
-    def save(self, path: Path):
+    def save(self, path: Path) -> None:
         """Write an .npz file, atomically."""
         partial = path.with_suffix('.partial.npz')
         np.savez(partial, **vars(self))
@@ -45,8 +46,12 @@ class Demonstrations:
     @classmethod
     def concatenate(cls, parts: list['Demonstrations']) -> 'Demonstrations':
         """All frames of all parts, in order."""
-        return cls(**{key: np.concatenate([getattr(part, key) for part in parts])
-                      for key in vars(parts[0])})
+        return cls(
+            **{
+                key: np.concatenate([getattr(part, key) for part in parts])
+                for key in vars(parts[0])
+            }
+        )
 
 
 def expert_chunk(arm: SimulatedArm, horizon: int, step_s: float) -> np.ndarray:
@@ -68,7 +73,7 @@ def expert_chunk(arm: SimulatedArm, horizon: int, step_s: float) -> np.ndarray:
 class Recorder:
     """Collects frames of one arm at a time, which does one of `tasks`."""
 
-    def __init__(self, tasks: Sequence[str], horizon: int, step_s: float, image_size: int):
+    def __init__(self, tasks: Sequence[str], horizon: int, step_s: float, image_size: int) -> None:
         self.tasks = tuple(tasks)
         self.horizon, self.step_s, self.image_size = horizon, step_s, image_size
         self._frames = {name: [] for name in ('image', 'state', 'task', 'action', 'target')}
@@ -80,8 +85,13 @@ class Recorder:
         chunk = expert_chunk(arm, self.horizon, self.step_s)
         self.last_image = arm.image()
         image = resize_image(torch.from_numpy(self.last_image), self.image_size)
-        frame = {'image': image.numpy(), 'state': arm.state, 'action': chunk,
-                 'task': self.tasks.index(arm.task.name), 'target': arm.task.target(arm)}
+        frame = {
+            'image': image.numpy(),
+            'state': arm.state,
+            'action': chunk,
+            'task': self.tasks.index(arm.task.name),
+            'target': arm.task.target(arm),
+        }
         for name, values in self._frames.items():
             values.append(frame[name])
         return chunk
@@ -92,8 +102,9 @@ class Recorder:
         return Demonstrations(**{**arrays, 'target': arrays['target'].astype(np.float32)})
 
 
-def disturbed_expert_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
-                             record_every: int = 3, limit_s: float = 8.0):
+def disturbed_expert_episode(
+    arm: SimulatedArm, recorder: Recorder, seed: int, record_every: int = 3, limit_s: float = 8.0
+) -> None:
     """Let the expert act with noise and pushes, so that recoveries are in the data."""
     rng = np.random.default_rng(seed)
     arm.reset(seed=seed)
@@ -115,9 +126,15 @@ def disturbed_expert_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
         after += arm.succeeded
 
 
-def policy_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
-                   act: Callable[[np.ndarray, np.ndarray], np.ndarray], execute: Iterator[int],
-                   expert_share: float, limit_s: float = 8.0) -> bool:
+def policy_episode(
+    arm: SimulatedArm,
+    recorder: Recorder,
+    seed: int,
+    act: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    execute: Iterator[int],
+    expert_share: float,
+    limit_s: float = 8.0,
+) -> bool:
     """
     Let the learned policy act and the expert label where it gets to (DAgger, arXiv 1011.0686).
 
@@ -129,7 +146,7 @@ def policy_episode(arm: SimulatedArm, recorder: Recorder, seed: int,
     while arm.time_s < limit_s and not arm.failed and not arm.succeeded:
         label = recorder.record(arm)
         chunk = label if rng.random() < expert_share else act(recorder.last_image, arm.state)
-        for row in chunk[:next(execute)]:
+        for row in chunk[: next(execute)]:
             arm.command(row[:3], row[3])
             arm.step(recorder.step_s)
             if arm.succeeded or arm.failed:

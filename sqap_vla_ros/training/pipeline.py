@@ -1,4 +1,5 @@
 """From nothing to a policy directory: demonstrations, imitation, DAgger, averaged weights."""
+
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 import itertools
@@ -13,17 +14,21 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
-from sqap_vla_ros.models.cogact import CogActModel
-from sqap_vla_ros.models.cogact_policy import CogActPolicy
-from sqap_vla_ros.models.config import (ActionHeadConfig, CogActConfig, save_config,
-                                        VisionConfig)
-from sqap_vla_ros.models.policy import Observation
-from sqap_vla_ros.models.preprocessing import load_statistics, STATISTICS_FILE
-from sqap_vla_ros.models.text import WordTokenizer
+from sqap_vla_ros.models.config import ActionHeadConfig, CogActConfig, save_config, VisionConfig
+from sqap_vla_ros.models.families.cogact.model import CogActModel
+from sqap_vla_ros.models.families.cogact.policy import CogActPolicy
+from sqap_vla_ros.models.preprocessing.statistics import load_statistics, STATISTICS_FILE
+from sqap_vla_ros.models.preprocessing.words import WordTokenizer
+from sqap_vla_ros.policy import Observation
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import DATASETS, TASKS
-from sqap_vla_ros.training.dataset import (Demonstrations, episode_seed, expert_shard,
-                                           policy_episode, Recorder)
+from sqap_vla_ros.training.dataset import (
+    Demonstrations,
+    episode_seed,
+    expert_shard,
+    policy_episode,
+    Recorder,
+)
 from sqap_vla_ros.training.trainer import Batches, Learner, Schedule, Trainer
 
 IMAGE_SIZES = {'sqap_vla_sim': 96, 'sqap_vla_sim_small_objects': 128}
@@ -56,29 +61,54 @@ def small_config(dataset: str, words: int) -> CogActConfig:
     """Describe a policy of 1.8 million parameters for a training set."""
     size = IMAGE_SIZES[dataset]
     return CogActConfig(
-        vision=(VisionConfig(model={
-            'hidden_size': 128, 'intermediate_size': 256, 'num_hidden_layers': 3,
-            'num_attention_heads': 4, 'image_size': size, 'patch_size': 8}, attention_window=1),),
-        llama={'hidden_size': 128, 'intermediate_size': 256, 'num_hidden_layers': 4,
-               'num_attention_heads': 4, 'num_key_value_heads': 4, 'vocab_size': words,
-               'max_position_embeddings': 256 if size == 96 else 512},
+        vision=(
+            VisionConfig(
+                model={
+                    'hidden_size': 128,
+                    'intermediate_size': 256,
+                    'num_hidden_layers': 3,
+                    'num_attention_heads': 4,
+                    'image_size': size,
+                    'patch_size': 8,
+                },
+                attention_window=1,
+            ),
+        ),
+        llama={
+            'hidden_size': 128,
+            'intermediate_size': 256,
+            'num_hidden_layers': 4,
+            'num_attention_heads': 4,
+            'num_key_value_heads': 4,
+            'vocab_size': words,
+            'max_position_embeddings': 256 if size == 96 else 512,
+        },
         action_head=ActionHeadConfig(hidden_size=128, depth=3, heads=4, guidance=1.0),
-        image_size=size, text_length=10,
+        image_size=size,
+        text_length=10,
         state_names=('end_effector.x', 'end_effector.y', 'end_effector.z', 'gripper'),
         state_units=('m', 'm', 'm', '1'),
         action_names=('linear.x', 'linear.y', 'linear.z', 'gripper'),
-        action_units=('m/s', 'm/s', 'm/s', '1'), binary_actions=('gripper',),
-        step_s=0.05, horizon=16, dataset=dataset)
+        action_units=('m/s', 'm/s', 'm/s', '1'),
+        binary_actions=('gripper',),
+        step_s=0.05,
+        horizon=16,
+        dataset=dataset,
+    )
 
 
 def small_tokenizer(dataset: str) -> WordTokenizer:
     """Every word of the instructions of a training set."""
-    words = {word for task in DATASETS[dataset] for text in TASKS[task].instructions
-             for word in text.split()}
+    words = {
+        word
+        for task in DATASETS[dataset]
+        for text in TASKS[task].instructions
+        for word in text.split()
+    }
     return WordTokenizer(sorted(words), 10)
 
 
-def train(plan: Plan, directory: Path):
+def train(plan: Plan, directory: Path) -> None:
     """Run or resume the plan; the policy is in `directory/policy` afterwards."""
     directory.mkdir(parents=True, exist_ok=True)
     stored = directory / 'plan.json'
@@ -95,15 +125,20 @@ def train(plan: Plan, directory: Path):
         torch.multiprocessing.spawn(_worker, (plan, directory, rendezvous), plan.workers)
 
 
-def _worker(rank, plan, directory, rendezvous):
+def _worker(rank, plan, directory, rendezvous) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group('gloo', f'file://{rendezvous.resolve()}', rank=rank,
-                                   world_size=plan.workers, timeout=timedelta(hours=2))
+    distributed.init_process_group(
+        'gloo',
+        f'file://{rendezvous.resolve()}',
+        rank=rank,
+        world_size=plan.workers,
+        timeout=timedelta(hours=2),
+    )
     _work(rank, plan, directory)
     distributed.destroy_process_group()
 
 
-def _work(rank, plan, directory):
+def _work(rank, plan, directory) -> None:
     """Do the part of one process; all of them meet after each stage."""
     data = directory / 'data'
     data.mkdir(exist_ok=True)
@@ -124,8 +159,11 @@ def _work(rank, plan, directory):
         policy.mkdir(exist_ok=True)
         save_config(config, policy)
         tokenizer.save(policy)
-        _save_statistics(Demonstrations.concatenate([Demonstrations.load(s) for s in shards]),
-                         policy, plan.dataset)
+        _save_statistics(
+            Demonstrations.concatenate([Demonstrations.load(s) for s in shards]),
+            policy,
+            plan.dataset,
+        )
     _meet()
     statistics = load_statistics(policy, plan.dataset, len(config.state_names))
     torch.manual_seed(plan.seed)
@@ -139,27 +177,34 @@ def _work(rank, plan, directory):
         trainer.run(batches, until=round(plan.steps * share))
         if share < 1:
             if not own.exists():
-                learned = CogActPolicy(trainer.averaged_model().to(plan.device), tokenizer,
-                                       statistics)
+                learned = CogActPolicy(
+                    trainer.averaged_model().to(plan.device), tokenizer, statistics
+                )
                 frames = _dagger(learned, plan, number, rank, recorder())
                 frames.save(own)
             shards += [data / f'dagger_{number}_{r:02d}.npz' for r in range(plan.workers)]
             _meet()
     if rank == 0:
-        save_file({k: v.contiguous() for k, v in trainer.average.items()},
-                  policy / 'model.safetensors')
+        save_file(
+            {k: v.contiguous() for k, v in trainer.average.items()}, policy / 'model.safetensors'
+        )
 
 
 def _dagger(learned, plan, number, rank, recorder):
     succeeded = {}
     for index, name in enumerate(tqdm(recorder.tasks, desc=f'dagger {number}', disable=rank > 0)):
         arm = SimulatedArm(name)
-        seeds = [episode_seed(100 + number * plan.workers + rank, index, episode)
-                 for episode in range(plan.dagger_episodes)]
+        seeds = [
+            episode_seed(100 + number * plan.workers + rank, index, episode)
+            for episode in range(plan.dagger_episodes)
+        ]
         succeeded[name] = sum(_dagger_episode(arm, learned, seed, recorder) for seed in seeds)
         arm.close()
-    print(f'dagger {number} worker {rank}: successes of {plan.dagger_episodes}: {succeeded} '
-          f'({time.strftime("%H:%M:%S")})', flush=True)
+    print(
+        f'dagger {number} worker {rank}: successes of {plan.dagger_episodes}: {succeeded} '
+        f'({time.strftime("%H:%M:%S")})',
+        flush=True,
+    )
     return recorder.finish()
 
 
@@ -175,18 +220,25 @@ def _dagger_episode(arm, learned, seed, recorder):
     return policy_episode(arm, recorder, seed, act, execute, expert_share=0.1)
 
 
-def _save_statistics(data, directory, dataset):
+def _save_statistics(data, directory, dataset) -> None:
     """Percentiles of the actions, with room for what lies beyond them; moments of the state."""
     actions = data.action.reshape(-1, data.action.shape[-1])
     low, high = np.quantile(actions, [0.01, 0.99], axis=0)
-    statistics = {dataset: {
-        'action': {'q01': low.tolist(), 'q99': high.tolist(), 'mask': [True, True, True, False]},
-        'state': {'mean': data.state.mean(0).tolist(), 'std': data.state.std(0).tolist()},
-        'num_transitions': len(actions)}}
+    statistics = {
+        dataset: {
+            'action': {
+                'q01': low.tolist(),
+                'q99': high.tolist(),
+                'mask': [True, True, True, False],
+            },
+            'state': {'mean': data.state.mean(0).tolist(), 'std': data.state.std(0).tolist()},
+            'num_transitions': len(actions),
+        }
+    }
     text = json.dumps(statistics, indent=1)
     (directory / STATISTICS_FILE).write_text(text + '\n', 'utf-8')
 
 
-def _meet():
+def _meet() -> None:
     if distributed.is_initialized():
         distributed.barrier()

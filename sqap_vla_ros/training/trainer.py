@@ -1,8 +1,9 @@
 """Imitation: the loss, the schedule, and a loop that can be stopped and resumed."""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 import json
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -11,9 +12,9 @@ from torch import distributed, nn
 from torch.nn.functional import l1_loss
 from tqdm import tqdm
 
-from sqap_vla_ros.models.cogact import CogActModel
-from sqap_vla_ros.models.preprocessing import Statistics
-from sqap_vla_ros.models.text import WordTokenizer
+from sqap_vla_ros.models.families.cogact.model import CogActModel
+from sqap_vla_ros.models.preprocessing.statistics import Statistics
+from sqap_vla_ros.models.preprocessing.words import WordTokenizer
 from sqap_vla_ros.simulation.tasks import TASKS
 from sqap_vla_ros.training.dataset import Demonstrations
 
@@ -46,13 +47,14 @@ class Learner(nn.Module):
     the relevant part of the image much sooner than the diffusion loss alone.
     """
 
-    def __init__(self, model: CogActModel):
+    def __init__(self, model: CogActModel) -> None:
         super().__init__()
         self.model = model
         width = model.config.llama['hidden_size']
         horizon, actions = model.action_head.shape
-        self.chunk = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(),
-                                   nn.Linear(2 * width, horizon * actions))
+        self.chunk = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, horizon * actions)
+        )
         self.target = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
 
     def forward(self, batch: dict[str, torch.Tensor], repeats: int = 4) -> dict[str, torch.Tensor]:
@@ -61,8 +63,9 @@ class Learner(nn.Module):
         condition, _ = self.model.cognition(visual, batch['text'], batch['state'])
         actions = batch['action']
         return {
-            'diffusion': self.model.action_head.loss(actions.repeat(repeats, 1, 1),
-                                                     condition.repeat(repeats, 1, 1)),
+            'diffusion': self.model.action_head.loss(
+                actions.repeat(repeats, 1, 1), condition.repeat(repeats, 1, 1)
+            ),
             'chunk': l1_loss(self.chunk(condition).view_as(actions), actions),
             'target': l1_loss(self.target(condition)[:, 0], batch['target']),
         }
@@ -71,11 +74,17 @@ class Learner(nn.Module):
 class Batches:
     """Draws random samples of the demonstrations, normalised."""
 
-    def __init__(self, data: Demonstrations, tasks: Sequence[str], tokenizer: WordTokenizer,
-                 statistics: Statistics):
+    def __init__(
+        self,
+        data: Demonstrations,
+        tasks: Sequence[str],
+        tokenizer: WordTokenizer,
+        statistics: Statistics,
+    ) -> None:
         self.data, self.statistics = data, statistics
-        self._texts = [[tokenizer.encode(text) for text in TASKS[name].instructions]
-                       for name in tasks]
+        self._texts = [
+            [tokenizer.encode(text) for text in TASKS[name].instructions] for name in tasks
+        ]
 
     def draw(self, rng: np.random.Generator, size: int) -> dict[str, torch.Tensor]:
         """`size` samples with replacement, each with one of its task's instructions."""
@@ -93,28 +102,35 @@ class Batches:
 class Trainer:
     """Steps one learner; processes average their gradients when torch.distributed is up."""
 
-    def __init__(self, learner: Learner, schedule: Schedule, directory: Path, device: str,
-                 seed: int):
+    def __init__(
+        self, learner: Learner, schedule: Schedule, directory: Path, device: str, seed: int
+    ) -> None:
         self.learner, self.schedule = learner.to(device), schedule
         self.directory, self.device, self.seed = directory, device, seed
         self.parameters = list(learner.parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters, schedule.rate, weight_decay=0.02,
-                                           betas=(0.9, 0.98), fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, schedule.rate, weight_decay=0.02, betas=(0.9, 0.98), fused=True
+        )
         self.average = {k: v.detach().clone() for k, v in learner.model.state_dict().items()}
         self.step = 0
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self.workers = distributed.get_world_size() if distributed.is_initialized() else 1
 
-    def run(self, batches: Batches, until: int, save_every: int = 250):
+    def run(self, batches: Batches, until: int, save_every: int = 250) -> None:
         """Train up to step `until`."""
         self.learner.train()
-        progress = tqdm(total=self.schedule.steps, initial=self.step, desc='train',
-                        disable=self.rank > 0, mininterval=10)
+        progress = tqdm(
+            total=self.schedule.steps,
+            initial=self.step,
+            desc='train',
+            disable=self.rank > 0,
+            mininterval=10,
+        )
         recent = {}
         while self.step < until:
             # A generator per step and worker: a resumed run draws what an unbroken one would have.
             draw = np.random.default_rng((self.seed, self.step, self.rank))
-            torch.manual_seed(int(draw.integers(2 ** 62)))
+            torch.manual_seed(int(draw.integers(2**62)))
             losses = self._update(batches.draw(draw, self.schedule.batch))
             for name, loss in losses.items():
                 recent[name] = 0.98 * recent.get(name, loss) + 0.02 * loss
@@ -142,7 +158,7 @@ class Trainer:
         self.step += 1
         return {name: loss.item() for name, loss in losses.items()}
 
-    def _average_gradients(self):
+    def _average_gradients(self) -> None:
         if self.workers == 1:
             return
         flat = torch.cat([p.grad.flatten() for p in self.parameters])
@@ -157,7 +173,7 @@ class Trainer:
         model.load_state_dict(self.average)
         return model
 
-    def save(self):
+    def save(self) -> None:
         """Write everything that `resume` needs; only the first worker does."""
         if self.rank > 0:
             return
@@ -166,8 +182,11 @@ class Trainer:
         for i, state in self.optimizer.state_dict()['state'].items():
             tensors |= {f'optimizer.{i}.{k}': v for k, v in state.items()}
         partial = self.directory / 'training.partial'
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial,
-                  metadata={'step': json.dumps(self.step)})
+        save_file(
+            {k: v.contiguous() for k, v in tensors.items()},
+            partial,
+            metadata={'step': json.dumps(self.step)},
+        )
         partial.replace(self.directory / 'training.safetensors')
 
     def resume(self) -> bool:
@@ -176,8 +195,9 @@ class Trainer:
         if not path.exists():
             return False
         tensors = load_file(path)
-        self.learner.load_state_dict({k[8:]: v for k, v in tensors.items()
-                                      if k.startswith('learner.')})
+        self.learner.load_state_dict(
+            {k[8:]: v for k, v in tensors.items() if k.startswith('learner.')}
+        )
         self.average = {k[8:]: v for k, v in tensors.items() if k.startswith('average.')}
         state = self.optimizer.state_dict()
         for name, value in tensors.items():

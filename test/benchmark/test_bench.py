@@ -1,7 +1,6 @@
 """`sqap_vla bench` on models of a few thousand weights, and its statistics."""
+
 import json
-from pathlib import Path
-import sys
 import time
 
 import numpy as np
@@ -15,45 +14,112 @@ from sqap_vla_ros.benchmark.presets import Preset
 from sqap_vla_ros.benchmark.variants import NAMES, parse, PrepackedLinear
 from sqap_vla_ros.benchmark.workloads import WARM_UP
 from sqap_vla_ros.cli import main
-from sqap_vla_ros.compression import token_selection
-from sqap_vla_ros.models.config import (ActionHeadConfig, CogActConfig, OpenVlaConfig, Pi0Config,
-                                        VisionConfig)
+from sqap_vla_ros.compression.pruning import criteria as token_selection
+from sqap_vla_ros.models.config import (
+    ActionHeadConfig,
+    CogActConfig,
+    OpenVlaConfig,
+    Pi0Config,
+    VisionConfig,
+)
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'tools'))
-from graph_recorders import TraceRecorder  # noqa: E402, I100
+from support.graph_recorders import TraceRecorder
 
 CPU = torch.device('cpu')
-VISION = VisionConfig(model={'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1,
-                             'num_attention_heads': 2, 'image_size': 32, 'patch_size': 4})
-LLAMA = {'vocab_size': 300, 'hidden_size': 64, 'intermediate_size': 128, 'num_hidden_layers': 3,
-         'num_attention_heads': 4, 'num_key_value_heads': 2, 'max_position_embeddings': 128}
+VISION = VisionConfig(
+    model={
+        'hidden_size': 16,
+        'intermediate_size': 32,
+        'num_hidden_layers': 1,
+        'num_attention_heads': 2,
+        'image_size': 32,
+        'patch_size': 4,
+    }
+)
+LLAMA = {
+    'vocab_size': 300,
+    'hidden_size': 64,
+    'intermediate_size': 128,
+    'num_hidden_layers': 3,
+    'num_attention_heads': 4,
+    'num_key_value_heads': 2,
+    'max_position_embeddings': 128,
+}
 
 
 def gemma(width):
-    return {'model_type': 'gemma', 'hidden_size': width, 'intermediate_size': 2 * width,
-            'num_hidden_layers': 3, 'head_dim': 16, 'num_attention_heads': 4,
-            'num_key_value_heads': 1, 'hidden_act': 'gelu_pytorch_tanh', 'vocab_size': 300}
+    return {
+        'model_type': 'gemma',
+        'hidden_size': width,
+        'intermediate_size': 2 * width,
+        'num_hidden_layers': 3,
+        'head_dim': 16,
+        'num_attention_heads': 4,
+        'num_key_value_heads': 1,
+        'hidden_act': 'gelu_pytorch_tanh',
+        'vocab_size': 300,
+    }
 
 
 TINY = {
     'decoder': Preset('decoder', '', LLAMA, text_tokens=10),
-    'cogact': Preset('cogact', '', CogActConfig(
-        vision=(VISION,), llama=LLAMA, image_size=32, action_names=('x', 'gripper'),
-        action_units=('m', '1'),
-        action_head=ActionHeadConfig(hidden_size=32, depth=1, heads=2, ddim_steps=2)),
-        text_tokens=6, visual_tokens=64),
-    'openvla': Preset('openvla', '', OpenVlaConfig(
-        vision=(VISION,), llama=LLAMA, image_size=32, action_names=('x', 'y'),
-        action_units=('m', 'm')), text_tokens=6, visual_tokens=64),
-    'pi0': Preset('pi0', '', Pi0Config(
-        model={'vlm_config': {
-                   'model_type': 'paligemma', 'projection_dim': 64, 'image_token_index': 299,
-                   'vision_config': {**VISION.model, 'model_type': 'siglip_vision_model',
-                                     'vision_use_head': False},
-                   'text_config': gemma(64)},
-               'dit_config': gemma(32), 'chunk_size': 5, 'max_state_dim': 8, 'max_action_dim': 8},
-        image_size=32, horizon=5, flow_steps=2, cameras=('base', 'wrist')),
-        text_tokens=6, visual_tokens=128)}
+    'cogact': Preset(
+        'cogact',
+        '',
+        CogActConfig(
+            vision=(VISION,),
+            llama=LLAMA,
+            image_size=32,
+            action_names=('x', 'gripper'),
+            action_units=('m', '1'),
+            action_head=ActionHeadConfig(hidden_size=32, depth=1, heads=2, ddim_steps=2),
+        ),
+        text_tokens=6,
+        visual_tokens=64,
+    ),
+    'openvla': Preset(
+        'openvla',
+        '',
+        OpenVlaConfig(
+            vision=(VISION,),
+            llama=LLAMA,
+            image_size=32,
+            action_names=('x', 'y'),
+            action_units=('m', 'm'),
+        ),
+        text_tokens=6,
+        visual_tokens=64,
+    ),
+    'pi0': Preset(
+        'pi0',
+        '',
+        Pi0Config(
+            model={
+                'vlm_config': {
+                    'model_type': 'paligemma',
+                    'projection_dim': 64,
+                    'image_token_index': 299,
+                    'vision_config': {
+                        **VISION.model,
+                        'model_type': 'siglip_vision_model',
+                        'vision_use_head': False,
+                    },
+                    'text_config': gemma(64),
+                },
+                'dit_config': gemma(32),
+                'chunk_size': 5,
+                'max_state_dim': 8,
+                'max_action_dim': 8,
+            },
+            image_size=32,
+            horizon=5,
+            flow_steps=2,
+            cameras=('base', 'wrist'),
+        ),
+        text_tokens=6,
+        visual_tokens=128,
+    ),
+}
 
 
 @pytest.fixture
@@ -66,9 +132,15 @@ def bench(*arguments):
     return main(['bench', '--rounds', '2', *arguments])
 
 
-@pytest.mark.parametrize('preset, stages', [
-    ('decoder', {'decoder'}), ('cogact', {'vision', 'decoder', 'action_head'}),
-    ('openvla', {'vision', 'prefill', 'decode'}), ('pi0', {'vision', 'decoder', 'action_head'})])
+@pytest.mark.parametrize(
+    'preset, stages',
+    [
+        ('decoder', {'decoder'}),
+        ('cogact', {'vision', 'decoder', 'action_head'}),
+        ('openvla', {'vision', 'prefill', 'decode'}),
+        ('pi0', {'vision', 'decoder', 'action_head'}),
+    ],
+)
 def test_every_family_runs_in_every_variant(tiny_presets, tmp_path, capsys, preset, stages):
     assert bench('--preset', preset, '--json', str(tmp_path / 'out.json')) == 0
     found = json.loads((tmp_path / 'out.json').read_text('utf-8'))
@@ -88,11 +160,28 @@ def test_every_family_runs_in_every_variant(tiny_presets, tmp_path, capsys, pres
 
 
 def test_linear_layers_are_measured_against_the_peak(tiny_presets, tmp_path, capsys):
-    assert bench('--preset', 'decoder', '--variants', 'bf16', 'w4a8', '--linears', '--json',
-                 str(tmp_path / 'out.json'), '--plot', str(tmp_path / 'out.svg')) == 0
+    assert (
+        bench(
+            '--preset',
+            'decoder',
+            '--variants',
+            'bf16',
+            'w4a8',
+            '--linears',
+            '--json',
+            str(tmp_path / 'out.json'),
+            '--plot',
+            str(tmp_path / 'out.svg'),
+        )
+        == 0
+    )
     found = json.loads((tmp_path / 'out.json').read_text('utf-8'))
     assert {(r['inputs'], r['outputs']) for r in found['linears']} == {
-        (64, 64), (64, 32), (64, 128), (128, 64)}
+        (64, 64),
+        (64, 32),
+        (64, 128),
+        (128, 64),
+    }
     assert {r['rows'] for r in found['linears']} == {1, 4, 16, 192, 290}
     assert (tmp_path / 'out.svg').read_text('utf-8').lstrip().startswith('<?xml')
     assert 'GMAC/s' in capsys.readouterr().out
@@ -102,8 +191,18 @@ def test_processor_time_leaves_out_waiting(tiny_presets, tmp_path, monkeypatch, 
     from sqap_vla_ros.benchmark import workloads
 
     monkeypatch.setattr(workloads, 'synchronize', lambda device: time.sleep(0.05))
-    assert bench('--preset', 'decoder', '--variants', 'fp32', '--cpu-time', '--json',
-                 str(tmp_path / 'out.json')) == 0
+    assert (
+        bench(
+            '--preset',
+            'decoder',
+            '--variants',
+            'fp32',
+            '--cpu-time',
+            '--json',
+            str(tmp_path / 'out.json'),
+        )
+        == 0
+    )
     found = json.loads((tmp_path / 'out.json').read_text('utf-8'))
     assert 0 < found['variants'][0]['median_ms'] < 50
     assert 'processor time' in capsys.readouterr().out
@@ -131,10 +230,12 @@ def test_a_variant_is_recorded_in_the_warm_up_and_then_replayed(tiny_presets, mo
     recorder = TraceRecorder()
     monkeypatch.setattr(workloads, 'CudaRecorder', lambda device: recorder)
     monkeypatch.setattr(token_selection.cpu, 'available', lambda: False)
-    direct = workloads.make_workload(TINY['decoder'], parse('bf16_prune40'), CPU, 'auto', None,
-                                     None)
-    graph = workloads.GraphWorkload(direct.variant, direct._stages, CPU, '', 0, direct._selector,
-                                    strict=True)
+    direct = workloads.make_workload(
+        TINY['decoder'], parse('bf16_prune40'), CPU, 'auto', None, None
+    )
+    graph = workloads.GraphWorkload(
+        direct.variant, direct._stages, CPU, '', 0, direct._selector, strict=True
+    )
     runs = []
     monkeypatch.setattr(graph._runner, '_step', lambda *a: runs.append(a) or graph._step(*a))
     for _ in range(workloads.WARM_UP):
@@ -144,14 +245,23 @@ def test_a_variant_is_recorded_in_the_warm_up_and_then_replayed(tiny_presets, mo
     assert graph.runtime == 'cuda_graph' and direct.runtime == 'eager'
 
 
-@pytest.mark.parametrize('arguments, words', [
-    (('--preset', 'abacus'), 'abacus'), (('--preset', 'decoder', '--variants', 'w3a3'), 'w3a3'),
-    (('--rounds', '0'), '--rounds is 0'), (('--instruction-set', 'mmx'), 'mmx'),
-    (('--cpu-time', '--threads', '2'), 'needs --device cpu'),
-    (('--json', '/nowhere/out.json'), '/nowhere'),
-    (('--preset', 'decoder', '--device', 'cuda'), 'no CUDA device'),
-    (('--preset', 'decoder', '--variants', 'bf16_graph'), 'CUDA graphs need --device cuda'),
-    (('--preset', 'decoder', '--variants', 'w4a8', '--backend', 'onednn'), 'stores weights in 8')])
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (('--preset', 'abacus'), 'abacus'),
+        (('--preset', 'decoder', '--variants', 'w3a3'), 'w3a3'),
+        (('--rounds', '0'), '--rounds is 0'),
+        (('--instruction-set', 'mmx'), 'mmx'),
+        (('--cpu-time', '--threads', '2'), 'needs --device cpu'),
+        (('--json', '/nowhere/out.json'), '/nowhere'),
+        (('--preset', 'decoder', '--device', 'cuda'), 'no CUDA device'),
+        (('--preset', 'decoder', '--variants', 'bf16_graph'), 'CUDA graphs need --device cuda'),
+        (
+            ('--preset', 'decoder', '--variants', 'w4a8', '--backend', 'onednn'),
+            'stores weights in 8',
+        ),
+    ],
+)
 def test_what_cannot_be_measured_is_refused_in_one_line(tiny_presets, capsys, arguments, words):
     if '--device' in arguments and torch.cuda.is_available():
         pytest.skip('this machine has a CUDA device')
@@ -167,8 +277,10 @@ def test_what_does_not_fit_into_memory_is_named(tiny_presets, monkeypatch, capsy
     assert 'left out: fp32: decoder needs 0.0 GB' in text and 'w4a4' in text
 
 
-@pytest.mark.parametrize('name, billions', [
-    ('decoder-0.5b', 0.50), ('pi0', 3.3), ('cogact-7b', 7.6), ('openvla-7b', 7.5)])
+@pytest.mark.parametrize(
+    'name, billions',
+    [('decoder-0.5b', 0.50), ('pi0', 3.3), ('cogact-7b', 7.6), ('openvla-7b', 7.5)],
+)
 def test_presets_have_the_size_that_they_claim(name, billions):
     model = building.outline(presets.PRESETS[name], parse('bf16'))
     assert building.needed_bytes(model) / 2e9 == pytest.approx(billions, rel=0.06)
@@ -205,7 +317,7 @@ def test_rounds_run_every_workload_in_turn():
             return {'total': 1.0}
 
     measured = measure([Fake('a'), Fake('b'), Fake('c')], 3)
-    assert calls[3 * WARM_UP:] == ['a', 'b', 'c', 'b', 'c', 'a', 'c', 'a', 'b']
+    assert calls[3 * WARM_UP :] == ['a', 'b', 'c', 'b', 'c', 'a', 'c', 'a', 'b']
     assert all(len(m.rounds['total']) == 3 for m in measured)
 
 
@@ -221,4 +333,4 @@ def test_machine_is_described():
     found = machine.describe(CPU)
     assert found['cpu'] and found['threads'] == torch.get_num_threads()
     assert all(value > 0 for value in machine.peak_gmacs(CPU).values())
-    assert machine.free_bytes(CPU) > 10 ** 6
+    assert machine.free_bytes(CPU) > 10**6

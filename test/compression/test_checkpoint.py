@@ -1,4 +1,5 @@
 """Compressed policy directories: written, read back, and refused where they are damaged."""
+
 import json
 import shutil
 
@@ -8,19 +9,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 import torch
 
-from sqap_vla_ros.compression.checkpoint import (INDEX_FILE, load_compressed_into, read_header,
-                                                 save_compressed)
+from sqap_vla_ros.compression.checkpoint import (
+    INDEX_FILE,
+    load_compressed_into,
+    read_header,
+    save_compressed,
+)
 from sqap_vla_ros.compression.compress import compress, layer_names
-from sqap_vla_ros.compression.quant_linear import QuantLinear
-from sqap_vla_ros.compression.recipe import (load_recipe, PruningRecipe, QuantizationRecipe,
-                                             Recipe)
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
+from sqap_vla_ros.compression.recipe import load_recipe, PruningRecipe, QuantizationRecipe, Recipe
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.cogact import CogActModel
-from sqap_vla_ros.models.compressing import compress_directory
+from sqap_vla_ros.models.compress_directory import compress_directory
+from sqap_vla_ros.models.families.cogact.model import CogActModel
 from sqap_vla_ros.models.loading import load_policy
 
-RECIPE = Recipe('test', QuantizationRecipe(targets=('decoder', 'vision', 'action_head')),
-                PruningRecipe())
+RECIPE = Recipe(
+    'test', QuantizationRecipe(targets=('decoder', 'vision', 'action_head')), PruningRecipe()
+)
 WEIGHTS = 'model.safetensors'
 
 
@@ -53,14 +58,17 @@ def fails(directory, *words):
     return message
 
 
-def test_loaded_policy_acts_as_the_one_compressed_in_memory(policy_directory, compressed,
-                                                            observation):
+def test_loaded_policy_acts_as_the_one_compressed_in_memory(
+    policy_directory, compressed, observation
+):
     # Backends round differently, and which one `auto` finds fastest is another one each time.
     from_disk = load_policy(compressed, backend='reference')
-    in_memory = load_policy(policy_directory, recipe=compressed / 'recipe.yaml',
-                            backend='reference')
-    assert np.array_equal(from_disk.predict(observation).chunk.values,
-                          in_memory.predict(observation).chunk.values)
+    in_memory = load_policy(
+        policy_directory, recipe=compressed / 'recipe.yaml', backend='reference'
+    )
+    assert np.array_equal(
+        from_disk.predict(observation).chunk.values, in_memory.predict(observation).chunk.values
+    )
     ours, theirs = from_disk.describe(), in_memory.describe()
     assert ours['parameter_bytes'] == theirs['parameter_bytes'] < ours['float_parameter_bytes']
     assert ours['float_parameter_bytes'] == theirs['float_parameter_bytes']
@@ -70,8 +78,14 @@ def test_loaded_policy_acts_as_the_one_compressed_in_memory(policy_directory, co
 
 def test_the_directory_is_a_policy_of_its_own(policy_directory, compressed):
     names = {path.name for path in compressed.iterdir()}
-    assert names == {'config.json', 'vocabulary.json', 'dataset_statistics.json', 'README.md',
-                     'recipe.yaml', WEIGHTS}
+    assert names == {
+        'config.json',
+        'vocabulary.json',
+        'dataset_statistics.json',
+        'README.md',
+        'recipe.yaml',
+        WEIGHTS,
+    }
     assert load_recipe(compressed / 'recipe.yaml') == RECIPE
     card = (compressed / 'README.md').read_text('utf-8')
     assert card.startswith('# Tiny\n') and 'recipe `test`' in card
@@ -90,8 +104,9 @@ def test_no_float_weight_is_stored_beside_a_packed_one(compressed):
 def test_loading_makes_no_float_weight_on_the_way(compressed, model, monkeypatch):
     made = []
     original = QuantLinear.set_codes
-    monkeypatch.setattr(QuantLinear, 'set_codes',
-                        lambda self, *codes: (made.append(codes), original(self, *codes)))
+    monkeypatch.setattr(
+        QuantLinear, 'set_codes', lambda self, *codes: (made.append(codes), original(self, *codes))
+    )
     with torch.device('meta'):
         empty = CogActModel(model.config)
     load_compressed_into(empty, compressed)
@@ -104,7 +119,7 @@ def test_shards_give_the_same_model(model, tmp_path):
     layers = layer_names(model, RECIPE)
     compress(model, RECIPE)
     one, many = tmp_path / 'one', tmp_path / 'many'
-    for directory, size in ((one, 10 ** 9), (many, 4000)):
+    for directory, size in ((one, 10**9), (many, 4000)):
         directory.mkdir()
         save_compressed(model, RECIPE, layers, directory, 'base', size)
     assert (many / INDEX_FILE).exists() and not (many / WEIGHTS).exists()
@@ -113,8 +128,10 @@ def test_shards_give_the_same_model(model, tmp_path):
     for directory in (one, many):
         with torch.device('meta'):
             empty = CogActModel(model.config)
-        assert load_compressed_into(empty, directory).tensors_sha256 == \
-            read_header(one).tensors_sha256
+        assert (
+            load_compressed_into(empty, directory).tensors_sha256
+            == read_header(one).tensors_sha256
+        )
         loaded.append(empty.state_dict())
     assert all(torch.equal(loaded[0][name], loaded[1][name]) for name in loaded[0])
     next(many.glob('model-00002-*')).unlink()

@@ -90,10 +90,17 @@ def test_random_hostile_input_breaks_no_limit():
     assert stops > 5_000
 
 
-@pytest.mark.parametrize('field, kind', [
-    ('speed', Violation.SPEED), ('acceleration', Violation.ACCELERATION),
-    ('jerk', Violation.JERK), ('stop_deceleration', Violation.ACCELERATION),
-    ('stop_jerk', Violation.JERK), ('high', Violation.WORKSPACE)])
+@pytest.mark.parametrize(
+    'field, kind',
+    [
+        ('speed', Violation.SPEED),
+        ('acceleration', Violation.ACCELERATION),
+        ('jerk', Violation.JERK),
+        ('stop_deceleration', Violation.ACCELERATION),
+        ('stop_jerk', Violation.JERK),
+        ('high', Violation.WORKSPACE),
+    ],
+)
 def test_a_limiter_with_a_wrong_limit_is_caught(monkeypatch, field, kind):
     def wrong(limits):
         value = getattr(limits, field)
@@ -109,7 +116,8 @@ def test_a_limiter_with_a_wrong_limit_is_caught(monkeypatch, field, kind):
 def test_the_command_reports_and_fails_on_violations(monkeypatch, capsys):
     assert main(['--sequences', '4']) == 0
     assert 'violations' in capsys.readouterr().out
-    monkeypatch.setattr(limits_module.CommandLimiter, 'limit',
-                        lambda *_: Command([9, 0, 0], [0, 0, 0]))
+    monkeypatch.setattr(
+        limits_module.CommandLimiter, 'limit', lambda *_: Command([9, 0, 0], [0, 0, 0])
+    )
     assert main(['--sequences', '4']) == 1
     assert 'speed' in capsys.readouterr().out

@@ -50,18 +50,21 @@ def test_a_jump_back_of_the_clock_executes_nothing():
     assert value(executor, 3000) is None
 
 
-@pytest.mark.parametrize('offered, now_ms, outcome', [
-    (chunk([0, 0, np.nan, 0, 0, 0, 0, 0], 200), 300, Offer.NON_FINITE),
-    (chunk(np.inf, 200), 300, Offer.NON_FINITE),
-    (chunk(0, 200, spec=ActionSpec(SPEC.names, SPEC.units, 0.04, 8)), 300, Offer.WRONG_SPEC),
-    (chunk(0, 200, generation=-1), 300, Offer.OLD_GENERATION),
-    (chunk(0, 200, generation=1), 300, Offer.OLD_GENERATION),
-    (chunk(0, 100), 300, Offer.OUT_OF_ORDER),
-    (chunk(0, 50), 300, Offer.OUT_OF_ORDER),
-    (chunk(0, 400), 300, Offer.FUTURE),
-    (chunk(0, 200), 600, Offer.EXPIRED),
-    (chunk(0, 200), 599, Offer.ACCEPTED),
-])
+@pytest.mark.parametrize(
+    'offered, now_ms, outcome',
+    [
+        (chunk([0, 0, np.nan, 0, 0, 0, 0, 0], 200), 300, Offer.NON_FINITE),
+        (chunk(np.inf, 200), 300, Offer.NON_FINITE),
+        (chunk(0, 200, spec=ActionSpec(SPEC.names, SPEC.units, 0.04, 8)), 300, Offer.WRONG_SPEC),
+        (chunk(0, 200, generation=-1), 300, Offer.OLD_GENERATION),
+        (chunk(0, 200, generation=1), 300, Offer.OLD_GENERATION),
+        (chunk(0, 100), 300, Offer.OUT_OF_ORDER),
+        (chunk(0, 50), 300, Offer.OUT_OF_ORDER),
+        (chunk(0, 400), 300, Offer.FUTURE),
+        (chunk(0, 200), 600, Offer.EXPIRED),
+        (chunk(0, 200), 599, Offer.ACCEPTED),
+    ],
+)
 def test_unusable_chunks_are_refused_and_counted(offered, now_ms, outcome):
     executor = ChunkExecutor(STEPS)
     executor.offer(chunk(9, stamp_ms=100), 100 * MS)
@@ -99,7 +102,7 @@ def test_interpolation_has_no_corners_and_keeps_the_distance():
     assert seen.sum() * 1e-3 == pytest.approx(rows.sum() * 0.05, rel=1e-3)
     slope = np.diff(seen)
     # Slopes change by second differences of the rows over a row's 50 ms, never at once.
-    assert np.abs(np.diff(slope)).max() <= 1.01 * np.abs(np.diff(rows, 2)).max() / 50 ** 2
+    assert np.abs(np.diff(slope)).max() <= 1.01 * np.abs(np.diff(rows, 2)).max() / 50**2
 
 
 def test_a_gripper_switches_and_is_neither_interpolated_nor_blended():
@@ -147,15 +150,23 @@ def test_the_adaptive_ensemble_weighs_by_agreement_with_the_newest():
 
 
 def test_an_ensemble_keeps_no_more_chunks_than_configured():
-    executor = ChunkExecutor(ExecutorConfig('temporal_ensemble', blend_s=0, ensemble_chunks=2,
-                                            ensemble_decay=0.0))
+    executor = ChunkExecutor(
+        ExecutorConfig('temporal_ensemble', blend_s=0, ensemble_chunks=2, ensemble_decay=0.0)
+    )
     for index, stamp_ms in enumerate((0, 50, 100)):
         executor.offer(chunk(float(index), stamp_ms), stamp_ms * MS)
     assert value(executor, 110) == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize('wrong', [{'blend_s': -1}, {'blend_s': float('nan')},
-                                   {'ensemble_chunks': 0}, {'ensemble_alpha': float('inf')}])
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'blend_s': -1},
+        {'blend_s': float('nan')},
+        {'ensemble_chunks': 0},
+        {'ensemble_alpha': float('inf')},
+    ],
+)
 def test_a_wrong_configuration_names_the_field(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ExecutorConfig(**wrong)

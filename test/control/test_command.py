@@ -36,16 +36,19 @@ def test_displacements_of_a_row_become_velocities():
     np.testing.assert_allclose(command.angular_rad_s, 0.2)
 
 
-@pytest.mark.parametrize('columns, named', [
-    ([*LINEAR, ('elbow', 'rad')], 'elbow'),
-    (LINEAR[:2], 'linear.z'),
-    ([*LINEAR, *ANGULAR[:1]], 'angular.y'),
-    ([*LINEAR[:2], ('linear.z', 'mm/s')], 'mm/s'),
-    ([*LINEAR[:2], ('linear.z', 'm')], 'linear.z'),
-    ([*LINEAR, ('gripper', 'm')], 'gripper'),
-    ([*LINEAR, LINEAR[0]], 'linear.x'),
-    ([('gripper', '1')], 'no motion'),
-])
+@pytest.mark.parametrize(
+    'columns, named',
+    [
+        ([*LINEAR, ('elbow', 'rad')], 'elbow'),
+        (LINEAR[:2], 'linear.z'),
+        ([*LINEAR, *ANGULAR[:1]], 'angular.y'),
+        ([*LINEAR[:2], ('linear.z', 'mm/s')], 'mm/s'),
+        ([*LINEAR[:2], ('linear.z', 'm')], 'linear.z'),
+        ([*LINEAR, ('gripper', 'm')], 'gripper'),
+        ([*LINEAR, LINEAR[0]], 'linear.x'),
+        ([('gripper', '1')], 'no motion'),
+    ],
+)
 def test_a_wrong_column_is_named(columns, named):
     with pytest.raises(UserError, match=named) as error:
         CommandMapping(spec(*columns))
@@ -61,8 +64,14 @@ def test_a_command_is_read_only_and_owns_its_values():
         command.linear_m_s[0] = 2
 
 
-@pytest.mark.parametrize('values', [([np.nan, 0, 0], [0, 0, 0], 0), ([0, 0, 0], [0, np.inf, 0], 0),
-                                    ([0, 0, 0], [0, 0, 0], np.nan)])
+@pytest.mark.parametrize(
+    'values',
+    [
+        ([np.nan, 0, 0], [0, 0, 0], 0),
+        ([0, 0, 0], [0, np.inf, 0], 0),
+        ([0, 0, 0], [0, 0, 0], np.nan),
+    ],
+)
 def test_finite_looks_at_every_value(values):
     assert not Command(*values).finite
     assert STILL.finite

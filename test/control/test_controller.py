@@ -21,8 +21,8 @@ class Robot:
     """A controller, its clocks and an arm that does what it is told."""
 
     def __init__(self, config=CONFIG, limits=LIMITS, wanted=(0.1, 0, 0)):
-        self.steady_ns = 5 * 10 ** 9
-        self.offset_ns = 10 ** 18
+        self.steady_ns = 5 * 10**9
+        self.offset_ns = 10**18
         self.controller = Controller(SPEC, limits, config, lambda: self.steady_ns)
         self.audit = CommandAudit(limits)
         self.position = np.zeros(3)
@@ -37,9 +37,12 @@ class Robot:
 
     def chunk(self, values=None, age_s=0.1, generation=None, spec=SPEC):
         values = [*self.wanted, 1.0] if values is None else values
-        return ActionChunk(np.tile(values, (spec.horizon, 1)), spec,
-                           self.now_ns - round(age_s * 1e9),
-                           self.controller.generation if generation is None else generation)
+        return ActionChunk(
+            np.tile(values, (spec.horizon, 1)),
+            spec,
+            self.now_ns - round(age_s * 1e9),
+            self.controller.generation if generation is None else generation,
+        )
 
     def inputs(self):
         if self.camera:
@@ -235,7 +238,7 @@ def test_bad_chunks_in_a_row_hold_and_a_good_one_starts_the_count_again():
 
 def test_a_clock_that_jumps_back_flushes_and_holds():
     robot = moving()
-    robot.offset_ns -= 10 * 10 ** 9
+    robot.offset_ns -= 10 * 10**9
     assert first_slower(robot, 0.1) == PERIOD_S
     assert robot.controller.state is State.HOLDING
     robot.run(0.5)
@@ -246,7 +249,7 @@ def test_a_clock_that_jumps_back_flushes_and_holds():
 
 def test_a_clock_that_jumps_ahead_gives_no_burst_of_actions():
     robot = moving()
-    robot.offset_ns += 10 * 10 ** 9
+    robot.offset_ns += 10 * 10**9
     robot.run(0.5)
     assert robot.controller.state is State.HOLDING
     assert robot.speed() == 0
@@ -291,7 +294,7 @@ def test_deactivation_stops_along_the_profile_and_then_goes_silent():
     sent = [command for command in commands if command is not None]
     assert sent[-1].still
     assert all(not command.still for command in sent[:-1])
-    assert commands[len(sent):] == [None] * (50 - len(sent))
+    assert commands[len(sent) :] == [None] * (50 - len(sent))
 
 
 def test_deactivation_does_not_release_an_emergency_stop():
@@ -306,7 +309,7 @@ def test_a_hold_of_a_robot_that_moves_begins_at_its_measured_velocity():
     robot.controller.event(Event.CONFIGURED)
     robot.controller.velocity((0.2, 0, 0), (0, 0, 0))
     robot.controller.hold()
-    first, = robot.run(PERIOD_S)
+    (first,) = robot.run(PERIOD_S)
     assert 0.15 < first.linear_m_s[0] < 0.2
     robot.run(0.5)
     assert robot.speed() == 0
@@ -360,13 +363,22 @@ def test_limits_change_at_standstill_only():
 def test_a_workspace_needs_a_pose():
     with pytest.raises(ValueError, match='pose'):
         Robot(config=replace(CONFIG, input_timeouts_s={'camera': 0.5}))
-    Robot(config=replace(CONFIG, input_timeouts_s={}),
-          limits=replace(LIMITS, workspace_low_m=None, workspace_high_m=None))
+    Robot(
+        config=replace(CONFIG, input_timeouts_s={}),
+        limits=replace(LIMITS, workspace_low_m=None, workspace_high_m=None),
+    )
 
 
-@pytest.mark.parametrize('wrong', [{'command_period_s': 0}, {'ramp_in_s': np.nan},
-                                   {'max_bad_chunks': 0}, {'saturation_timeout_s': -1},
-                                   {'input_timeouts_s': {'pose': np.inf}}])
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'command_period_s': 0},
+        {'ramp_in_s': np.nan},
+        {'max_bad_chunks': 0},
+        {'saturation_timeout_s': -1},
+        {'input_timeouts_s': {'pose': np.inf}},
+    ],
+)
 def test_a_wrong_configuration_names_the_field(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ControllerConfig(**wrong)
@@ -387,7 +399,8 @@ def test_the_status_is_a_snapshot():
 def test_listeners_may_ask_the_controller():
     robot, heard = Robot(), []
     robot.controller.listen(
-        lambda transition: heard.append((transition.after, robot.controller.status(0).state)))
+        lambda transition: heard.append((transition.after, robot.controller.status(0).state))
+    )
     robot.go(seconds=0.8)
     assert heard == [(State.READY, State.READY), (State.RUNNING, State.RUNNING)]
 
@@ -404,10 +417,15 @@ def test_inputs_events_and_ticks_may_come_from_different_threads():
             failures.append(error)
 
     controller = robot.controller
-    actions = (lambda: controller.image('camera', b'x', 1), lambda: controller.pose((0, 0, 0)),
-               lambda: controller.offer(robot.chunk(), robot.now_ns), controller.hold,
-               controller.resume, lambda: controller.status(robot.now_ns),
-               lambda: controller.tick(robot.now_ns))
+    actions = (
+        lambda: controller.image('camera', b'x', 1),
+        lambda: controller.pose((0, 0, 0)),
+        lambda: controller.offer(robot.chunk(), robot.now_ns),
+        controller.hold,
+        controller.resume,
+        lambda: controller.status(robot.now_ns),
+        lambda: controller.tick(robot.now_ns),
+    )
     threads = [Thread(target=hammer, args=(action,)) for action in actions]
     for thread in threads:
         thread.start()

@@ -1,5 +1,9 @@
 """The token budget falls before deadlines are missed and rises again without swinging."""
-from hypothesis import given, strategies as st
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 from sqap_vla_ros.control.governor import GovernorConfig, TokenGovernor
@@ -63,7 +67,7 @@ def test_a_level_that_is_too_much_is_tried_ever_more_seldom():
     """0.8 is quick enough to look like room for more, 1.0 is too slow: it must not swing."""
     governor = TokenGovernor()
     shares = run(governor, 1000, lambda share: 0.09 if share < 1 else 0.25)
-    swings = sum(a < b for a, b in zip(shares, shares[1:]))
+    swings = sum(a < b for a, b in itertools.pairwise(shares))
     assert swings <= 1000 / 10 / 4
     assert shares.count(1.0) < 30
 
@@ -87,9 +91,18 @@ def test_a_share_is_always_one_of_the_levels(latencies):
         assert abs(governor.level - before) <= 1
 
 
-@pytest.mark.parametrize('wrong', [
-    {'levels': ()}, {'levels': (0.5, 0.8)}, {'levels': (1.0, 0.0)}, {'levels': (1.2, 1.0)},
-    {'raise_at': 0.9}, {'lower_at': 1.2}, {'raise_after': 0}])
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'levels': ()},
+        {'levels': (0.5, 0.8)},
+        {'levels': (1.0, 0.0)},
+        {'levels': (1.2, 1.0)},
+        {'raise_at': 0.9},
+        {'lower_at': 1.2},
+        {'raise_after': 0},
+    ],
+)
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         GovernorConfig(**wrong)

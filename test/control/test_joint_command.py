@@ -1,4 +1,5 @@
 """Joint-space control: columns by name, limits by joint, stops where a joint is unknown."""
+
 import numpy as np
 import pytest
 
@@ -28,8 +29,13 @@ class Rig:
 
     def __init__(self, action=VELOCITIES):
         self.now_ns, self.action = 1_000_000_000, action
-        self.controller = Controller(action, NO_WORKSPACE, ControllerConfig(
-            input_timeouts_s={'joints': 0.5}, ramp_in_s=0.01), lambda: self.now_ns, LIMITS)
+        self.controller = Controller(
+            action,
+            NO_WORKSPACE,
+            ControllerConfig(input_timeouts_s={'joints': 0.5}, ramp_in_s=0.01),
+            lambda: self.now_ns,
+            LIMITS,
+        )
         self.positions = {'a': 0.0, 'b': 0.0}
         self.controller.event(Event.CONFIGURED)
         self.measure()
@@ -40,8 +46,12 @@ class Rig:
         self.controller.arrived('joints')
 
     def offer(self, row):
-        chunk = ActionChunk(np.tile(np.array(row, np.float32), (self.action.horizon, 1)),
-                            self.action, self.now_ns, self.controller.generation)
+        chunk = ActionChunk(
+            np.tile(np.array(row, np.float32), (self.action.horizon, 1)),
+            self.action,
+            self.now_ns,
+            self.controller.generation,
+        )
         return self.controller.offer(chunk, self.now_ns)
 
     def run(self, ticks, measured=True):
@@ -112,12 +122,16 @@ def test_values_that_are_not_finite_never_become_commands():
     assert rig.run(5).still
 
 
-@pytest.mark.parametrize('action, words', [
-    (spec('linear.x', 'linear.y', 'linear.z', unit='m/s'), 'take a profile with action.space'),
-    (spec('joint_velocity.a', 'joint_position.b'), 'must all be'),
-    (spec('joint_velocity.a'), r"the joints \['a'\], the profile has \['a', 'b'\]"),
-    (spec('joint_velocity.a', 'joint_velocity.b', unit='rad'), 'units'),
-    (spec('joint_velocity.a', 'joint_velocity.a'), 'more than once')])
+@pytest.mark.parametrize(
+    'action, words',
+    [
+        (spec('linear.x', 'linear.y', 'linear.z', unit='m/s'), 'take a profile with action.space'),
+        (spec('joint_velocity.a', 'joint_position.b'), 'must all be'),
+        (spec('joint_velocity.a'), r"the joints \['a'\], the profile has \['a', 'b'\]"),
+        (spec('joint_velocity.a', 'joint_velocity.b', unit='rad'), 'units'),
+        (spec('joint_velocity.a', 'joint_velocity.a'), 'more than once'),
+    ],
+)
 def test_a_policy_that_does_not_fit_is_refused_in_words(action, words):
     with pytest.raises(UserError, match=words):
         JointMapping(action, LIMITS)

@@ -7,8 +7,15 @@ from sqap_vla_ros.control.joint_limits import JointLimiter, JointLimits
 from sqap_vla_ros.control.velocity_limiter import Limit
 
 PERIOD_S = 0.01
-SHOULDER = JointLimits(velocity=1.0, acceleration=5.0, jerk=100.0, position_low=-1.5,
-                       position_high=1.5, stop_deceleration=8.0, stop_jerk=200.0)
+SHOULDER = JointLimits(
+    velocity=1.0,
+    acceleration=5.0,
+    jerk=100.0,
+    position_low=-1.5,
+    position_high=1.5,
+    stop_deceleration=8.0,
+    stop_jerk=200.0,
+)
 WRIST = JointLimits(velocity=3.0, acceleration=20.0)
 JOINTS = {'shoulder': SHOULDER, 'wrist': WRIST}
 AT_ZERO = {'wrist': 0.0, 'shoulder': 0.0}
@@ -17,8 +24,9 @@ AT_ZERO = {'wrist': 0.0, 'shoulder': 0.0}
 def test_joints_are_told_apart_by_name_and_not_by_order():
     limiter = JointLimiter(JOINTS)
     for _ in range(100):
-        velocities = limiter.limit({'wrist': 2.0, 'shoulder': -0.5}, PERIOD_S,
-                                   {'finger': 9.0, **AT_ZERO})
+        velocities = limiter.limit(
+            {'wrist': 2.0, 'shoulder': -0.5}, PERIOD_S, {'finger': 9.0, **AT_ZERO}
+        )
     assert velocities == pytest.approx({'shoulder': -0.5, 'wrist': 2.0})
 
 
@@ -30,13 +38,20 @@ def test_too_fast_a_joint_slows_all_of_them_alike():
     assert Limit.SPEED in limiter.limited
 
 
-@pytest.mark.parametrize('wanted, positions, reason', [
-    ({'shoulder': 0.1}, AT_ZERO, Limit.NON_FINITE),
-    ({'shoulder': 0.1, 'wrist': np.nan}, AT_ZERO, Limit.NON_FINITE),
-    ({'shoulder': 0.1, 'wrist': 0, 'elbow': 0}, AT_ZERO, Limit.NON_FINITE),
-    ({'shoulder': 0.1, 'wrist': 0.1}, {'wrist': 0.0}, Limit.POSITION_UNKNOWN),
-    ({'shoulder': 0.1, 'wrist': 0.1}, {'wrist': 0.0, 'shoulder': np.nan}, Limit.POSITION_UNKNOWN),
-])
+@pytest.mark.parametrize(
+    'wanted, positions, reason',
+    [
+        ({'shoulder': 0.1}, AT_ZERO, Limit.NON_FINITE),
+        ({'shoulder': 0.1, 'wrist': np.nan}, AT_ZERO, Limit.NON_FINITE),
+        ({'shoulder': 0.1, 'wrist': 0, 'elbow': 0}, AT_ZERO, Limit.NON_FINITE),
+        ({'shoulder': 0.1, 'wrist': 0.1}, {'wrist': 0.0}, Limit.POSITION_UNKNOWN),
+        (
+            {'shoulder': 0.1, 'wrist': 0.1},
+            {'wrist': 0.0, 'shoulder': np.nan},
+            Limit.POSITION_UNKNOWN,
+        ),
+    ],
+)
 def test_a_missing_joint_stops_all_of_them(wanted, positions, reason):
     limiter = JointLimiter(JOINTS)
     limiter.reset({'shoulder': 0.5, 'wrist': 0.5})
@@ -78,12 +93,18 @@ def test_a_reset_needs_every_joint():
         JointLimiter({})
 
 
-@pytest.mark.parametrize('wrong, named', [
-    ({'velocity': 0}, 'velocity'), ({'acceleration': np.nan}, 'acceleration'),
-    ({'jerk': -1}, 'jerk'), ({'stop_deceleration': 1.0}, 'stop_deceleration'),
-    ({'position_low': 1.0, 'position_high': 0.0}, 'position_low'),
-    ({'position_low': np.nan}, 'position_low'), ({'position_margin': np.inf}, 'position_margin'),
-])
+@pytest.mark.parametrize(
+    'wrong, named',
+    [
+        ({'velocity': 0}, 'velocity'),
+        ({'acceleration': np.nan}, 'acceleration'),
+        ({'jerk': -1}, 'jerk'),
+        ({'stop_deceleration': 1.0}, 'stop_deceleration'),
+        ({'position_low': 1.0, 'position_high': 0.0}, 'position_low'),
+        ({'position_low': np.nan}, 'position_low'),
+        ({'position_margin': np.inf}, 'position_margin'),
+    ],
+)
 def test_a_wrong_limit_is_named(wrong, named):
     with pytest.raises(ValueError, match=named):
         JointLimits(**{'velocity': 1.0, 'acceleration': 2.0, **wrong})

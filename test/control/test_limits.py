@@ -13,8 +13,9 @@ from sqap_vla_ros.control.velocity_limiter import Limit
 
 PERIOD_S = 0.02
 FREE = MotionLimits(workspace_low_m=None, workspace_high_m=None)
-BOX = MotionLimits(workspace_low_m=(-0.2,) * 3, workspace_high_m=(0.2,) * 3,
-                   workspace_margin_m=0.003)
+BOX = MotionLimits(
+    workspace_low_m=(-0.2,) * 3, workspace_high_m=(0.2,) * 3, workspace_margin_m=0.003
+)
 
 
 def twist(x=0.0, y=0.0, z=0.0, gripper=None):
@@ -30,8 +31,10 @@ def run(limiter, wanted, ticks, position=(0.0, 0.0, 0.0), period_s=PERIOD_S):
     return commands, position
 
 
-@pytest.mark.parametrize('linear, final', [((0.2, 0, 0), 0.2), ((0.0, 0.12, 0.16), 0.2),
-                                           ((5.0, -3, 1), 0.25), ((0, 1e300, 0), 0.25)])
+@pytest.mark.parametrize(
+    'linear, final',
+    [((0.2, 0, 0), 0.2), ((0.0, 0.12, 0.16), 0.2), ((5.0, -3, 1), 0.25), ((0, 1e300, 0), 0.25)],
+)
 def test_a_step_reaches_its_velocity_within_the_limits_and_without_overshoot(linear, final):
     limiter, audit = CommandLimiter(FREE), CommandAudit(FREE)
     commands, _ = run(limiter, twist(*linear), 60)
@@ -42,8 +45,9 @@ def test_a_step_reaches_its_velocity_within_the_limits_and_without_overshoot(lin
     assert (np.diff(speeds) >= -1e-12).all()
     # As fast as the limits allow: speed / acceleration + acceleration / jerk, and the command's
     # own granularity.
-    ideal_s = final / FREE.linear_acceleration_m_s2 + (FREE.linear_acceleration_m_s2
-                                                       / FREE.linear_jerk_m_s3)
+    ideal_s = final / FREE.linear_acceleration_m_s2 + (
+        FREE.linear_acceleration_m_s2 / FREE.linear_jerk_m_s3
+    )
     reached_s = next(i for i, speed in enumerate(speeds) if speed > 0.999 * final) * PERIOD_S
     assert reached_s < ideal_s + 4 * PERIOD_S
 
@@ -64,7 +68,8 @@ def test_what_is_within_the_limits_passes_unchanged():
 
 
 @pytest.mark.parametrize(
-    'limits', [FREE, replace(FREE, linear_jerk_m_s3=None, stop_jerk_m_s3=None)])
+    'limits', [FREE, replace(FREE, linear_jerk_m_s3=None, stop_jerk_m_s3=None)]
+)
 def test_a_stop_goes_straight_to_standstill_in_the_time_its_limits_allow(limits):
     limiter, audit = CommandLimiter(limits), CommandAudit(limits)
     limiter.reset((0.15, 0.2, 0.0))
@@ -77,8 +82,9 @@ def test_a_stop_goes_straight_to_standstill_in_the_time_its_limits_allow(limits)
             break
         np.testing.assert_allclose(np.cross(command.linear_m_s, [0.15, 0.2, 0]), 0, atol=1e-12)
         assert command.linear_m_s[0] > 0
-    jerk_s = (limits.stop_deceleration_m_s2 / limits.stop_jerk_m_s3 if limits.stop_jerk_m_s3
-              else 0.0)
+    jerk_s = (
+        limits.stop_deceleration_m_s2 / limits.stop_jerk_m_s3 if limits.stop_jerk_m_s3 else 0.0
+    )
     assert (tick + 1) * PERIOD_S < 0.25 / limits.stop_deceleration_m_s2 + jerk_s + 5 * PERIOD_S
 
 
@@ -99,7 +105,7 @@ def test_motion_towards_the_edge_ends_inside_it_without_a_stop():
 
 def test_motion_slides_along_the_edge():
     limiter = CommandLimiter(BOX)
-    commands, position = run(limiter, twist(0.2, 0.05, 0.0), 130, position=(0.1, -0.15, 0.0))
+    commands, _position = run(limiter, twist(0.2, 0.05, 0.0), 130, position=(0.1, -0.15, 0.0))
     assert commands[-1].linear_m_s[1] == pytest.approx(0.05, abs=1e-3)
     assert abs(commands[-1].linear_m_s[0]) < 1e-3
 
@@ -148,14 +154,16 @@ def test_a_non_finite_command_stops_and_is_counted(wanted):
 def test_what_is_no_period_repeats_the_last_command(period_s):
     limiter = CommandLimiter(FREE)
     before = run(limiter, twist(0.2), 3)[0][-1]
-    np.testing.assert_array_equal(limiter.limit(twist(0.2), period_s).linear_m_s,
-                                  before.linear_m_s)
+    np.testing.assert_array_equal(
+        limiter.limit(twist(0.2), period_s).linear_m_s, before.linear_m_s
+    )
 
 
 def test_a_long_pause_does_not_allow_a_long_step():
     limiter, other = CommandLimiter(FREE), CommandLimiter(FREE)
-    np.testing.assert_array_equal(limiter.limit(twist(1), 60.0).linear_m_s,
-                                  other.limit(twist(1), MAX_PERIOD_S).linear_m_s)
+    np.testing.assert_array_equal(
+        limiter.limit(twist(1), 60.0).linear_m_s, other.limit(twist(1), MAX_PERIOD_S).linear_m_s
+    )
 
 
 def test_a_reset_goes_on_from_the_measured_velocity_scaled_into_the_limits():
@@ -194,21 +202,24 @@ def test_rotation_is_limited_on_its_own():
     np.testing.assert_allclose(command.linear_m_s, [0.1, 0, 0])
 
 
-@pytest.mark.parametrize('wrong, named', [
-    ({'linear_speed_m_s': np.nan}, 'linear_speed_m_s'),
-    ({'linear_speed_m_s': 0}, 'linear_speed_m_s'),
-    ({'angular_acceleration_rad_s2': -1}, 'angular_acceleration_rad_s2'),
-    ({'linear_jerk_m_s3': np.inf}, 'linear_jerk_m_s3'),
-    ({'stop_deceleration_m_s2': 0.5}, 'stop_deceleration_m_s2'),
-    ({'linear_jerk_m_s3': None}, 'stop_jerk_m_s3'),
-    ({'gripper_debounce_s': np.nan}, 'gripper_debounce_s'),
-    ({'workspace_margin_m': -1}, 'workspace_margin_m'),
-    ({'workspace_low_m': None}, 'workspace_high_m'),
-    ({'workspace_low_m': (0, 0, np.nan)}, 'workspace_low_m'),
-    ({'workspace_low_m': (0, 0)}, 'workspace_low_m'),
-    ({'workspace_low_m': (1, 0, 0)}, 'workspace_low_m'),
-    ({'workspace_margin_m': 0.2}, 'workspace_low_m'),
-])
+@pytest.mark.parametrize(
+    'wrong, named',
+    [
+        ({'linear_speed_m_s': np.nan}, 'linear_speed_m_s'),
+        ({'linear_speed_m_s': 0}, 'linear_speed_m_s'),
+        ({'angular_acceleration_rad_s2': -1}, 'angular_acceleration_rad_s2'),
+        ({'linear_jerk_m_s3': np.inf}, 'linear_jerk_m_s3'),
+        ({'stop_deceleration_m_s2': 0.5}, 'stop_deceleration_m_s2'),
+        ({'linear_jerk_m_s3': None}, 'stop_jerk_m_s3'),
+        ({'gripper_debounce_s': np.nan}, 'gripper_debounce_s'),
+        ({'workspace_margin_m': -1}, 'workspace_margin_m'),
+        ({'workspace_low_m': None}, 'workspace_high_m'),
+        ({'workspace_low_m': (0, 0, np.nan)}, 'workspace_low_m'),
+        ({'workspace_low_m': (0, 0)}, 'workspace_low_m'),
+        ({'workspace_low_m': (1, 0, 0)}, 'workspace_low_m'),
+        ({'workspace_margin_m': 0.2}, 'workspace_low_m'),
+    ],
+)
 def test_a_wrong_limit_is_named(wrong, named):
     with pytest.raises(ValueError, match=named):
         MotionLimits(**wrong)
@@ -216,18 +227,32 @@ def test_a_wrong_limit_is_named(wrong, named):
 
 numbers = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-1, 1)
 commands = st.none() | st.builds(
-    Command, st.tuples(*[numbers] * 3), st.tuples(*[numbers] * 3), st.none() | numbers)
-ticks = st.lists(st.tuples(commands, st.floats(0.001, 0.1) | numbers,
-                           st.none() | st.tuples(*[st.floats(-0.3, 0.3) | numbers] * 3)),
-                 max_size=30)
+    Command, st.tuples(*[numbers] * 3), st.tuples(*[numbers] * 3), st.none() | numbers
+)
+ticks = st.lists(
+    st.tuples(
+        commands,
+        st.floats(0.001, 0.1) | numbers,
+        st.none() | st.tuples(*[st.floats(-0.3, 0.3) | numbers] * 3),
+    ),
+    max_size=30,
+)
 
 
 @given(ticks, st.booleans(), st.tuples(*[st.floats(-1, 1)] * 3))
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_no_sequence_breaks_a_limit(sequence, jerk_limited, velocity):
-    limits = BOX if jerk_limited else replace(
-        BOX, linear_jerk_m_s3=None, stop_jerk_m_s3=None, angular_jerk_rad_s3=None,
-        angular_stop_jerk_rad_s3=None)
+    limits = (
+        BOX
+        if jerk_limited
+        else replace(
+            BOX,
+            linear_jerk_m_s3=None,
+            stop_jerk_m_s3=None,
+            angular_jerk_rad_s3=None,
+            angular_stop_jerk_rad_s3=None,
+        )
+    )
     limiter, audit = CommandLimiter(limits), CommandAudit(limits)
     limiter.reset(velocity)
     for wanted, period_s, position in sequence:
@@ -235,8 +260,11 @@ def test_no_sequence_breaks_a_limit(sequence, jerk_limited, velocity):
         assert not audit.check(command, effective_period_s(period_s), limiter.stopping)
 
 
-@given(st.lists(st.tuples(*[st.floats(-2, 2)] * 3), min_size=1, max_size=12),
-       st.tuples(*[st.floats(-0.19, 0.19)] * 3), st.sampled_from([0.002, 0.01, 0.02, 0.05]))
+@given(
+    st.lists(st.tuples(*[st.floats(-2, 2)] * 3), min_size=1, max_size=12),
+    st.tuples(*[st.floats(-0.19, 0.19)] * 3),
+    st.sampled_from([0.002, 0.01, 0.02, 0.05]),
+)
 @settings(max_examples=80, deadline=None, derandomize=True)
 def test_no_sequence_leads_out_of_the_workspace(targets, position, period_s):
     limiter, position = CommandLimiter(BOX), np.array(position)

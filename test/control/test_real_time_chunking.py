@@ -2,8 +2,12 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.control.real_time_chunking import (continuation, frozen_rows,
-                                                     guidance_weights, previous_rows)
+from sqap_vla_ros.control.real_time_chunking import (
+    continuation,
+    frozen_rows,
+    guidance_weights,
+    previous_rows,
+)
 
 
 @pytest.mark.parametrize('delay_s, rows', [(0, 0), (0.01, 1), (0.1, 2), (0.101, 3)])
@@ -33,17 +37,20 @@ def test_previous_rows_are_shifted_by_what_has_passed():
 
 
 def test_a_chunk_is_continued_from_the_row_that_is_due_now():
-    chunk = ActionChunk(np.arange(16, dtype=np.float32)[:, None],
-                        ActionSpec(('linear.x',), ('m/s',), 0.05, 16), 10 ** 9)
-    rows, weights = continuation(chunk, 10 ** 9 + 200_000_000, delay_s=0.15, period_s=0.2)
+    chunk = ActionChunk(
+        np.arange(16, dtype=np.float32)[:, None],
+        ActionSpec(('linear.x',), ('m/s',), 0.05, 16),
+        10**9,
+    )
+    rows, weights = continuation(chunk, 10**9 + 200_000_000, delay_s=0.15, period_s=0.2)
     assert rows[:, 0].tolist() == [*range(4, 16), 15, 15, 15, 15]
     assert (weights[:3] == 1).all() and weights[3] < 1 and (weights[12:] == 0).all()
 
 
-@pytest.mark.parametrize('stamp_s, delay_s', [
-    (1.2, None), (0.9, 0.1), (1.9, 0.1), (1.2, 0.45)])
+@pytest.mark.parametrize('stamp_s, delay_s', [(1.2, None), (0.9, 0.1), (1.9, 0.1), (1.2, 0.45)])
 def test_nothing_is_continued_without_a_delay_a_chunk_that_lasts_or_time(stamp_s, delay_s):
-    chunk = ActionChunk(np.zeros((16, 1), np.float32),
-                        ActionSpec(('linear.x',), ('m/s',), 0.05, 16), 10 ** 9)
+    chunk = ActionChunk(
+        np.zeros((16, 1), np.float32), ActionSpec(('linear.x',), ('m/s',), 0.05, 16), 10**9
+    )
     assert continuation(chunk, round(stamp_s * 1e9), delay_s, 0.2) is None
-    assert continuation(None, 10 ** 9, 0.1, 0.2) is None
+    assert continuation(None, 10**9, 0.1, 0.2) is None

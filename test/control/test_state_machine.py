@@ -3,16 +3,25 @@ import re
 
 import pytest
 
-from sqap_vla_ros.control.state_machine import (Event, FAULTS, State, StateMachine, Transition,
-                                                TRANSITIONS)
+from sqap_vla_ros.control.state_machine import (
+    Event,
+    FAULTS,
+    State,
+    StateMachine,
+    Transition,
+    TRANSITIONS,
+)
 
 
 def machine_in(state):
     machine = StateMachine()
-    ways = {State.UNREADY: (), State.READY: (Event.CONFIGURED,),
-            State.RUNNING: (Event.CONFIGURED, Event.START),
-            State.HOLDING: (Event.CONFIGURED, Event.START, Event.HOLD),
-            State.ESTOPPED: (Event.CONFIGURED, Event.ESTOP)}
+    ways = {
+        State.UNREADY: (),
+        State.READY: (Event.CONFIGURED,),
+        State.RUNNING: (Event.CONFIGURED, Event.START),
+        State.HOLDING: (Event.CONFIGURED, Event.START, Event.HOLD),
+        State.ESTOPPED: (Event.CONFIGURED, Event.ESTOP),
+    }
     for event in ways[state]:
         assert machine.handle(event).accepted
     assert machine.state is state
@@ -31,16 +40,20 @@ def test_every_event_in_every_state_follows_the_table_or_is_refused(state, event
 
 
 def test_motion_needs_consent():
-    into = {(state, event) for (state, event), after in TRANSITIONS.items()
-            if after is State.RUNNING}
+    into = {
+        (state, event) for (state, event), after in TRANSITIONS.items() if after is State.RUNNING
+    }
     assert {event for _, event in into} == {Event.START, Event.RESUME}
     assert State.ESTOPPED not in {state for state, _ in into}
     assert State.UNREADY not in {state for state, _ in into}
 
 
 def test_an_emergency_stop_is_latched():
-    out = {event: after for (state, event), after in TRANSITIONS.items()
-           if state is State.ESTOPPED and after is not State.ESTOPPED}
+    out = {
+        event: after
+        for (state, event), after in TRANSITIONS.items()
+        if state is State.ESTOPPED and after is not State.ESTOPPED
+    }
     assert out == {Event.RESET_ESTOP: State.HOLDING, Event.SHUTDOWN: State.UNREADY}
 
 

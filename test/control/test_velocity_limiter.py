@@ -11,9 +11,14 @@ def limiter_in_motion(rng):
     acceleration = 10 ** rng.uniform(-1, 1.5)
     jerk = 10 ** rng.uniform(0, 3)
     limits = GroupLimits(
-        speed=10 ** rng.uniform(-2, 0.5), acceleration=acceleration, jerk=jerk,
-        stop_deceleration=acceleration * rng.uniform(1, 4), stop_jerk=jerk * rng.uniform(1, 4),
-        low=(-inf,) * 3, high=(inf,) * 3)
+        speed=10 ** rng.uniform(-2, 0.5),
+        acceleration=acceleration,
+        jerk=jerk,
+        stop_deceleration=acceleration * rng.uniform(1, 4),
+        stop_jerk=jerk * rng.uniform(1, 4),
+        low=(-inf,) * 3,
+        high=(inf,) * 3,
+    )
     limiter = VelocityLimiter(limits)
     limiter.reset([rng.gauss(0, 1) * limits.speed for _ in range(3)])
     period_s = 10 ** rng.uniform(-3, -1)
@@ -49,8 +54,13 @@ def test_a_stop_takes_no_longer_with_uneven_periods(seed):
     limits = limiter.limits
     ramp_s = hypot(*limiter.acceleration) / limits.stop_jerk
     speed = hypot(*limiter.velocity) + hypot(*limiter.acceleration) * ramp_s / 2
-    bound_s = (ramp_s + speed / limits.stop_deceleration + 2 * (speed / limits.stop_jerk) ** 0.5
-               + limits.stop_deceleration / limits.stop_jerk + 10 * period_s)
+    bound_s = (
+        ramp_s
+        + speed / limits.stop_deceleration
+        + 2 * (speed / limits.stop_jerk) ** 0.5
+        + limits.stop_deceleration / limits.stop_jerk
+        + 10 * period_s
+    )
     passed_s = 0.0
     while hypot(*limiter.velocity) > 1e-6:
         each_s = period_s * rng.uniform(0.3, 1.5)

@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
 
-from sqap_vla_ros.control.watchdog import (ClockJumpDetector, FrozenCameraDetector,
-                                           InputWatchdog)
+from sqap_vla_ros.control.watchdog import ClockJumpDetector, FrozenCameraDetector, InputWatchdog
 
 MS = 1_000_000
 
 
 def test_an_input_that_never_came_is_stale():
-    stale, = InputWatchdog({'camera': 0.5}).stale(10 ** 12)
+    (stale,) = InputWatchdog({'camera': 0.5}).stale(10**12)
     assert stale.age_s is None
     assert str(stale) == 'camera has never arrived'
 
@@ -21,7 +20,7 @@ def test_each_input_has_its_own_timeout():
     assert [stale.name for stale in watchdog.stale(101 * MS)] == ['pose']
     assert [stale.name for stale in watchdog.stale(501 * MS)] == ['camera', 'pose']
     watchdog.feed('pose', 501 * MS)
-    stale, = watchdog.stale(501 * MS)
+    (stale,) = watchdog.stale(501 * MS)
     assert str(stale) == 'camera last arrived 501 ms ago (limit 500 ms)'
 
 
@@ -29,7 +28,7 @@ def test_inputs_without_a_timeout_are_ignored():
     watchdog = InputWatchdog({})
     watchdog.feed('camera', 0)
     assert watchdog.age_s('camera', 5) is None
-    assert watchdog.stale(10 ** 12) == []
+    assert watchdog.stale(10**12) == []
 
 
 @pytest.mark.parametrize('timeout_s', [0, -1, float('nan'), float('inf')])

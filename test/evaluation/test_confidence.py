@@ -1,11 +1,17 @@
 """Intervals and tests against published values and by brute force."""
+
 from itertools import product
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
-from sqap_vla_ros.evaluation.confidence import (mcnemar_exact, paired_difference, percent,
-                                                wilson_interval)
+from sqap_vla_ros.evaluation.confidence import (
+    mcnemar_exact,
+    paired_difference,
+    percent,
+    wilson_interval,
+)
 
 
 def test_wilson_interval_agrees_with_published_values():
@@ -26,9 +32,12 @@ def test_wilson_interval_holds_the_share(successes, trials):
 @pytest.mark.parametrize(('first', 'second'), product(range(6), range(6)))
 def test_mcnemar_agrees_with_counting_all_outcomes(first, second):
     total = first + second
-    extreme = sum(1 for flips in product((0, 1), repeat=total)
-                  if abs(sum(flips) - total / 2) >= abs(first - total / 2))
-    assert mcnemar_exact(first, second) == pytest.approx(extreme / 2 ** total)
+    extreme = sum(
+        1
+        for flips in product((0, 1), repeat=total)
+        if abs(sum(flips) - total / 2) >= abs(first - total / 2)
+    )
+    assert mcnemar_exact(first, second) == pytest.approx(extreme / 2**total)
 
 
 def test_paired_difference_is_zero_for_twins_and_signed():

@@ -1,4 +1,5 @@
 """Episodes of the shipped policy: it sees, it understands, and evaluations can be resumed."""
+
 import json
 import shutil
 from types import SimpleNamespace
@@ -10,16 +11,16 @@ import torch
 pytest.importorskip('mujoco')
 pytest.importorskip('metaworld')
 
-from sqap_vla_ros.cli import main  # noqa: E402
-from sqap_vla_ros.compression.quant_linear import QuantLinear  # noqa: E402
-from sqap_vla_ros.evaluation.open_loop import (compare_open_loop, run_frames,  # noqa: E402
-                                               table as open_loop_table)
-from sqap_vla_ros.evaluation.rollout import observe, run_episode  # noqa: E402
-from sqap_vla_ros.evaluation.runner import Experiment, run_experiment  # noqa: E402
-from sqap_vla_ros.evaluation.summary import compare, summarise  # noqa: E402
-from sqap_vla_ros.models.calibration import save_samples  # noqa: E402
-from sqap_vla_ros.models.loading import load_policy  # noqa: E402
-from sqap_vla_ros.simulation.arm import SimulatedArm  # noqa: E402
+from sqap_vla_ros.cli import main
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
+from sqap_vla_ros.evaluation.open_loop import compare_open_loop, run_frames
+from sqap_vla_ros.evaluation.open_loop import table as open_loop_table
+from sqap_vla_ros.evaluation.rollout import observe, run_episode
+from sqap_vla_ros.evaluation.runner import Experiment, run_experiment
+from sqap_vla_ros.evaluation.summary import compare, summarise
+from sqap_vla_ros.models.calibration_samples import save_samples
+from sqap_vla_ros.models.loading import load_policy
+from sqap_vla_ros.simulation.arm import SimulatedArm
 
 SEEDS = (501, 502, 503)
 
@@ -36,8 +37,9 @@ def arm():
 def shipped(request, repository):
     """Load the shipped policy, in full precision and compressed."""
     recipe = repository / 'config' / 'recipes' / f'{request.param}.yaml'
-    return load_policy(repository / 'policies' / 'small',
-                       recipe=None if request.param == 'full' else recipe)
+    return load_policy(
+        repository / 'policies' / 'small', recipe=None if request.param == 'full' else recipe
+    )
 
 
 def test_two_instructions_in_one_scene_lead_to_two_behaviours(arm, shipped):
@@ -49,8 +51,10 @@ def test_two_instructions_in_one_scene_lead_to_two_behaviours(arm, shipped):
 
 
 def test_without_sight_it_fails(arm, shipped):
-    blank = [run_episode(arm, shipped, 'press the red button', seed, images=np.zeros_like)
-             for seed in SEEDS]
+    blank = [
+        run_episode(arm, shipped, 'press the red button', seed, images=np.zeros_like)
+        for seed in SEEDS
+    ]
     assert sum(episode.succeeded for episode in blank) <= 1
 
 
@@ -61,8 +65,13 @@ def test_commands_stay_within_the_limits_of_the_arm(arm, shipped):
 
 
 def test_an_interrupted_experiment_goes_on_where_it_was(repository, tmp_path):
-    experiment = Experiment(str(repository / 'policies' / 'small'), ('full',), ('press_green',),
-                            episodes=3, first_seed=600)
+    experiment = Experiment(
+        str(repository / 'policies' / 'small'),
+        ('full',),
+        ('press_green',),
+        episodes=3,
+        first_seed=600,
+    )
     log = tmp_path / 'log'
     whole = run_experiment(experiment, workers=1, log=log)
     lines = log.read_text().splitlines()
@@ -79,9 +88,22 @@ def test_an_interrupted_experiment_goes_on_where_it_was(repository, tmp_path):
 
 def episodes(variant, outcomes):
     """Make episodes with given outcomes."""
-    return [{'variant': variant, 'baseline': 'none', 'task': 't', 'seed': i, 'succeeded': ok,
-             'wrong': False, 'duration_s': 1.0, 'inferences': 1, 'tokens_kept': 86.0,
-             'jerk_m_s3': 2.0, 'latency_ms': {'total': 5.0}} for i, ok in enumerate(outcomes)]
+    return [
+        {
+            'variant': variant,
+            'baseline': 'none',
+            'task': 't',
+            'seed': i,
+            'succeeded': ok,
+            'wrong': False,
+            'duration_s': 1.0,
+            'inferences': 1,
+            'tokens_kept': 86.0,
+            'jerk_m_s3': 2.0,
+            'latency_ms': {'total': 5.0},
+        }
+        for i, ok in enumerate(outcomes)
+    ]
 
 
 def test_variants_are_compared_pairwise():
@@ -94,9 +116,17 @@ def test_variants_are_compared_pairwise():
     assert compare(full, small[:2])['pairs'] == 2
 
 
-@pytest.mark.parametrize('arguments', [
-    ['--tasks', 'fly'], ['--variants', 'w99'], ['--policy', 'nowhere'], ['--episodes', '0'],
-    ['--open-loop', '--ray', 'auto'], ['--open-loop', '--baseline', 'shuffled_image']])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['--tasks', 'fly'],
+        ['--variants', 'w99'],
+        ['--policy', 'nowhere'],
+        ['--episodes', '0'],
+        ['--open-loop', '--ray', 'auto'],
+        ['--open-loop', '--baseline', 'shuffled_image'],
+    ],
+)
 def test_mistakes_are_told_in_one_line(arguments, capsys):
     assert main(['evaluate', *arguments]) == 2
     error = capsys.readouterr().err.strip()
@@ -105,9 +135,25 @@ def test_mistakes_are_told_in_one_line(arguments, capsys):
 
 def test_open_loop_errors_grow_as_bits_and_tokens_go(repository, tmp_path, capsys):
     out = tmp_path / 'open.json'
-    assert main(['evaluate', '--open-loop', '--policy', str(repository / 'policies' / 'small'),
-                 '--variants', 'full,w8a8,w4a4,attention_prune80', '--tasks', 'press_red',
-                 '--episodes', '1', '--json', str(out)]) == 0
+    assert (
+        main(
+            [
+                'evaluate',
+                '--open-loop',
+                '--policy',
+                str(repository / 'policies' / 'small'),
+                '--variants',
+                'full,w8a8,w4a4,attention_prune80',
+                '--tasks',
+                'press_red',
+                '--episodes',
+                '1',
+                '--json',
+                str(out),
+            ]
+        )
+        == 0
+    )
     found = json.loads(out.read_text())['open_loop']
     assert found['full']['attention_overlap'] == 1 and found['full']['layer_error'] is None
     assert set(found['full']['action_error'].values()) == {0.0}
@@ -138,25 +184,36 @@ def test_attention_is_compared_in_the_layers_that_both_saw(repository, tmp_path)
 
 
 def test_static_scales_follow_the_float_model_while_layers_are_compared(
-        random_policy, arm, tmp_path, monkeypatch):
+    random_policy, arm, tmp_path, monkeypatch
+):
     policy = tmp_path / 'policy'
     shutil.copytree(random_policy, policy)
     arm.reset(seed=1000)
     save_samples(policy / 'calibration.npz', [observe(arm, 'press the red button')])
     steps, scale = [], QuantLinear.activation_scale
-    monkeypatch.setattr(QuantLinear, 'activation_scale', lambda layer, x: (
-        steps.append(int(layer.denoising.index)), scale(layer, x))[1])
-    found = open_loop(policy, 'quantization: {targets: [action_head], activation_granularity: '
-                              'per_tensor, activation_scales: static}', tmp_path)
-    inference, comparison = steps[:len(steps) // 2], steps[len(steps) // 2:]
+    monkeypatch.setattr(
+        QuantLinear,
+        'activation_scale',
+        lambda layer, x: (steps.append(int(layer.denoising.index)), scale(layer, x))[1],
+    )
+    found = open_loop(
+        policy,
+        'quantization: {targets: [action_head], activation_granularity: '
+        'per_tensor, activation_scales: static}',
+        tmp_path,
+    )
+    inference, comparison = steps[: len(steps) // 2], steps[len(steps) // 2 :]
     assert inference == comparison and len(set(steps)) > 1
     assert all(0 < error < 1 for error in found['layer_error'].values())
 
 
 def test_attention_of_several_cameras_is_laid_out_over_the_tokens_of_all():
     class TwoCameras:
-        spec = SimpleNamespace(visual_tokens=8, cameras=('left', 'right'),
-                               action=SimpleNamespace(names=('x',), units=('m',)))
+        spec = SimpleNamespace(
+            visual_tokens=8,
+            cameras=('left', 'right'),
+            action=SimpleNamespace(names=('x',), units=('m',)),
+        )
 
         def reset(self):
             pass

@@ -1,4 +1,5 @@
 """Moving while inferring against standing while inferring."""
+
 import pytest
 
 from sqap_vla_ros.evaluation.execution import MODES, protocols, summarise_modes, text
@@ -21,16 +22,26 @@ def test_all_modes_get_the_same_delay_and_only_the_first_two_move_meanwhile():
 
 
 def episode(seed, succeeded, jerk=2.0, pauses=0):
-    return {'task': 'press_red', 'seed': seed, 'succeeded': succeeded, 'duration_s': 2.0,
-            'jerk_m_s3': jerk, 'pauses': pauses, 'paused_s': 0.2 * pauses}
+    return {
+        'task': 'press_red',
+        'seed': seed,
+        'succeeded': succeeded,
+        'duration_s': 2.0,
+        'jerk_m_s3': jerk,
+        'pauses': pauses,
+        'paused_s': 0.2 * pauses,
+    }
 
 
 def test_jerk_is_compared_in_scenes_that_all_solved_and_success_in_pairs():
-    report = summarise_modes({
-        'asynchronous': [episode(1, True), episode(2, True, 50.0)],
-        'real_time_chunking': [episode(1, True, 1.0), episode(2, True)],
-        'sequential': [episode(1, True, 4.0, 3), episode(2, False)],
-        'plain': [episode(1, True, 20.0, 3), episode(2, True, 20.0, 3)]})
+    report = summarise_modes(
+        {
+            'asynchronous': [episode(1, True), episode(2, True, 50.0)],
+            'real_time_chunking': [episode(1, True, 1.0), episode(2, True)],
+            'sequential': [episode(1, True, 4.0, 3), episode(2, False)],
+            'plain': [episode(1, True, 20.0, 3), episode(2, True, 20.0, 3)],
+        }
+    )
     assert report['solved_by_all'] == 1
     against = report['against']['asynchronous']
     assert against['sequential']['jerk_ratio'] == pytest.approx(4.0)

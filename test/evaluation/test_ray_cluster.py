@@ -1,4 +1,5 @@
 """The same jobs on a Ray cluster: a stand-in for Ray, and Ray itself where it is installed."""
+
 import socket
 import sys
 from types import SimpleNamespace
@@ -8,10 +9,10 @@ import pytest
 pytest.importorskip('mujoco')
 pytest.importorskip('metaworld')
 
-from sqap_vla_ros.cli import main  # noqa: E402
-from sqap_vla_ros.errors import UserError  # noqa: E402
-from sqap_vla_ros.evaluation.ray_cluster import ray_results  # noqa: E402
-from sqap_vla_ros.evaluation.runner import Experiment, run_experiment  # noqa: E402
+from sqap_vla_ros.cli import main
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.evaluation.ray_cluster import ray_results
+from sqap_vla_ros.evaluation.runner import Experiment, run_experiment
 
 
 def double(value):
@@ -71,8 +72,13 @@ def test_every_job_is_run_once_and_the_cluster_is_left(monkeypatch):
 
 def test_results_are_those_of_the_local_run(monkeypatch, repository):
     monkeypatch.setitem(sys.modules, 'ray', StandIn())
-    experiment = Experiment(str(repository / 'policies' / 'small'), ('full',),
-                            ('press_red', 'press_box'), episodes=1, first_seed=700)
+    experiment = Experiment(
+        str(repository / 'policies' / 'small'),
+        ('full',),
+        ('press_red', 'press_box'),
+        episodes=1,
+        first_seed=700,
+    )
     ours, theirs = (run_experiment(experiment, 1, ray=ray) for ray in (None, 'auto'))
     for episode in ours + theirs:
         del episode['latency_ms']
@@ -81,8 +87,22 @@ def test_results_are_those_of_the_local_run(monkeypatch, repository):
 
 def test_without_ray_it_says_what_to_install(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, 'ray', None)
-    assert main(['evaluate', '--variants', 'full', '--tasks', 'press_red', '--episodes', '1',
-                 '--ray', 'auto']) == 2
+    assert (
+        main(
+            [
+                'evaluate',
+                '--variants',
+                'full',
+                '--tasks',
+                'press_red',
+                '--episodes',
+                '1',
+                '--ray',
+                'auto',
+            ]
+        )
+        == 2
+    )
     assert 'pip install "sqap_vla_ros[ray]"' in capsys.readouterr().err
 
 
@@ -132,7 +152,8 @@ def test_what_happens_on_workers_is_told_in_one_line_and_mistakes_of_ours_are_no
 
 
 def test_workers_of_another_working_directory_find_policy_and_recipe(
-        monkeypatch, repository, tmp_path):
+    monkeypatch, repository, tmp_path
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'small').symlink_to(repository / 'policies' / 'small')
     (tmp_path / 'mine.yaml').write_text('pruning: {ratio: 0.5}')
@@ -143,8 +164,9 @@ def test_workers_of_another_working_directory_find_policy_and_recipe(
             return super().get(finished)
 
     monkeypatch.setitem(sys.modules, 'ray', Elsewhere())
-    (episode,) = run_experiment(Experiment('small', ('mine.yaml',), ('press_red',), 1), 1,
-                                ray='auto')
+    (episode,) = run_experiment(
+        Experiment('small', ('mine.yaml',), ('press_red',), 1), 1, ray='auto'
+    )
     assert episode['variant'] == 'mine.yaml' and episode['tokens_kept'] == 72
 
 
@@ -159,8 +181,13 @@ def test_ray_itself_tells_the_same_errors():
 
 def test_ray_itself_gives_the_same(repository):
     pytest.importorskip('ray')
-    experiment = Experiment(str(repository / 'policies' / 'small'), ('full',), ('press_red',),
-                            episodes=2, first_seed=700)
+    experiment = Experiment(
+        str(repository / 'policies' / 'small'),
+        ('full',),
+        ('press_red',),
+        episodes=2,
+        first_seed=700,
+    )
     ours, theirs = (run_experiment(experiment, 1, ray=ray) for ray in (None, 'local'))
     for episode in ours + theirs:
         del episode['latency_ms']

@@ -1,7 +1,9 @@
 """Reports: what episodes say, as tables and plots; wrong files are named."""
+
 import json
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -13,21 +15,44 @@ from sqap_vla_ros.evaluation.report import markdown
 from sqap_vla_ros.evaluation.results import read_open_loop, read_results
 from sqap_vla_ros.evaluation.summary import summarise
 
-SHARES = {'full': 0.95, 'w4a4': 0.9, 'w8a8': 0.95, 'naive_w4a4': 0.7, 'attention_prune60': 0.5,
-          'random_prune60': 0.6, 'sqap_prune60': 0.9, 'naive_w4a4_prune60': 0.3}
+SHARES = {
+    'full': 0.95,
+    'w4a4': 0.9,
+    'w8a8': 0.95,
+    'naive_w4a4': 0.7,
+    'attention_prune60': 0.5,
+    'random_prune60': 0.6,
+    'sqap_prune60': 0.9,
+    'naive_w4a4_prune60': 0.3,
+}
 
 
 def episode(variant, seed, succeeded, baseline='none', **fields):
     task = ('press_red', 'open_drawer')[seed % 2]
-    return {'variant': variant, 'baseline': baseline, 'task': task, 'seed': seed,
-            'succeeded': succeeded, 'wrong': not succeeded, 'duration_s': 2.5,
-            'inferences': 9, 'tokens_kept': 100.0, 'jerk_m_s3': 8.0, 'pauses': 0, 'paused_s': 0.0,
-            'latency_ms': {'vision': 4.0, 'total': 20.0}, **fields}
+    return {
+        'variant': variant,
+        'baseline': baseline,
+        'task': task,
+        'seed': seed,
+        'succeeded': succeeded,
+        'wrong': not succeeded,
+        'duration_s': 2.5,
+        'inferences': 9,
+        'tokens_kept': 100.0,
+        'jerk_m_s3': 8.0,
+        'pauses': 0,
+        'paused_s': 0.0,
+        'latency_ms': {'vision': 4.0, 'total': 20.0},
+        **fields,
+    }
 
 
 def write(path, episodes, policy='policies/small', **experiment):
-    path.write_text(json.dumps({'experiment': {'policy': policy, **experiment}, 'variants': [],
-                                'episodes': episodes}))
+    path.write_text(
+        json.dumps(
+            {'experiment': {'policy': policy, **experiment}, 'variants': [], 'episodes': episodes}
+        )
+    )
     return path
 
 
@@ -35,15 +60,21 @@ def write(path, episodes, policy='policies/small', **experiment):
 def episodes():
     """80 episodes of each variant, with other outcomes for each."""
     rng = np.random.default_rng(0)
-    return [episode(variant, seed, bool(rng.random() < share))
-            for variant, share in SHARES.items() for seed in range(80)]
+    return [
+        episode(variant, seed, bool(rng.random() < share))
+        for variant, share in SHARES.items()
+        for seed in range(80)
+    ]
 
 
 def test_weights_in_memory_are_told_where_the_file_has_them(tmp_path):
     old, new = episode('full', 0, True), episode('w4a4', 0, True, weight_bytes=4_980_000)
     text = markdown(read_results([write(tmp_path / 'a.json', [old, new])]), {})
-    rows = [row.split(' | ') for row in text.splitlines() if row.startswith(('| variant | median',
-                                                                             '| `'))]
+    rows = [
+        row.split(' | ')
+        for row in text.splitlines()
+        if row.startswith(('| variant | median', '| `'))
+    ]
     column = next(row for row in rows if 'weights (MB)' in row).index('weights (MB)')
     cells = {row[0]: row[column] for row in rows if len(row) > column}
     assert cells['| `w4a4`'] == '5.0' and cells['| `full`'] == ''
@@ -69,18 +100,28 @@ def test_holm_keeps_the_order_and_never_makes_a_p_value_smaller(values):
 
 def test_files_are_merged_and_an_episode_counts_once(tmp_path, episodes):
     first = write(tmp_path / 'a.json', episodes[:300])
-    second = write(tmp_path / 'b.json', episodes[200:] + [
-        episode('full', 0, False, 'shuffled_image')])
+    second = write(
+        tmp_path / 'b.json', [*episodes[200:], episode('full', 0, False, 'shuffled_image')]
+    )
     merged = read_results([first, second])
     assert list(merged) == ['none', 'shuffled_image']
     assert len(merged['none']) == len(episodes) and len(merged['shuffled_image']) == 1
 
 
-@pytest.mark.parametrize('content, told', [
-    ('nonsense', 'no JSON'), ('[]', '"experiment"'), ('{"experiment": {}}', '"policy"'),
-    ('{"experiment": {"policy": "p"}}', '"episodes"'),
-    ('{"experiment": {"policy": "p"}, "episodes": [{"variant": "full"}]}',
-     r"episodes\[0\]: 'baseline'"), ('[' * 100_000, 'no JSON')])
+@pytest.mark.parametrize(
+    'content, told',
+    [
+        ('nonsense', 'no JSON'),
+        ('[]', '"experiment"'),
+        ('{"experiment": {}}', '"policy"'),
+        ('{"experiment": {"policy": "p"}}', '"episodes"'),
+        (
+            '{"experiment": {"policy": "p"}, "episodes": [{"variant": "full"}]}',
+            r"episodes\[0\]: 'baseline'",
+        ),
+        ('[' * 100_000, 'no JSON'),
+    ],
+)
 def test_a_wrong_file_is_named_with_its_field(tmp_path, content, told):
     path = tmp_path / 'wrong.json'
     path.write_text(content)
@@ -90,9 +131,17 @@ def test_a_wrong_file_is_named_with_its_field(tmp_path, content, told):
         read_results([tmp_path / 'absent.json'])
 
 
-@given(st.sampled_from(sorted(episode('full', 1, True))),
-       st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.lists(st.integers()),
-                 st.dictionaries(st.text(max_size=3), st.one_of(st.none(), st.floats()))))
+@given(
+    st.sampled_from(sorted(episode('full', 1, True))),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.floats(),
+        st.text(),
+        st.lists(st.integers()),
+        st.dictionaries(st.text(max_size=3), st.one_of(st.none(), st.floats())),
+    ),
+)
 @settings(deadline=None)
 def test_a_corrupt_field_gives_a_report_or_is_named(tmp_path_factory, name, value):
     path = tmp_path_factory.mktemp('fuzz') / 'a.json'
@@ -106,19 +155,29 @@ def test_a_corrupt_field_gives_a_report_or_is_named(tmp_path_factory, name, valu
 
 def test_one_policy_by_two_paths_is_one_policy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    files = [write(tmp_path / f'{i}.json', [episode('full', i, True)], policy)
-             for i, policy in enumerate(('p/small', f'{tmp_path}/p/small'))]
+    files = [
+        write(tmp_path / f'{i}.json', [episode('full', i, True)], policy)
+        for i, policy in enumerate(('p/small', f'{tmp_path}/p/small'))
+    ]
     assert len(read_results(files)['none']) == 2
 
 
-@pytest.mark.parametrize('protocol, goes', [
-    ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}}, True),
-    ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}, 'new': False}, True),
-    ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}, 'new': True}, False),
-    ({'delay_s': 0.1, 'executor': {'blend_s': 0.2}}, False), (None, False)])
+@pytest.mark.parametrize(
+    'protocol, goes',
+    [
+        ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}}, True),
+        ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}, 'new': False}, True),
+        ({'delay_s': 0.1, 'executor': {'blend_s': 0.1}, 'new': True}, False),
+        ({'delay_s': 0.1, 'executor': {'blend_s': 0.2}}, False),
+        (None, False),
+    ],
+)
 def test_files_of_one_protocol_go_together_and_no_others(tmp_path, protocol, goes):
-    first = write(tmp_path / 'a.json', [episode('full', 1, True)],
-                  protocol={'delay_s': 0.1, 'executor': {'blend_s': 0.1}})
+    first = write(
+        tmp_path / 'a.json',
+        [episode('full', 1, True)],
+        protocol={'delay_s': 0.1, 'executor': {'blend_s': 0.1}},
+    )
     second = write(tmp_path / 'b.json', [episode('full', 2, True)], protocol=protocol)
     for files in ([first, second], [second, first]):
         if goes:
@@ -172,24 +231,44 @@ def test_vision_in_other_bits_is_another_line_and_bits_are_in_order(monkeypatch,
     from sqap_vla_ros.evaluation import plots
 
     figures = {}
-    monkeypatch.setattr(plots.Figure, 'savefig',
-                        lambda figure, path, dpi: figures.update({path.name: figure}))
-    names = ('w8a8', 'w4a16', 'w4a4', 'naive_w2a4', 'sqap_w4a4_prune40', 'sqap_w4a4_prune60',
-             'sqap_w4a4_vision8_prune40')
+    monkeypatch.setattr(
+        plots.Figure, 'savefig', lambda figure, path, dpi: figures.update({path.name: figure})
+    )
+    names = (
+        'w8a8',
+        'w4a16',
+        'w4a4',
+        'naive_w2a4',
+        'sqap_w4a4_prune40',
+        'sqap_w4a4_prune60',
+        'sqap_w4a4_vision8_prune40',
+    )
     draw_plots(summarise([episode(name, 1, True) for name in names]), tmp_path)
     labels = figures['bits.png'].axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == ['W2A4', 'W4A4', 'W4A16', 'W8A8']
-    lines = {container.get_label(): len(container.lines[0].get_xdata())
-             for container in figures['pruning.png'].axes[0].containers}
-    assert lines == {'attention of earlier steps + robot + positions': 3,
-                     'attention of earlier steps + robot + positions, vision in 8 bits': 1}
+    lines = {
+        container.get_label(): len(container.lines[0].get_xdata())
+        for container in figures['pruning.png'].axes[0].containers
+    }
+    assert lines == {
+        'attention of earlier steps + robot + positions': 3,
+        'attention of earlier steps + robot + positions, vision in 8 bits': 1,
+    }
 
 
 def open_loop_file(path, **fields):
-    results = {'frames': 5, 'action_error': {'x (m/s)': 0.0125}, 'attention_overlap': 0.75,
-               'layer_error': {'a': 0.1, 'b': 0.3}, **fields}
-    path.write_text(json.dumps({'experiment': {'policy': 'p', 'tasks': ['press_red']},
-                                'open_loop': {'w4a4': results}}))
+    results = {
+        'frames': 5,
+        'action_error': {'x (m/s)': 0.0125},
+        'attention_overlap': 0.75,
+        'layer_error': {'a': 0.1, 'b': 0.3},
+        **fields,
+    }
+    path.write_text(
+        json.dumps(
+            {'experiment': {'policy': 'p', 'tasks': ['press_red']}, 'open_loop': {'w4a4': results}}
+        )
+    )
     return path
 
 
@@ -229,7 +308,10 @@ def test_kept_tokens_are_drawn_for_the_variants_that_prune(tmp_path, random_poli
     lenient = tmp_path / 'lenient.yaml'  # keeps everything while the arm is slow: no selection
     lenient.write_text('pruning: {ratio: 0.8, fine_ratio: 0.0, fine_speed_m_s: 9.0}')
     written = draw_kept_tokens(
-        random_policy, ['full', 'sqap_prune80', str(lenient), 'a_recipe_of_before'],
-        ['press_red', 'press_blue', 'a_task_of_before'], tmp_path)
+        random_policy,
+        ['full', 'sqap_prune80', str(lenient), 'a_recipe_of_before'],
+        ['press_red', 'press_blue', 'a_task_of_before'],
+        tmp_path,
+    )
     assert (tmp_path / written['Kept visual tokens']).stat().st_size > 10_000
     assert draw_kept_tokens(random_policy, ['full'], ['press_red'], tmp_path) == {}

@@ -1,20 +1,18 @@
 """Every fault of the fault table: repeated, timed against a limit, and reported as a table."""
+
 from dataclasses import dataclass, field
 import json
 import os
 from pathlib import Path
-import sys
 
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'ros'))  # dds, robot
 
-from circling import SLACK  # noqa: E402, I100
-from dds import domain  # noqa: E402
-from rig import running  # noqa: E402
-
+from support.circling import SLACK
+from support.dds import domain
+from support.fault_rig import running
 
 # Set by `make faults`.
 REPEATS = int(os.environ.get('FAULT_REPEATS', 1))
@@ -51,6 +49,7 @@ ROWS: list[Row] = []
 @pytest.fixture
 def trials():
     """Yield `Trial`s of a fault of a rig; checks time limit, motion limits and health of each."""
+
     def repeat(rig, fault, reaction, limit_s=None, restarts=False):
         row = Row(fault, reaction, limit_s)
         ROWS.append(row)
@@ -67,6 +66,7 @@ def trials():
         assert row.violations == 0, rig.violations[-4:]
         if limit_s is not None:
             assert max(row.times_s) <= limit_s * SLACK, row.times_s
+
     return repeat
 
 
@@ -75,8 +75,9 @@ def rig(request, tmp_path_factory):
     """Start a rig; a module's tests share it."""
     simulated = ROBOT == 'simulated'
     clock = getattr(request.module, 'CLOCK', False)
-    with running(tmp_path_factory.mktemp('faults'), domain(), simulated and not clock,
-                 clock) as rig:
+    with running(
+        tmp_path_factory.mktemp('faults'), domain(), simulated and not clock, clock
+    ) as rig:
         yield rig
 
 
@@ -88,12 +89,19 @@ def pytest_terminal_summary(terminalreporter):
     write('')
     write(f'{"fault":44} {"reaction":34} {"limit":>7} {"p50":>7} {"max":>7} {"n":>4} violations')
     for row in ROWS:
-        times = [f'{1e3 * value:.0f}' for value in (np.median(row.times_s), max(row.times_s))] \
-            if row.times_s else ['', '']
+        times = (
+            [f'{1e3 * value:.0f}' for value in (np.median(row.times_s), max(row.times_s))]
+            if row.times_s
+            else ['', '']
+        )
         limit = '' if row.limit_s is None else f'{1e3 * row.limit_s:.0f}'
-        write(f'{row.fault:44} {row.reaction:34} {limit:>7} {times[0]:>7} {times[1]:>7} '
-              f'{row.trials:>4} {row.violations:>10}')
-    write(f'times in ms; limits were multiplied by {SLACK:g}; load average '
-          f'{os.getloadavg()[0]:.1f}; robot: {ROBOT}')
+        write(
+            f'{row.fault:44} {row.reaction:34} {limit:>7} {times[0]:>7} {times[1]:>7} '
+            f'{row.trials:>4} {row.violations:>10}'
+        )
+    write(
+        f'times in ms; limits were multiplied by {SLACK:g}; load average '
+        f'{os.getloadavg()[0]:.1f}; robot: {ROBOT}'
+    )
     if JSON:
         Path(JSON).write_text(json.dumps([vars(row) for row in ROWS], indent=1) + '\n', 'utf-8')

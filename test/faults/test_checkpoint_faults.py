@@ -1,14 +1,16 @@
 """Rows of the fault table: a checkpoint that is missing, damaged or not what it says."""
+
 import json
 import shutil
 import sys
 import time
 
-from dds import client_node, domain, wait_until
 import pytest
-from rig import JITTER_S, Rig
 
-from sqap_vla_ros.ros.child_process import ChildProcess, isolated_environment
+from sqap_vla_ros.system.child_process import ChildProcess, isolated_environment
+
+from support.dds import client_node, domain, wait_until
+from support.fault_rig import JITTER_S, Rig
 
 CONFIGURE, CLEANUP = 1, 2
 
@@ -42,9 +44,18 @@ def node(compressed, tmp_path_factory):
     policy, domain_id = directory / 'policy', domain()
     shutil.copytree(compressed, policy)
     process = ChildProcess(
-        'policy_node', [sys.executable, '-m', 'sqap_vla_ros.ros.policy_node', '--ros-args', '-p',
-                        f'policy:={policy}'],
-        directory / 'policy_node.log', isolated_environment(domain_id))
+        'policy_node',
+        [
+            sys.executable,
+            '-m',
+            'sqap_vla_ros.ros.policy_node.node',
+            '--ros-args',
+            '-p',
+            f'policy:={policy}',
+        ],
+        directory / 'policy_node.log',
+        isolated_environment(domain_id),
+    )
     try:
         with client_node(domain_id) as client:
             rig = Rig(client, None, None, process, directory / 'fault', JITTER_S)
@@ -56,9 +67,15 @@ def node(compressed, tmp_path_factory):
         process.stop()
 
 
-@pytest.mark.parametrize('damage, told', [
-    (remove, 'model.safetensors'), (truncate, 'model.safetensors'), (change_a_weight, 'hash'),
-    (name_an_unknown_key, 'surprise')])
+@pytest.mark.parametrize(
+    'damage, told',
+    [
+        (remove, 'model.safetensors'),
+        (truncate, 'model.safetensors'),
+        (change_a_weight, 'hash'),
+        (name_an_unknown_key, 'surprise'),
+    ],
+)
 def test_a_bad_checkpoint_fails_to_configure_with_one_line(node, trials, compressed, damage, told):
     name = f'checkpoint: {damage.__name__.replace("_", " ")}'
     for _ in trials(node, name, 'configure fails cleanly'):
@@ -67,7 +84,7 @@ def test_a_bad_checkpoint_fails_to_configure_with_one_line(node, trials, compres
         damage(node.policy)
         before = len(node.log())
         assert not node.lifecycle(CONFIGURE)
-        assert wait_until(lambda: 'cannot configure' in node.log()[before:], 10)  # noqa: B023
+        assert wait_until(lambda: 'cannot configure' in node.log()[before:], 10)
         time.sleep(0.2)
         lines = [line for line in node.log()[before:].splitlines() if '[ERROR]' in line]
         assert len(lines) == 1 and told in lines[0], node.log()[before:]

@@ -1,4 +1,5 @@
 """Rows of the fault table: the clock of the observations jumps or stands still."""
+
 import time
 
 import pytest

@@ -1,10 +1,12 @@
 """Rows of the fault table: the policy answers nonsense, too late, or not at all."""
+
 import os
 import signal
 import time
 
-from circling import CHUNK_S
 import pytest
+
+from support.circling import CHUNK_S
 
 NEXT_INFERENCE_S = 0.2
 
@@ -80,8 +82,9 @@ def kill(rig):
     return now_ns
 
 
-@pytest.mark.parametrize('how', [kill, lambda rig: rig.break_policy('die')],
-                         ids=['SIGKILL', 'exit'])
+@pytest.mark.parametrize(
+    'how', [kill, lambda rig: rig.break_policy('die')], ids=['SIGKILL', 'exit']
+)
 def test_a_dead_worker_holds_the_arm_and_is_replaced(rig, trials, how, request):
     name = request.node.callspec.id
     for trial in trials(rig, f'worker: {name}', 'hold; worker replaced', NEXT_INFERENCE_S + 0.1):
@@ -106,8 +109,9 @@ def test_out_of_memory_holds_and_one_retry_keeps_the_worker(rig, trials):
 
 
 def test_out_of_memory_again_is_an_error_and_replaces_the_worker(rig, trials):
-    for trial in trials(rig, 'CUDA out of memory, stays', 'hold; worker replaced',
-                        NEXT_INFERENCE_S + 0.1):
+    for trial in trials(
+        rig, 'CUDA out of memory, stays', 'hold; worker replaced', NEXT_INFERENCE_S + 0.1
+    ):
         rig.start()
         pid = rig.worker_pid()
         fault_ns = rig.break_policy('out_of_memory')

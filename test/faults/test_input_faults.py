@@ -1,17 +1,34 @@
 """Rows of the fault table: what the robot tells is late, missing or wrong."""
+
 import time
 
-from circling import OBSERVATION_TIMEOUT_S
 import pytest
+
+from support.circling import OBSERVATION_TIMEOUT_S
 
 LIMIT_S = OBSERVATION_TIMEOUT_S + 0.02
 
 
-@pytest.mark.parametrize('stream, fault', [
-    ('image', 'drop'), ('image', 'old_stamp'), ('image', 'wrong_encoding'), ('image', 'bad_step'),
-    ('image', 'truncated'), ('image', 'empty'), ('image', 'huge'),
-    ('pose', 'drop'), ('pose', 'nan'), ('pose', 'infinite'), ('pose', 'wrong_frame'),
-    ('joints', 'drop'), ('joints', 'missing'), ('joints', 'nan'), ('joints', 'wrong_length')])
+@pytest.mark.parametrize(
+    'stream, fault',
+    [
+        ('image', 'drop'),
+        ('image', 'old_stamp'),
+        ('image', 'wrong_encoding'),
+        ('image', 'bad_step'),
+        ('image', 'truncated'),
+        ('image', 'empty'),
+        ('image', 'huge'),
+        ('pose', 'drop'),
+        ('pose', 'nan'),
+        ('pose', 'infinite'),
+        ('pose', 'wrong_frame'),
+        ('joints', 'drop'),
+        ('joints', 'missing'),
+        ('joints', 'nan'),
+        ('joints', 'wrong_length'),
+    ],
+)
 def test_without_valid_input_the_arm_is_held_in_time(rig, trials, stream, fault):
     for trial in trials(rig, f'{stream}: {fault}', 'hold', LIMIT_S):
         rig.start()
@@ -47,8 +64,10 @@ def test_when_images_come_again_nothing_moves_by_itself(rig, trials):
         rig.start()
 
 
-@pytest.mark.parametrize('stream, fault', [
-    ('image', 'reorder'), ('image', 'flood'), ('joints', 'reversed'), ('joints', 'flood')])
+@pytest.mark.parametrize(
+    'stream, fault',
+    [('image', 'reorder'), ('image', 'flood'), ('joints', 'reversed'), ('joints', 'flood')],
+)
 def test_harmless_disorder_does_not_stop_the_arm(rig, trials, stream, fault):
     for _ in trials(rig, f'{stream}: {fault}', 'goes on'):
         rig.start()

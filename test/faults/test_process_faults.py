@@ -1,4 +1,5 @@
 """Rows of the fault table: the node ends or begins, or is connected wrongly."""
+
 import os
 import signal
 import time

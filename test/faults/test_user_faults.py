@@ -1,13 +1,15 @@
 """Rows of the fault table: consent, instructions, goals, parameters."""
+
 import time
 
-from instruction_cases import cases
 import pytest
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from sqap_vla_ros.action import ExecuteInstruction
+
+from support.instruction_cases import cases
 
 PERIOD_S = 0.02
 DEACTIVATE, ACTIVATE = 4, 3
@@ -49,8 +51,9 @@ def test_a_flood_of_instructions_is_survived(rig, trials):
         assert rig.log().count('instruction:') < 200
 
 
-@pytest.mark.parametrize('fault', ['megabyte', 'control_characters', 'special_tokens',
-                                   'format_string'])
+@pytest.mark.parametrize(
+    'fault', ['megabyte', 'control_characters', 'special_tokens', 'format_string']
+)
 def test_hostile_instructions_do_no_harm(rig, trials, fault):
     for _ in trials(rig, f'instruction: {fault}', 'refused or cleaned'):
         rig.start()
@@ -114,18 +117,28 @@ def test_the_answer_to_an_ended_goal_is_discarded(rig, trials, end):
         rig.start()
 
 
-@pytest.mark.parametrize('wrong', [
-    {'max_linear_speed_m_s': float('nan')}, {'max_linear_speed_m_s': 99.0},
-    {'workspace_low_m': [0.0, float('inf'), 0.0]}, {'inference_rate_hz': float('nan')}],
-    ids=lambda wrong: next(iter(wrong)))
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'max_linear_speed_m_s': float('nan')},
+        {'max_linear_speed_m_s': 99.0},
+        {'workspace_low_m': [0.0, float('inf'), 0.0]},
+        {'inference_rate_hz': float('nan')},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
 def test_wrong_parameters_are_rejected_whole_while_the_arm_moves(rig, trials, wrong):
     for _ in trials(rig, f'parameter {next(iter(wrong))}', 'rejected whole; goes on'):
         rig.start()
-        request = SetParametersAtomically.Request(parameters=[
-            Parameter(k, value=v).to_parameter_msg()
-            for k, v in {'max_instruction_length': 17, **wrong}.items()])
-        answer = rig.client.call(SetParametersAtomically,
-                                 'policy_node/set_parameters_atomically', request)
+        request = SetParametersAtomically.Request(
+            parameters=[
+                Parameter(k, value=v).to_parameter_msg()
+                for k, v in {'max_instruction_length': 17, **wrong}.items()
+            ]
+        )
+        answer = rig.client.call(
+            SetParametersAtomically, 'policy_node/set_parameters_atomically', request
+        )
         assert not answer.result.successful and answer.result.reason
         rig.goes_on(0.5)
         # Had the good half been taken, this instruction would be too long now.

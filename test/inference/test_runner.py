@@ -1,4 +1,5 @@
 """The runner keeps the policy busy with the newest request and survives its worker."""
+
 from queue import Empty, Queue
 from threading import Event
 
@@ -8,7 +9,7 @@ import pytest
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.inference.client import InferenceFailed
 from sqap_vla_ros.inference.runner import InferenceRunner, Request
-from sqap_vla_ros.models.policy import Inference, Observation
+from sqap_vla_ros.policy import Inference, Observation
 
 SPEC = ActionSpec(('linear.x',), ('m/s',), 0.05, 1)
 
@@ -44,8 +45,13 @@ class Harness:
 
     def __init__(self, client):
         self.requests, self.answers, self.failures = Queue(), Queue(), Queue()
-        self.runner = InferenceRunner(client, self._next, self.answers.put,
-                                      lambda *failure: self.failures.put(failure), 0.001)
+        self.runner = InferenceRunner(
+            client,
+            self._next,
+            self.answers.put,
+            lambda *failure: self.failures.put(failure),
+            0.001,
+        )
         self.runner.start()
 
     def _next(self):

@@ -1,13 +1,20 @@
 """What passes between node and worker arrives as it was sent."""
+
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.compression.camera import PinholeCamera
-from sqap_vla_ros.inference.wire import (inference_from_wire, inference_to_wire, info_from_wire,
-                                         info_to_wire, observation_from_wire, observation_to_wire,
-                                         SharedImages, WorkerInfo)
-from sqap_vla_ros.models.policy import (Continuation, Inference, Observation, PolicySpec,
-                                        TokenSelection)
+from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.inference.wire import (
+    inference_from_wire,
+    inference_to_wire,
+    info_from_wire,
+    info_to_wire,
+    observation_from_wire,
+    observation_to_wire,
+    SharedImages,
+    WorkerInfo,
+)
+from sqap_vla_ros.policy import Continuation, Inference, Observation, PolicySpec, TokenSelection
 
 ACTION = ActionSpec(('linear.x', 'gripper'), ('m/s', '1'), 0.05, 3)
 
@@ -17,13 +24,22 @@ def test_observations_survive_the_way_and_memory_grows_with_the_images():
     reader = SharedImages(writer.descriptor)
     rng = np.random.default_rng(0)
     for size in (8, 200, 16):
-        images = {'a': rng.integers(0, 256, (size, size + 1, 3), np.uint8),
-                  'b': rng.integers(0, 256, (2, 3, 3), np.uint8)}
+        images = {
+            'a': rng.integers(0, 256, (size, size + 1, 3), np.uint8),
+            'b': rng.integers(0, 256, (2, 3, 3), np.uint8),
+        }
         camera = PinholeCamera(np.diag([100.0, 101.0, 1.0]), np.eye(4), 64, 48)
-        sent = Observation(images, 'öffne', np.array([1.5, np.pi], np.float32), {'a': camera},
-                           np.array([0.1, 0.2, 0.3]), 17 * 10 ** 17, Continuation(
-                               rng.normal(size=(3, 2)).astype(np.float32),
-                               np.array([1, 0.5, 0], np.float32)))
+        sent = Observation(
+            images,
+            'öffne',
+            np.array([1.5, np.pi], np.float32),
+            {'a': camera},
+            np.array([0.1, 0.2, 0.3]),
+            17 * 10**17,
+            Continuation(
+                rng.normal(size=(3, 2)).astype(np.float32), np.array([1, 0.5, 0], np.float32)
+            ),
+        )
         got = observation_from_wire(observation_to_wire(sent, writer), reader)
         assert got.instruction == sent.instruction and got.stamp_ns == sent.stamp_ns
         for name in images:

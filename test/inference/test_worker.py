@@ -1,4 +1,5 @@
 """A real worker process: loads, answers, and is seen to die, to hang and to refuse."""
+
 import os
 import signal
 
@@ -7,12 +8,16 @@ import pytest
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceFailed, ProcessInference, ThreadInference
-from sqap_vla_ros.models.policy import Observation
+from sqap_vla_ros.policy import Observation
 
 
 def observation(grey=100):
-    return Observation({'camera': np.full((60, 80, 3), grey, np.uint8)}, 'open the drawer',
-                       np.zeros(4, np.float32), stamp_ns=7)
+    return Observation(
+        {'camera': np.full((60, 80, 3), grey, np.uint8)},
+        'open the drawer',
+        np.zeros(4, np.float32),
+        stamp_ns=7,
+    )
 
 
 @pytest.fixture(scope='module')

@@ -1,15 +1,22 @@
 """C++ kernels against exact integer arithmetic and the package's own definitions."""
-from hypothesis import given, settings, strategies as st
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import pytest
 import torch
 from torch.nn.functional import gelu, silu
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from sqap_vla_ros.compression.hadamard import random_signs, rotate
-from sqap_vla_ros.compression.quantization import (activation_scale, levels, pack_int4,
-                                                   quantize_weight, to_codes)
+from sqap_vla_ros.compression.quantization.integers import (
+    activation_scale,
+    levels,
+    pack_int4,
+    quantize_weight,
+    to_codes,
+)
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels import cpu
+from sqap_vla_ros.kernels.hadamard import random_signs, rotate
 
 try:
     cpu.load()
@@ -31,8 +38,17 @@ def instruction_set(request):
 class Layer:
     """A random layer, packed, with what it was made of."""
 
-    def __init__(self, inputs, outputs, weight_bits=4, activation_bits=8, group=None, rotated=True,
-                 bias=True, seed=0):
+    def __init__(
+        self,
+        inputs,
+        outputs,
+        weight_bits=4,
+        activation_bits=8,
+        group=None,
+        rotated=True,
+        bias=True,
+        seed=0,
+    ):
         generator = torch.Generator().manual_seed(seed)
         weight = torch.randn(outputs, inputs, generator=generator)
         self.codes, self.scale = quantize_weight(weight, weight_bits, group)
@@ -40,8 +56,12 @@ class Layer:
         self.signs = random_signs(inputs, seed) if rotated else None
         self.bits, self.group = activation_bits, group or inputs
         self.packed = cpu.PackedLinear(
-            pack_int4(self.codes) if weight_bits == 4 else self.codes, self.scale, self.bias,
-            self.signs, levels(activation_bits))
+            pack_int4(self.codes) if weight_bits == 4 else self.codes,
+            self.scale,
+            self.bias,
+            self.signs,
+            levels(activation_bits),
+        )
 
     def rotated(self, x):
         return x.float() if self.signs is None else rotate(x.float(), self.signs)
@@ -49,17 +69,32 @@ class Layer:
     def exact(self, codes, scales):
         """Layer's output float64 for given activation codes [M, K] and scales [M]."""
         split = (1, -1, self.group)
-        sums = torch.einsum('mgk,ngk->mng', codes.double().unflatten(1, split[1:]),
-                            self.codes.double().unflatten(1, split[1:]))
+        sums = torch.einsum(
+            'mgk,ngk->mng',
+            codes.double().unflatten(1, split[1:]),
+            self.codes.double().unflatten(1, split[1:]),
+        )
         y = (sums * self.scale.double().view(len(self.codes), -1)).sum(-1)
         y = y * scales.double()[:, None]
         return y if self.bias is None else y + self.bias.double()
 
 
 SHAPES = [  # rows, inputs, outputs: odd tails of every loop
-    (1, 128, 32), (4, 256, 96), (17, 128, 100), (29, 20, 7), (15, 384, 64), (3, 1152, 33),
-    (5, 1100, 40), (2, 8192, 32), (150, 64, 48), (1, 2, 1), (33, 1100, 40), (16, 192, 64),
-    (65, 2112, 33), (340, 320, 36)]
+    (1, 128, 32),
+    (4, 256, 96),
+    (17, 128, 100),
+    (29, 20, 7),
+    (15, 384, 64),
+    (3, 1152, 33),
+    (5, 1100, 40),
+    (2, 8192, 32),
+    (150, 64, 48),
+    (1, 2, 1),
+    (33, 1100, 40),
+    (16, 192, 64),
+    (65, 2112, 33),
+    (340, 320, 36),
+]
 
 
 def relative_error(found, expected):
@@ -68,8 +103,9 @@ def relative_error(found, expected):
 
 @pytest.mark.parametrize('rows, inputs, outputs', SHAPES)
 @pytest.mark.parametrize('weight_bits, activation_bits', [(4, 4), (4, 8), (8, 8)])
-def test_sums_are_exact_and_outputs_follow_them(instruction_set, rows, inputs, outputs,
-                                                weight_bits, activation_bits):
+def test_sums_are_exact_and_outputs_follow_them(
+    instruction_set, rows, inputs, outputs, weight_bits, activation_bits
+):
     layer = Layer(inputs, outputs, weight_bits, activation_bits)
     x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(1))
     codes, scales = layer.packed.quantize(x)
@@ -81,8 +117,9 @@ def test_sums_are_exact_and_outputs_follow_them(instruction_set, rows, inputs, o
 @pytest.mark.parametrize('rows, inputs, outputs', SHAPES)
 @pytest.mark.parametrize('rotated', [True, False])
 @pytest.mark.parametrize('bits', [4, 8])
-def test_activations_are_quantized_as_the_reference_does(instruction_set, rows, inputs, outputs,
-                                                         rotated, bits):
+def test_activations_are_quantized_as_the_reference_does(
+    instruction_set, rows, inputs, outputs, rotated, bits
+):
     layer = Layer(inputs, outputs, activation_bits=bits, rotated=rotated)
     x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(2))
     codes, scales = layer.packed.quantize(x)
@@ -98,8 +135,7 @@ def test_activations_are_quantized_as_the_reference_does(instruction_set, rows, 
 @pytest.mark.parametrize('group, inputs', [(64, 256), (4, 128), (128, 1152)])
 @pytest.mark.parametrize('weight_bits', [4, 8])
 @pytest.mark.parametrize('rows', [12, 19, 70])
-def test_weight_groups_have_scales_of_their_own(instruction_set, group, inputs, weight_bits,
-                                                rows):
+def test_weight_groups_have_scales_of_their_own(instruction_set, group, inputs, weight_bits, rows):
     layer = Layer(inputs, 50, weight_bits, group=group)
     x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(3))
     assert relative_error(layer.packed(x), layer.exact(*layer.packed.quantize(x))) < 1e-6
@@ -130,8 +166,13 @@ def test_a_row_of_zeros_gives_the_bias(instruction_set):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 80), st.integers(1, 96).map(lambda n: 2 * n), st.integers(1, 70),
-       st.booleans(), st.integers(0, 2 ** 16))
+@given(
+    st.integers(1, 80),
+    st.integers(1, 96).map(lambda n: 2 * n),
+    st.integers(1, 70),
+    st.booleans(),
+    st.integers(0, 2**16),
+)
 def test_instruction_sets_agree(rows, inputs, outputs, rotated, seed):
     layer = Layer(inputs, outputs, rotated=rotated, seed=seed)
     x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(seed))
@@ -236,7 +277,7 @@ def test_rows_are_rounded_where_they_lie(instruction_set, width, rotated):
 
 @pytest.mark.parametrize('value', [None, float('nan')])
 def test_farthest_points_are_those_that_torch_finds(monkeypatch, value):
-    from sqap_vla_ros.compression import token_selection
+    from sqap_vla_ros.compression.pruning import criteria as token_selection
 
     separation = token_selection.grid_separation((9, 16))
     if value is not None:

@@ -1,4 +1,5 @@
 """Triton kernels compile ahead of time for every GPU generation they are meant for."""
+
 import os
 from pathlib import Path
 import subprocess
@@ -14,8 +15,13 @@ def test_kernels_compile(capability):
     # In a process of its own: this one has Triton's interpreter.
     environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
     environment['PYTHONPATH'] = os.pathsep.join(p for p in sys.path if p)
-    script = Path(__file__).with_name('compile_for.py')
-    done = subprocess.run([sys.executable, str(script), str(capability)], env=environment,
-                          capture_output=True, text=True, timeout=600)
+    script = Path(__file__).parents[1] / 'support' / 'compile_for.py'
+    done = subprocess.run(
+        [sys.executable, str(script), str(capability)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count(f'sm_{capability} ') >= 7

@@ -1,4 +1,5 @@
 """Triton kernels under its interpreter, against exact integer arithmetic and the reference."""
+
 from dataclasses import replace
 
 import pytest
@@ -7,19 +8,19 @@ from torch.nn import functional
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaMLP
 
-from sqap_vla_ros.compression.backends import choose_backend
 from sqap_vla_ros.compression.compress import prepare
-from sqap_vla_ros.compression.hadamard import random_signs, rotate
-from sqap_vla_ros.compression.quant_linear import QuantLinear
-from sqap_vla_ros.compression.quantization import activation_scale, to_codes
+from sqap_vla_ros.compression.dispatch import choose_backend
+from sqap_vla_ros.compression.quantization.integers import activation_scale, to_codes
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import QuantizationRecipe
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.kernels.hadamard import random_signs, rotate
 from sqap_vla_ros.kernels.tuning import candidates, CAPABILITIES, MatmulConfig, row_bucket
 
 pytest.importorskip('triton', reason='Triton is not installed (pip install triton)')
 
-from sqap_vla_ros.kernels import triton_rows  # noqa: E402, I100
-from sqap_vla_ros.kernels.triton_matmul import block_k, matmul, pack  # noqa: E402
+from sqap_vla_ros.kernels import triton_rows
+from sqap_vla_ros.kernels.triton_matmul import block_k, matmul, pack
 
 
 def operands(rows, outputs, inputs, group=None):
@@ -28,8 +29,13 @@ def operands(rows, outputs, inputs, group=None):
     codes = torch.randint(-127, 128, (rows, inputs), dtype=torch.int8, generator=generator)
     weight = torch.randint(-7, 8, (outputs, inputs), dtype=torch.int8, generator=generator)
     shape = (outputs,) if group is None else (outputs, inputs // group)
-    return (codes, torch.rand(rows, generator=generator), weight,
-            torch.rand(shape, generator=generator), torch.randn(outputs, generator=generator))
+    return (
+        codes,
+        torch.rand(rows, generator=generator),
+        weight,
+        torch.rand(shape, generator=generator),
+        torch.randn(outputs, generator=generator),
+    )
 
 
 @pytest.mark.parametrize('weights_first', [True, False])
@@ -47,7 +53,7 @@ def test_sums_are_exact(weights_first, bits, rows, outputs, inputs):
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
     # The interpreter cuts bits off where a device rounds to the nearest.
     short = matmul(codes, row_scales, stored, scales, bias, config, torch.bfloat16)
-    assert torch.allclose(short.float(), found, rtol=2 ** -7, atol=0)
+    assert torch.allclose(short.float(), found, rtol=2**-7, atol=0)
 
 
 @pytest.mark.parametrize('weights_first', [True, False])
@@ -55,10 +61,20 @@ def test_sums_are_exact(weights_first, bits, rows, outputs, inputs):
 def test_weight_groups_have_scales_of_their_own(weights_first, bits, group):
     codes, row_scales, weight, scales, bias = operands(9, 40, 384, group)
     config = MatmulConfig(16, 32, 256, 4, 3, weights_first)
-    found = matmul(codes, row_scales, pack(weight) if bits == 4 else weight, scales, bias, config,
-                   torch.float32)
-    sums = torch.einsum('mgk,ngk->mng', codes.double().unflatten(1, (-1, group)),
-                        weight.double().unflatten(1, (-1, group)))
+    found = matmul(
+        codes,
+        row_scales,
+        pack(weight) if bits == 4 else weight,
+        scales,
+        bias,
+        config,
+        torch.float32,
+    )
+    sums = torch.einsum(
+        'mgk,ngk->mng',
+        codes.double().unflatten(1, (-1, group)),
+        weight.double().unflatten(1, (-1, group)),
+    )
     expected = (sums * scales).sum(-1) * row_scales[:, None] + bias
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
@@ -66,8 +82,15 @@ def test_weight_groups_have_scales_of_their_own(weights_first, bits, group):
 def test_lowest_code_survives_packing():
     weight = torch.full((32, 128), -8, dtype=torch.int8)
     codes = torch.ones(1, 128, dtype=torch.int8)
-    sums = matmul(codes, torch.ones(1), pack(weight), torch.ones(32), None,
-                  MatmulConfig(16, 32, 128, 4, 3), torch.int32)
+    sums = matmul(
+        codes,
+        torch.ones(1),
+        pack(weight),
+        torch.ones(32),
+        None,
+        MatmulConfig(16, 32, 128, 4, 3),
+        torch.int32,
+    )
     assert (sums == -1024).all()
 
 
@@ -98,7 +121,8 @@ def test_norm_and_activations_come_before_the_rotation(dtype, width):
         triton_rows.NONE: value,
         triton_rows.SILU_MULTIPLY: functional.silu(gate) * value,
         triton_rows.GELU_TANH_MULTIPLY: functional.gelu(gate, approximate='tanh') * value,
-        triton_rows.GELU: functional.gelu(value)}
+        triton_rows.GELU: functional.gelu(value),
+    }
     if dtype == torch.float32:  # it rounds to bfloat16 on the way, which the interpreter does not
         cases[triton_rows.RMS_NORM] = functional.rms_norm(value, (width,), weight, 1e-6)
     for before, expected in cases.items():
@@ -121,13 +145,21 @@ def test_widths_of_common_decoders_fold(width):
     assert all(axis == 1 or padded >= 16 for axis, padded in zip(shape.axes, shape.padded))
 
 
-@pytest.mark.parametrize('recipe', [
-    {}, {'activation_bits': 8}, {'weight_bits': 8, 'activation_bits': 8},
-    {'activation_bits': 8, 'rotation': 'none'}, {'weight_group': 128}])
+@pytest.mark.parametrize(
+    'recipe',
+    [
+        {},
+        {'activation_bits': 8},
+        {'weight_bits': 8, 'activation_bits': 8},
+        {'activation_bits': 8, 'rotation': 'none'},
+        {'weight_group': 128},
+    ],
+)
 def test_backend_computes_what_the_reference_does(recipe):
     torch.manual_seed(0)
-    layer = QuantLinear.from_linear(torch.nn.Linear(256, 48),
-                                    replace(QuantizationRecipe(), **recipe))
+    layer = QuantLinear.from_linear(
+        torch.nn.Linear(256, 48), replace(QuantizationRecipe(), **recipe)
+    )
     x = torch.randn(2, 5, 256)
     expected = layer(x)
     layer.prepare(choose_backend('triton', layer))
@@ -143,8 +175,9 @@ def test_gated_mlp_is_its_three_layers(function):
     mlp = LlamaMLP(config).requires_grad_(False)
     model = torch.nn.ModuleDict({'mlp': mlp})
     for name in ('gate_proj', 'up_proj', 'down_proj'):
-        layer = QuantLinear.from_linear(getattr(mlp, name),
-                                        replace(QuantizationRecipe(), activation_bits=8))
+        layer = QuantLinear.from_linear(
+            getattr(mlp, name), replace(QuantizationRecipe(), activation_bits=8)
+        )
         setattr(mlp, name, layer)
     x = torch.randn(1, 3, 256)
     expected = mlp(x)
@@ -155,8 +188,9 @@ def test_gated_mlp_is_its_three_layers(function):
 
 def test_norm_is_part_of_the_quantization_of_what_reads_it():
     torch.manual_seed(0)
-    config = LlamaConfig(hidden_size=256, intermediate_size=256, num_attention_heads=4,
-                         num_hidden_layers=1)
+    config = LlamaConfig(
+        hidden_size=256, intermediate_size=256, num_attention_heads=4, num_hidden_layers=1
+    )
     layer = LlamaDecoderLayer(config, 0).requires_grad_(False)
     recipe = replace(QuantizationRecipe(), activation_bits=8)
     for name, module in list(layer.named_modules()):
@@ -166,8 +200,11 @@ def test_norm_is_part_of_the_quantization_of_what_reads_it():
 
     def outputs():
         normed = layer.input_layernorm(x)
-        return [layer.self_attn.k_proj(normed), layer.self_attn.v_proj(normed),
-                layer.mlp(layer.post_attention_layernorm(x))]
+        return [
+            layer.self_attn.k_proj(normed),
+            layer.self_attn.v_proj(normed),
+            layer.mlp(layer.post_attention_layernorm(x)),
+        ]
 
     expected = outputs()
     prepare(torch.nn.ModuleDict({'layer': layer}), 'triton')
@@ -198,4 +235,12 @@ def test_orin_has_a_table_of_its_own():
 
 def test_choices_are_shared_by_similar_row_counts():
     assert [row_bucket(n) for n in (1, 16, 17, 40, 64, 65, 188, 290)] == [
-        16, 16, 32, 64, 64, 128, 192, 320]
+        16,
+        16,
+        32,
+        64,
+        64,
+        128,
+        192,
+        320,
+    ]

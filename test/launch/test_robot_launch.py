@@ -1,26 +1,29 @@
 """The launch files for a real arm, Gazebo and replay bring their nodes up, beside stand-ins."""
+
 import os
 
 import pytest
 
 launch_pytest = pytest.importorskip(
     'launch_pytest',
-    reason='launch_pytest is not installed: it comes with ROS 2 (ros-<distro>-launch-pytest)')
+    reason='launch_pytest is not installed: it comes with ROS 2 (ros-<distro>-launch-pytest)',
+)
 
-from dds import client_node, wait_until  # noqa: E402, I100
-from geometry_msgs.msg import TwistStamped  # noqa: E402
-from launch import LaunchDescription, LaunchService  # noqa: E402
-from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable  # noqa: E402
-from lifecycle_msgs.msg import State  # noqa: E402
-from lifecycle_msgs.srv import GetState  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from robot import Robot  # noqa: E402
-from sensor_msgs.msg import JointState  # noqa: E402
-from stand_ins import make_prefix, PROGRAMS  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
+from geometry_msgs.msg import TwistStamped
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
-from sqap_vla_ros.ros.inputs import LATCHED_QOS  # noqa: E402
+from sqap_vla_ros.ros.policy_node.inputs import LATCHED_QOS
+
+from support.dds import client_node, wait_until
+from support.launch_prefix import make_prefix, PROGRAMS
+from support.robot import Robot
 
 START_LIMIT_S = 240.0
 UNTESTED = 'simulated: true', 'simulated: false'
@@ -42,8 +45,9 @@ def untested_profile(repository, tmp_path_factory):
 
 
 def include(repository, name, **arguments):
-    return IncludeLaunchDescription(str(repository / 'launch' / f'{name}.launch.py'),
-                                    launch_arguments=arguments.items())
+    return IncludeLaunchDescription(
+        str(repository / 'launch' / f'{name}.launch.py'), launch_arguments=arguments.items()
+    )
 
 
 def state_of(client):
@@ -64,10 +68,19 @@ def wait_active(client):
 
 @launch_pytest.fixture
 def real_arm(repository, random_policy, untested_profile):
-    return LaunchDescription([
-        include(repository, 'real_arm', profile=str(untested_profile),
-                policy=str(random_policy), recipe='none', start_on_instruction='true'),
-        launch_pytest.actions.ReadyToTest()])
+    return LaunchDescription(
+        [
+            include(
+                repository,
+                'real_arm',
+                profile=str(untested_profile),
+                policy=str(random_policy),
+                recipe='none',
+                start_on_instruction='true',
+            ),
+            launch_pytest.actions.ReadyToTest(),
+        ]
+    )
 
 
 @pytest.mark.timeout(3 * START_LIMIT_S)
@@ -82,6 +95,7 @@ def test_a_real_arm_is_not_commanded_unless_it_is_asked_for(client):
         def runs():
             robot.instruction.publish(String(data='open the drawer'))
             return any(state.data.startswith('RUNNING') for state in states) and len(dry) > 20
+
         assert wait_until(runs, START_LIMIT_S, 0.5), states[-1:]
         assert not robot.twists
         publishers = client.get_publishers_info_by_topic('/twist_command')
@@ -92,10 +106,20 @@ def test_a_real_arm_is_not_commanded_unless_it_is_asked_for(client):
 
 @launch_pytest.fixture
 def refused(repository, random_policy, untested_profile):
-    return LaunchDescription([
-        include(repository, 'real_arm', profile=str(untested_profile),
-                policy=str(random_policy), recipe='none', command='true', autostart='false'),
-        launch_pytest.actions.ReadyToTest()])
+    return LaunchDescription(
+        [
+            include(
+                repository,
+                'real_arm',
+                profile=str(untested_profile),
+                policy=str(random_policy),
+                recipe='none',
+                command='true',
+                autostart='false',
+            ),
+            launch_pytest.actions.ReadyToTest(),
+        ]
+    )
 
 
 @pytest.mark.timeout(3 * START_LIMIT_S)
@@ -118,20 +142,33 @@ def gazebo(repository, random_policy, tmp_path_factory):
     # tf2_ros is not everywhere where launch_pytest is.
     profile.write_text(text.replace('{source: tf}', '{source: topic, topic: end_effector_pose}'))
     path = f'{prefix}{os.pathsep}{os.environ.get("AMENT_PREFIX_PATH", "")}'
-    return LaunchDescription([
-        SetEnvironmentVariable('AMENT_PREFIX_PATH', path),
-        include(repository, 'gazebo', profile=str(profile), policy=str(random_policy),
-                recipe='none'),
-        launch_pytest.actions.ReadyToTest()])
+    return LaunchDescription(
+        [
+            SetEnvironmentVariable('AMENT_PREFIX_PATH', path),
+            include(
+                repository,
+                'gazebo',
+                profile=str(profile),
+                policy=str(random_policy),
+                recipe='none',
+            ),
+            launch_pytest.actions.ReadyToTest(),
+        ]
+    )
 
 
 @pytest.mark.timeout(3 * START_LIMIT_S)
 @pytest.mark.launch(fixture=gazebo)
 def test_the_graph_of_gazebo_comes_up_with_stand_ins(client):
-    nodes = {program for programs in PROGRAMS.values() for program in programs
-             if program not in ('create', 'spawner')} | {'policy_node'}
-    assert wait_until(lambda: nodes <= set(client.get_node_names()), START_LIMIT_S, 0.5), \
+    nodes = {
+        program
+        for programs in PROGRAMS.values()
+        for program in programs
+        if program not in ('create', 'spawner')
+    } | {'policy_node'}
+    assert wait_until(lambda: nodes <= set(client.get_node_names()), START_LIMIT_S, 0.5), (
         client.get_node_names()
+    )
     wait_active(client)
     topics = dict(client.get_topic_names_and_types())
     assert topics['/arm_controller/joint_trajectory'] == ['trajectory_msgs/msg/JointTrajectory']
@@ -145,8 +182,11 @@ def bag(tmp_path_factory):
 
     path = tmp_path_factory.mktemp('recording') / 'bag'
     with writer_module.Writer(path, version=9) as writer:
-        connection = writer.add_connection('/joint_states', 'sensor_msgs/msg/JointState',
-                                           typestore=get_typestore(Stores.ROS2_JAZZY))
+        connection = writer.add_connection(
+            '/joint_states',
+            'sensor_msgs/msg/JointState',
+            typestore=get_typestore(Stores.ROS2_JAZZY),
+        )
         for index in range(10):
             state = JointState(name=['r_close'], position=[float(index)])
             writer.write(connection, index * 100_000_000 + 1, serialize_message(state))
@@ -155,9 +195,12 @@ def bag(tmp_path_factory):
 
 @launch_pytest.fixture
 def replay(repository, random_policy, bag):
-    return LaunchDescription([
-        include(repository, 'replay', policy=str(random_policy), recipe='none', bag=str(bag)),
-        launch_pytest.actions.ReadyToTest()])
+    return LaunchDescription(
+        [
+            include(repository, 'replay', policy=str(random_policy), recipe='none', bag=str(bag)),
+            launch_pytest.actions.ReadyToTest(),
+        ]
+    )
 
 
 @pytest.mark.timeout(3 * START_LIMIT_S)
@@ -173,7 +216,18 @@ def test_replay_plays_to_a_policy_that_commands_nothing(client):
 @pytest.mark.timeout(START_LIMIT_S)
 def test_a_bag_that_cannot_be_played_ends_the_launch(repository, random_policy, tmp_path):
     service = LaunchService()
-    service.include_launch_description(LaunchDescription([
-        include(repository, 'replay', policy=str(random_policy), recipe='none', autostart='false',
-                bag=str(tmp_path / 'nowhere'))]))
+    service.include_launch_description(
+        LaunchDescription(
+            [
+                include(
+                    repository,
+                    'replay',
+                    policy=str(random_policy),
+                    recipe='none',
+                    autostart='false',
+                    bag=str(tmp_path / 'nowhere'),
+                )
+            ]
+        )
+    )
     assert service.run() == 0

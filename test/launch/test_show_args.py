@@ -1,4 +1,5 @@
 """`ros2 launch --show-args` describes every argument of every launch file."""
+
 from pathlib import Path
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ pytest.importorskip('launch_ros', reason='launch_ros is not installed: it comes 
 pytest.importorskip('ros2launch', reason='ros2launch is not installed: it comes with ROS 2')
 
 LAUNCH_FILES = sorted(
-    path.name for path in (Path(__file__).parents[2] / 'launch').glob('*.launch.py'))
+    path.name for path in (Path(__file__).parents[2] / 'launch').glob('*.launch.py')
+)
 
 
 @pytest.mark.skipif(shutil.which('ros2') is None, reason='the ros2 program is not on the path')
@@ -17,7 +19,10 @@ LAUNCH_FILES = sorted(
 def test_every_argument_is_described(name, repository):
     finished = subprocess.run(
         ['ros2', 'launch', str(repository / 'launch' / name), '--show-args'],
-        capture_output=True, text=True, timeout=280)
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
     assert finished.returncode == 0, finished.stderr
     text = finished.stdout
     assert "'namespace':" in text and "'policy':" in text

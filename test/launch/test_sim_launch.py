@@ -1,4 +1,5 @@
 """The launch file brings both nodes up and ends them with a hold, as `ros2 launch` would do it."""
+
 from pathlib import Path
 import threading
 import time
@@ -7,18 +8,19 @@ import pytest
 
 launch_pytest = pytest.importorskip(
     'launch_pytest',
-    reason='launch_pytest is not installed: it comes with ROS 2 (ros-<distro>-launch-pytest)')
+    reason='launch_pytest is not installed: it comes with ROS 2 (ros-<distro>-launch-pytest)',
+)
 
-from geometry_msgs.msg import TwistStamped  # noqa: E402, I100
-from launch import LaunchDescription  # noqa: E402
-from launch.actions import IncludeLaunchDescription, RegisterEventHandler  # noqa: E402
-from launch.event_handlers import OnProcessExit  # noqa: E402
-from lifecycle_msgs.msg import State  # noqa: E402
-from lifecycle_msgs.srv import GetState  # noqa: E402
-import rclpy  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
+from geometry_msgs.msg import TwistStamped
+from launch import LaunchDescription
+from launch.actions import IncludeLaunchDescription, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
 
 # Starting the simulator and loading torch, on a slow machine that does other things.
 START_LIMIT_S = 120.0
@@ -81,13 +83,25 @@ def observer():
 def simulation(observer, random_policy, repository):
     """Launch the float policy, which saves compressing it."""
     launch_file = Path(repository, 'launch', 'sim.launch.py')
-    return LaunchDescription([
-        IncludeLaunchDescription(str(launch_file), launch_arguments={
-            'namespace': NAMESPACE, 'policy': str(random_policy), 'recipe': '',
-            'real_time_factor': '0.5'}.items()),
-        RegisterEventHandler(OnProcessExit(
-            on_exit=lambda event, _: observer.exit_statuses.append(event.returncode))),
-        launch_pytest.actions.ReadyToTest()])
+    return LaunchDescription(
+        [
+            IncludeLaunchDescription(
+                str(launch_file),
+                launch_arguments={
+                    'namespace': NAMESPACE,
+                    'policy': str(random_policy),
+                    'recipe': '',
+                    'real_time_factor': '0.5',
+                }.items(),
+            ),
+            RegisterEventHandler(
+                OnProcessExit(
+                    on_exit=lambda event, _: observer.exit_statuses.append(event.returncode)
+                )
+            ),
+            launch_pytest.actions.ReadyToTest(),
+        ]
+    )
 
 
 @pytest.mark.timeout(5 * START_LIMIT_S)
@@ -95,11 +109,13 @@ def simulation(observer, random_policy, repository):
 def test_instruction_moves_the_arm_after_autostart(observer):
     wait_for(lambda: observer.images, 'the simulated arm publishes images')
     wait_for(observer.lifecycle.service_is_ready, 'the policy node exists')
-    wait_for(lambda: observer.policy_state() == State.PRIMARY_STATE_ACTIVE,
-             'the policy node is active')
+    wait_for(
+        lambda: observer.policy_state() == State.PRIMARY_STATE_ACTIVE, 'the policy node is active'
+    )
     time.sleep(0.5)
     assert not [t for t in observer.twists if t.twist.linear.x or t.twist.linear.y], (
-        'commanded motion before any instruction')
+        'commanded motion before any instruction'
+    )
 
     def moves():
         observer.instruction.publish(String(data='push the red button'))

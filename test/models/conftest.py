@@ -1,21 +1,17 @@
 """Tiny released checkpoints of every family, imported once a session."""
-from pathlib import Path
-import sys
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'tools'))
-from released_families import FAMILIES, write_released  # noqa: E402, I100
+from sqap_vla_ros.models.import_policy import import_policy
 
-from sqap_vla_ros.models.importing import import_policy  # noqa: E402
+from support.released_families import FAMILIES, write_released
 
 
 @pytest.fixture(scope='session')
 def released(tmp_path_factory):
     """Family name to (folder of the released checkpoint, import options)."""
     root = tmp_path_factory.mktemp('released')
-    return {family: (root / family, write_released(family, root / family))
-            for family in FAMILIES}
+    return {family: (root / family, write_released(family, root / family)) for family in FAMILIES}
 
 
 @pytest.fixture(scope='session')

@@ -1,10 +1,12 @@
 """A hub is asked only when the user says so (here: a stand-in for the hub)."""
+
 import huggingface_hub
 import pytest
-from released_families import write_released
 
 from sqap_vla_ros.cli import main
 from sqap_vla_ros.models.loading import load_policy
+
+from support.released_families import write_released
 
 
 @pytest.fixture
@@ -18,6 +20,7 @@ def hub(monkeypatch, tmp_path):
         if repository != 'someone/openvla':
             raise OSError('404 Client Error:\nRepository Not Found')
         return str(tmp_path / 'cache')
+
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', snapshot_download)
     return asked
 
@@ -35,8 +38,10 @@ def test_with_the_flag_a_repository_is_fetched_and_imported(hub, tmp_path):
 
 def test_a_folder_is_taken_as_it_is_even_with_the_flag(hub, tmp_path):
     out = tmp_path / 'out'
-    assert main(['import', str(tmp_path / 'cache'), str(out), '--allow-download',
-                 '--step-s', '1']) == 0
+    assert (
+        main(['import', str(tmp_path / 'cache'), str(out), '--allow-download', '--step-s', '1'])
+        == 0
+    )
     assert not hub
 
 

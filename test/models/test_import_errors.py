@@ -1,18 +1,20 @@
 """Bad checkpoints get one line that names the file and the key."""
+
 from dataclasses import replace
 import json
 
 import pytest
-from released_families import write_released
 from safetensors.torch import load_file, save_file
-import tiny_released as tiny
 import torch
 
 from sqap_vla_ros.cli import main
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.importing import import_policy, open_released
+from sqap_vla_ros.models.import_policy import import_policy, open_released
+from sqap_vla_ros.models.importers.released import ImportOptions
 from sqap_vla_ros.models.loading import load_policy
-from sqap_vla_ros.models.released import ImportOptions
+
+from support import tiny_released as tiny
+from support.released_families import write_released
 
 
 @pytest.fixture
@@ -92,8 +94,10 @@ def test_wrong_shape(openvla):
 def test_unmerged_adapter(openvla):
     folder, options = openvla
     (folder / 'model.safetensors.index.json').unlink()
-    save_file({**tiny.openvla_tensors(), 'base.lora_A.weight': torch.zeros(1)},
-              folder / 'model.safetensors')
+    save_file(
+        {**tiny.openvla_tensors(), 'base.lora_A.weight': torch.zeros(1)},
+        folder / 'model.safetensors',
+    )
     assert 'base.lora_A.weight' in message(folder, options)
 
 

@@ -1,4 +1,5 @@
 """Actions from what the policy was trained on to what the robot understands."""
+
 import numpy as np
 import pytest
 
@@ -6,10 +7,11 @@ from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.profiles.robot_profile import Action, Joint, Pose, RobotProfile
 
-TWIST = ActionSpec(('gripper', 'linear.x', 'linear.y', 'linear.z'), ('1', 'm/s', 'm/s', 'm/s'),
-                   0.05, 2)
+TWIST = ActionSpec(
+    ('gripper', 'linear.x', 'linear.y', 'linear.z'), ('1', 'm/s', 'm/s', 'm/s'), 0.05, 2
+)
 JOINT = ActionSpec(('joint_velocity.j0', 'gripper'), ('rad/s', '1'), 0.05, 1)
-QUARTER_TURN = Pose((0.0, 0.0, 0.0), (0.0, 0.0, 2 ** -0.5, 2 ** -0.5))
+QUARTER_TURN = Pose((0.0, 0.0, 0.0), (0.0, 0.0, 2**-0.5, 2**-0.5))
 
 
 def profile(action, **fields):
@@ -30,8 +32,9 @@ def test_twists_are_turned_and_scaled_and_the_gripper_is_not():
 
 
 def test_joints_get_the_robots_names():
-    mapping = ActionMapping(profile(Action('joint_velocity', joint_scale=2.0),
-                                    policy_joints={'j0': 'shoulder'}), JOINT)
+    mapping = ActionMapping(
+        profile(Action('joint_velocity', joint_scale=2.0), policy_joints={'j0': 'shoulder'}), JOINT
+    )
     mapped = mapping.chunk(ActionChunk(np.array([[0.25, 1.0]], np.float32), JOINT, 0))
     assert mapped.spec.names == ('joint_velocity.shoulder', 'gripper')
     assert mapped.values[0] == pytest.approx([0.5, 1.0])
@@ -39,8 +42,9 @@ def test_joints_get_the_robots_names():
 
 def test_twist_columns_may_be_the_joints_of_a_gantry():
     columns = {f'linear.{axis}': f'joint_velocity.slide_{axis}' for axis in 'xyz'}
-    mapping = ActionMapping(profile(Action('joint_velocity', linear_scale=0.5, columns=columns)),
-                            TWIST)
+    mapping = ActionMapping(
+        profile(Action('joint_velocity', linear_scale=0.5, columns=columns)), TWIST
+    )
     mapped = mapping.chunk(ActionChunk(np.array([[1, 0.1, 0.2, 0.3]] * 2, np.float32), TWIST, 0))
     assert mapped.spec.names == ('gripper', *columns.values())
     assert mapped.values[0] == pytest.approx([1, 0.05, 0.1, 0.15])
@@ -53,8 +57,12 @@ def test_a_chunk_that_is_not_finite_stays_so():
 
 
 def test_limits_are_those_of_the_profile():
-    limits = joint_limits(profile(Action('joint_velocity'), joints=(
-        Joint('shoulder', 'revolute', -1.0, 1.0, 2.0, 3.0, None),)))
+    limits = joint_limits(
+        profile(
+            Action('joint_velocity'),
+            joints=(Joint('shoulder', 'revolute', -1.0, 1.0, 2.0, 3.0, None),),
+        )
+    )
     joint = limits['shoulder']
     assert (joint.velocity, joint.acceleration, joint.jerk) == (2.0, 3.0, None)
     assert (joint.position_low, joint.position_high) == (-1.0, 1.0)

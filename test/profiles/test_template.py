@@ -1,12 +1,16 @@
 """A profile made from a URDF is right, and refuses what the URDF does not have."""
+
 import pytest
-from test_profiles import URDF
 
 from sqap_vla_ros.cli import main
 from sqap_vla_ros.profiles.reading import load_profile
 
-HAND = ('<link name="finger"/><joint name="grip" type="prismatic"><limit lower="0" upper="0.04" '
-        'velocity="0.1" effort="1"/></joint></robot>')
+from support.urdf import URDF
+
+HAND = (
+    '<link name="finger"/><joint name="grip" type="prismatic"><limit lower="0" upper="0.04" '
+    'velocity="0.1" effort="1"/></joint></robot>'
+)
 CORNERS = ['--workspace-low', '0.2', '-0.2', '0.05', '--workspace-high', '0.5', '0.2', '0.4']
 
 
@@ -18,8 +22,20 @@ def urdf(tmp_path):
 
 
 def make(urdf, output, *arguments, base='base_link', end='tool'):
-    return main(['profile', 'new', str(urdf), str(output), '--base', base, '--end-effector', end,
-                 *CORNERS, *arguments])
+    return main(
+        [
+            'profile',
+            'new',
+            str(urdf),
+            str(output),
+            '--base',
+            base,
+            '--end-effector',
+            end,
+            *CORNERS,
+            *arguments,
+        ]
+    )
 
 
 @pytest.mark.parametrize('arguments', [[], ['--no-tf'], ['--gripper-joint', 'grip']])
@@ -32,8 +48,9 @@ def test_what_is_made_passes_the_check(urdf, tmp_path, arguments):
     assert profile.pose_source == ('topic' if '--no-tf' in arguments else 'tf')
     assert profile.settings['workspace_low_m'] == [0.2, -0.2, 0.05]
     names = [joint.name for joint in profile.joints]
-    assert names == (['shoulder', 'elbow'] if 'grip' in arguments
-                     else ['shoulder', 'elbow', 'grip'])
+    assert names == (
+        ['shoulder', 'elbow'] if 'grip' in arguments else ['shoulder', 'elbow', 'grip']
+    )
     assert profile.gripper.joint == ('grip' if 'grip' in arguments else '')
     assert profile.gripper.assumed == (None if 'grip' in arguments else 0.0)
 
@@ -45,9 +62,13 @@ def test_an_existing_file_is_never_overwritten(urdf, tmp_path, capsys):
     assert output.read_text() == 'precious' and 'exists already' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('names, words', [
-    ({'base': 'nowhere'}, "no link 'nowhere'; it has base_link"),
-    ({'end': 'hand'}, "no link 'hand'")])
+@pytest.mark.parametrize(
+    'names, words',
+    [
+        ({'base': 'nowhere'}, "no link 'nowhere'; it has base_link"),
+        ({'end': 'hand'}, "no link 'hand'"),
+    ],
+)
 def test_links_that_are_not_there_are_named(urdf, tmp_path, capsys, names, words):
     assert make(urdf, tmp_path / 'mine.yaml', **names) == 2
     assert words in capsys.readouterr().err

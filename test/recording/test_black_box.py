@@ -1,11 +1,12 @@
 """What the black box keeps, writes, and gives back; and what a replay makes of it."""
+
 import numpy as np
 import pytest
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.compression.camera import PinholeCamera
+from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.policy import Inference, Observation, Policy, PolicySpec
+from sqap_vla_ros.policy import Inference, Observation, Policy, PolicySpec
 from sqap_vla_ros.recording.bag_reader import read_bag
 from sqap_vla_ros.recording.bag_writer import write_bag
 from sqap_vla_ros.recording.black_box import BlackBox
@@ -48,9 +49,14 @@ class NoisyPolicy(Policy):
 
 def observation(index, rng):
     camera = PinholeCamera(np.diag([90.0, 91.0, 1.0]), np.eye(4), 6, 5)
-    return Observation({'camera': rng.integers(0, 256, (5, 6, 3), np.uint8)}, 'öffne "das" Fach',
-                       np.array([0.25], np.float32), {'camera': camera},
-                       np.array([0.1, 0.2, 0.3]), index * STEP_NS)
+    return Observation(
+        {'camera': rng.integers(0, 256, (5, 6, 3), np.uint8)},
+        'öffne "das" Fach',
+        np.array([0.25], np.float32),
+        {'camera': camera},
+        np.array([0.1, 0.2, 0.3]),
+        index * STEP_NS,
+    )
 
 
 def run_of(policy, count, first=0):
@@ -62,11 +68,13 @@ def run_of(policy, count, first=0):
         chunk = policy.predict(seen).chunk
         time_ns = seen.stamp_ns + STEP_NS // 2
         if index >= first:
-            entries += [(seen.stamp_ns, Observed(seen, 3, index, 0.5)),
-                        (time_ns, Answered(chunk, {'vision': 1.0, 'total': 2.0}, 0.1, 4, 2)),
-                        (time_ns + 1, Commanded(np.array([0.1, 0, 0]), np.zeros(3))),
-                        (time_ns + 2, Commanded(gripper=1.0)),
-                        (time_ns + 3, Commanded(joints={'a': 0.5, 'b': -0.5}))]
+            entries += [
+                (seen.stamp_ns, Observed(seen, 3, index, 0.5)),
+                (time_ns, Answered(chunk, {'vision': 1.0, 'total': 2.0}, 0.1, 4, 2)),
+                (time_ns + 1, Commanded(np.array([0.1, 0, 0]), np.zeros(3))),
+                (time_ns + 2, Commanded(gripper=1.0)),
+                (time_ns + 3, Commanded(joints={'a': 0.5, 'b': -0.5})),
+            ]
     return entries
 
 
@@ -82,11 +90,15 @@ def test_a_bag_gives_back_what_was_written(tmp_path):
             np.testing.assert_array_equal(x.images['camera'], y.images['camera'])
             np.testing.assert_array_equal(x.state, y.state)
             np.testing.assert_array_equal(x.end_effector_m, y.end_effector_m)
-            np.testing.assert_array_equal(x.cameras['camera'].intrinsics,
-                                          y.cameras['camera'].intrinsics)
+            np.testing.assert_array_equal(
+                x.cameras['camera'].intrinsics, y.cameras['camera'].intrinsics
+            )
             assert (x.instruction, x.stamp_ns) == (y.instruction, y.stamp_ns)
-            assert (a.generation, a.since_reset, a.budget) == (b.generation, b.since_reset,
-                                                               b.budget)
+            assert (a.generation, a.since_reset, a.budget) == (
+                b.generation,
+                b.since_reset,
+                b.budget,
+            )
         elif isinstance(a, Answered):
             np.testing.assert_array_equal(a.chunk.values, b.chunk.values)
             assert a.chunk.spec == b.chunk.spec and b.tokens_kept == 2

@@ -1,13 +1,18 @@
 """The simulated arm moves like a real one, and the experts can do every task."""
+
 import numpy as np
 import pytest
 
 pytest.importorskip('mujoco')
 pytest.importorskip('metaworld')
 
-from sqap_vla_ros.simulation.arm import (COMMAND_TIMEOUT_S, MAX_ACCELERATION_M_S2,  # noqa: E402
-                                         MAX_SPEED_M_S, SimulatedArm)
-from sqap_vla_ros.simulation.tasks import expert_action, TASKS  # noqa: E402
+from sqap_vla_ros.simulation.arm import (
+    COMMAND_TIMEOUT_S,
+    MAX_ACCELERATION_M_S2,
+    MAX_SPEED_M_S,
+    SimulatedArm,
+)
+from sqap_vla_ros.simulation.tasks import expert_action, TASKS
 
 
 @pytest.fixture(scope='module')
@@ -84,8 +89,10 @@ def test_the_camera_sees_the_gripper_where_it_says(arm):
     for point in (start, arm.end_effector_m):
         column, row, depth_m = arm.camera.project(point)
         assert 0.5 < depth_m < 1.5
-        near = changed[max(0, round(row) - 12):round(row) + 12,
-                       max(0, round(column) - 12):round(column) + 12]
+        near = changed[
+            max(0, round(row) - 12) : round(row) + 12,
+            max(0, round(column) - 12) : round(column) + 12,
+        ]
         assert near.any()
 
 

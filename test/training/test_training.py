@@ -1,23 +1,27 @@
 """Training: demonstrations from seeds, a schedule, and a run that can be interrupted."""
+
 import numpy as np
 import pytest
 
 pytest.importorskip('mujoco')
 pytest.importorskip('metaworld')
 
-from safetensors.torch import load_file  # noqa: E402
-import torch  # noqa: E402
+from safetensors.torch import load_file
+import torch
 
-from sqap_vla_ros.cli import main  # noqa: E402
-from sqap_vla_ros.models.cogact import CogActModel  # noqa: E402
-from sqap_vla_ros.models.preprocessing import Statistics  # noqa: E402
-from sqap_vla_ros.simulation.arm import SimulatedArm  # noqa: E402
-from sqap_vla_ros.simulation.tasks import DATASETS  # noqa: E402
-from sqap_vla_ros.training.dataset import (Demonstrations, disturbed_expert_episode,  # noqa: E402
-                                           expert_chunk, Recorder)
-from sqap_vla_ros.training.pipeline import (Plan, small_config, small_tokenizer,  # noqa: E402
-                                            train)
-from sqap_vla_ros.training.trainer import Batches, Learner, Schedule, Trainer  # noqa: E402
+from sqap_vla_ros.cli import main
+from sqap_vla_ros.models.families.cogact.model import CogActModel
+from sqap_vla_ros.models.preprocessing.statistics import Statistics
+from sqap_vla_ros.simulation.arm import SimulatedArm
+from sqap_vla_ros.simulation.tasks import DATASETS
+from sqap_vla_ros.training.dataset import (
+    Demonstrations,
+    disturbed_expert_episode,
+    expert_chunk,
+    Recorder,
+)
+from sqap_vla_ros.training.pipeline import Plan, small_config, small_tokenizer, train
+from sqap_vla_ros.training.trainer import Batches, Learner, Schedule, Trainer
 
 DATASET = 'sqap_vla_sim'
 TASKS = DATASETS[DATASET]
@@ -65,9 +69,11 @@ def fake_batches(config, tokenizer):
     count = 32
     data = Demonstrations(
         rng.integers(0, 256, (count, 3, config.image_size, config.image_size), np.uint8),
-        rng.normal(size=(count, 4)).astype(np.float32), rng.integers(len(TASKS), size=count),
+        rng.normal(size=(count, 4)).astype(np.float32),
+        rng.integers(len(TASKS), size=count),
         rng.normal(size=(count, config.horizon, 4)).astype(np.float32),
-        rng.normal(size=(count, 3)).astype(np.float32))
+        rng.normal(size=(count, 3)).astype(np.float32),
+    )
     one, zero = np.ones(4, np.float32), np.zeros(4, np.float32)
     return Batches(data, TASKS, tokenizer, Statistics(-one, one, one > 0, zero, one))
 
@@ -79,8 +85,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     def trainer(directory):
         directory.mkdir(exist_ok=True)
         torch.manual_seed(0)
-        return Trainer(Learner(CogActModel(config)), Schedule(6, 4, warm_up=2), directory,
-                       'cpu', 3)
+        return Trainer(
+            Learner(CogActModel(config)), Schedule(6, 4, warm_up=2), directory, 'cpu', 3
+        )
 
     unbroken = trainer(tmp_path / 'a')
     unbroken.run(fake_batches(config, tokenizer), until=6)
@@ -95,12 +102,13 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
 
 def test_a_tiny_plan_makes_a_policy_that_loads_and_acts(tmp_path):
     from sqap_vla_ros.models.loading import load_policy
-    from sqap_vla_ros.models.policy import Observation
+    from sqap_vla_ros.policy import Observation
 
     train(TINY, tmp_path)
     policy = load_policy(tmp_path / 'policy')
-    observation = Observation({'camera': np.zeros((48, 64, 3), np.uint8)}, 'open the drawer',
-                              np.zeros(4, np.float32))
+    observation = Observation(
+        {'camera': np.zeros((48, 64, 3), np.uint8)}, 'open the drawer', np.zeros(4, np.float32)
+    )
     assert policy.predict(observation).chunk.finite
     written = load_file(tmp_path / 'policy' / 'model.safetensors')
     train(TINY, tmp_path)  # finished: nothing more to do

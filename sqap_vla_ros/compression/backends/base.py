@@ -1,10 +1,11 @@
 """The interface of a backend."""
+
 from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.hadamard import rotate
+from sqap_vla_ros.kernels.hadamard import rotate
 
 
 class Backend(ABC):
@@ -37,7 +38,7 @@ class Backend(ABC):
         Whether it really does is found out by running it (see `choice`).
         """
 
-    def prepare(self, layer):
+    def prepare(self, layer) -> None:
         """
         Replace the layer's portable buffers by this backend's layout; called once, after loading.
 
@@ -55,5 +56,5 @@ class Backend(ABC):
         """x: float32 [M, K], rotated already. Returns float32 [M, N], bias added."""
         raise NotImplementedError(f'{self.name} rotates by itself')
 
-    def fuse(self, model: nn.Module):
+    def fuse(self, model: nn.Module) -> None:
         """Put faster equivalents in place of groups of prepared layers of this backend."""

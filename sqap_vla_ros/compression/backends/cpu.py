@@ -1,11 +1,12 @@
 """The package's C++ kernels: rotation, quantization, product and scales in one call."""
+
 import torch
 from torch import nn
 
 from sqap_vla_ros.compression.backends.base import Backend
 from sqap_vla_ros.compression.backends.fusion import attentions, gated_mlps, RmsNorm
-from sqap_vla_ros.compression.quantization import levels
-from sqap_vla_ros.compression.query_key import QueryKeyQuantizer
+from sqap_vla_ros.compression.quantization.integers import levels
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels import cpu
@@ -36,10 +37,15 @@ class CpuBackend(Backend):
             return str(error)
         return None
 
-    def prepare(self, layer):
+    def prepare(self, layer) -> None:
         """See `Backend`."""
-        kernel = cpu.PackedLinear(layer.qweight, layer.wscale, layer.bias, layer.rotation_signs,
-                                  levels(layer.format.activation_bits))
+        kernel = cpu.PackedLinear(
+            layer.qweight,
+            layer.wscale,
+            layer.bias,
+            layer.rotation_signs,
+            levels(layer.format.activation_bits),
+        )
         layer.kernel = kernel
         layer.qweight, layer.wscale, layer.bias = kernel.weights, kernel.scales, kernel.bias
 
@@ -51,7 +57,7 @@ class CpuBackend(Backend):
             return layer.kernel(x)
         return layer.kernel(x.float()).to(x.dtype)
 
-    def fuse(self, model: nn.Module):
+    def fuse(self, model: nn.Module) -> None:
         """
         Put fewer and larger calls in place of many small ones.
 
@@ -64,9 +70,14 @@ class CpuBackend(Backend):
             if group.norm_name is not None:
                 model.set_submodule(group.norm_name, nn.Identity())
         for group in attentions(model, self):
-            model.set_submodule(group.norm_name, NormAndQuantize(
-                model.get_submodule(group.norm_name), group.norm,
-                model.get_submodule(group.first)))
+            model.set_submodule(
+                group.norm_name,
+                NormAndQuantize(
+                    model.get_submodule(group.norm_name),
+                    group.norm,
+                    model.get_submodule(group.first),
+                ),
+            )
         for module in model.modules():
             for quantizer in vars(module).values():
                 if isinstance(quantizer, QueryKeyQuantizer):
@@ -76,7 +87,7 @@ class CpuBackend(Backend):
 class GatedMlp(nn.Module):
     """Compute down(f(gate(n)) * up(n)) of n = norm(x), in float32 between the layers."""
 
-    def __init__(self, mlp: nn.Module, function: str, norm: RmsNorm | None):
+    def __init__(self, mlp: nn.Module, function: str, norm: RmsNorm | None) -> None:
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
         self._arguments = (function, *((norm.weight, norm.epsilon) if norm else ()))
@@ -92,7 +103,7 @@ class GatedMlp(nn.Module):
 class NormAndQuantize(nn.Module):
     """An RMSNorm whose output is quantized at once, for the layers that read it."""
 
-    def __init__(self, module: nn.Module, norm: RmsNorm, layer: nn.Module):
+    def __init__(self, module: nn.Module, norm: RmsNorm, layer: nn.Module) -> None:
         super().__init__()
         self.norm = module
         self._fused, self._kernel = norm, layer.kernel

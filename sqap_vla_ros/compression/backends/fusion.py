@@ -1,4 +1,5 @@
 """Groups of layers that a backend can run as a whole: found by their names in transformers."""
+
 from dataclasses import dataclass, replace
 
 import torch
@@ -78,8 +79,11 @@ def attentions(model: nn.Module, backend: Backend) -> list[AttentionGroup]:
         layers = _layers(block, _ATTENTION, backend) if block is not None else None
         norm = RmsNorm.of(getattr(module, 'input_layernorm', None))
         if layers is not None and norm is not None and _share_input(layers):
-            found.append(AttentionGroup(f'{name}.input_layernorm', norm,
-                                        f'{name}.self_attn.{_ATTENTION[0]}'))
+            found.append(
+                AttentionGroup(
+                    f'{name}.input_layernorm', norm, f'{name}.self_attn.{_ATTENTION[0]}'
+                )
+            )
     return found
 
 
@@ -90,8 +94,10 @@ def _layers(module, names, backend):
 
 def _share_input(layers):
     first, *others = layers
-    return all(_same(layer.rotation_signs, first.rotation_signs) and _input(layer) == _input(first)
-               for layer in others)
+    return all(
+        _same(layer.rotation_signs, first.rotation_signs) and _input(layer) == _input(first)
+        for layer in others
+    )
 
 
 def _input(layer):
@@ -106,8 +112,10 @@ def _same(a, b):
 def _name_of(function):
     """Name of an activation, by what it does: transformers has several classes for one."""
     probe = torch.linspace(-6, 6, 25)
-    for name, known in (('silu', functional.silu),
-                        ('gelu_tanh', lambda x: functional.gelu(x, approximate='tanh'))):
+    for name, known in (
+        ('silu', functional.silu),
+        ('gelu_tanh', lambda x: functional.gelu(x, approximate='tanh')),
+    ):
         if torch.allclose(function(probe), known(probe), atol=1e-6):
             return name
     return None

@@ -1,8 +1,9 @@
 """8-bit weights through oneDNN, which torch brings along: unsigned activations, zero point 128."""
+
 import torch
 
 from sqap_vla_ros.compression.backends.base import Backend
-from sqap_vla_ros.compression.quantization import activation_scale, levels
+from sqap_vla_ros.compression.quantization.integers import activation_scale, levels
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 
 # Signed activations would fall to a reference implementation that takes seconds.
@@ -27,7 +28,7 @@ class OneDnnBackend(Backend):
             return 'torch was built without oneDNN'
         return None
 
-    def prepare(self, layer):
+    def prepare(self, layer) -> None:
         """See `Backend`."""
         layer.qweight = torch.ops.onednn.qlinear_prepack(layer.qweight, None)
         layer.kernel = torch.zeros(layer.out_features, dtype=torch.int32)
@@ -39,6 +40,18 @@ class OneDnnBackend(Backend):
         top = levels(spec.activation_bits)
         codes = (x / scale).round_().clamp_(-top, top).add_(_ZERO_POINT).to(torch.uint8)
         y = torch.ops.onednn.qlinear_pointwise(
-            codes, 1.0, _ZERO_POINT, layer.qweight, layer.wscale, layer.kernel, None, 1.0, 0,
-            torch.float32, 'none', [], '').mul_(scale)
+            codes,
+            1.0,
+            _ZERO_POINT,
+            layer.qweight,
+            layer.wscale,
+            layer.kernel,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            'none',
+            [],
+            '',
+        ).mul_(scale)
         return y if layer.bias is None else y.add_(layer.bias)

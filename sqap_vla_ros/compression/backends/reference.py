@@ -1,13 +1,14 @@
 """Stock torch operations, on every device: what the other backends are compared with."""
+
 import torch
 from torch.nn.functional import linear
 
 from sqap_vla_ros.compression.backends.base import Backend
-from sqap_vla_ros.compression.quantization import dequantize_weight, levels, to_codes
+from sqap_vla_ros.compression.quantization.integers import dequantize_weight, levels, to_codes
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 
 # float32 holds every integer up to here.
-_EXACT_FLOAT = 2 ** 24
+_EXACT_FLOAT = 2**24
 
 
 class ReferenceBackend(Backend):
@@ -55,5 +56,10 @@ def _integer_product(layer, x, xscale):
         return linear(codes, weight).float() * layer.wscale
     # [groups, M, G] @ [groups, G, N]
     sums = codes.unflatten(1, (-1, length)).transpose(0, 1) @ weight.unflatten(
-        1, (-1, length)).permute(1, 2, 0)
+        1, (-1, length)
+    ).permute(1, 2, 0)
     return torch.einsum('gmn,ng->mn', sums.float(), layer.wscale)
+
+
+REFERENCE = ReferenceBackend()
+"""The one instance that layers start with."""

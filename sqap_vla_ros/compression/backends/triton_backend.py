@@ -1,4 +1,5 @@
 """The package's Triton kernels: 4- and 8-bit weights on NVIDIA GPUs from Ampere on."""
+
 from dataclasses import dataclass
 from importlib.util import find_spec
 import os
@@ -8,7 +9,7 @@ from torch import nn
 
 from sqap_vla_ros.compression.backends.base import Backend
 from sqap_vla_ros.compression.backends.fusion import attentions, gated_mlps, RmsNorm
-from sqap_vla_ros.compression.quantization import levels
+from sqap_vla_ros.compression.quantization.integers import levels
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 from sqap_vla_ros.kernels.timing import best_seconds
 from sqap_vla_ros.kernels.tuning import candidates, MatmulConfig, row_bucket
@@ -22,7 +23,7 @@ class TritonBackend(Backend):
     name = 'triton'
     devices = ('cuda', 'cpu')
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._chosen: dict[tuple, MatmulConfig] = {}
 
     def objection(self, spec, device: torch.device) -> str | None:
@@ -32,8 +33,10 @@ class TritonBackend(Backend):
         if device.type == 'cpu' and not _interpreted():
             return 'it runs on CUDA devices (on the CPU only under TRITON_INTERPRET=1)'
         if device.type == 'cuda' and capability_of(device) < OLDEST_CAPABILITY:
-            return (f'compute capability is {capability_of(device)}, it needs '
-                    f'{OLDEST_CAPABILITY} or more')
+            return (
+                f'compute capability is {capability_of(device)}, it needs '
+                f'{OLDEST_CAPABILITY} or more'
+            )
         if FULL_PRECISION_BITS in (spec.weight_bits, spec.activation_bits):
             return 'it multiplies integers only, and weights or activations are floating point'
         if spec.activation_granularity != 'per_token':
@@ -44,7 +47,7 @@ class TritonBackend(Backend):
                 return f'{size} {what} are no multiple of {unit}'
         return None
 
-    def prepare(self, layer):
+    def prepare(self, layer) -> None:
         """See `Backend`."""
         if layer.format.packed:
             from sqap_vla_ros.kernels.triton_matmul import pack
@@ -57,15 +60,16 @@ class TritonBackend(Backend):
             x = _quantized(layer, x)
         return self.multiply(layer, x.codes, x.scales, x.dtype).view(*x.shape[:-1], -1)
 
-    def multiply(self, layer, codes: torch.Tensor, scales: torch.Tensor,
-                 dtype: torch.dtype) -> torch.Tensor:
+    def multiply(
+        self, layer, codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
         """Codes int8 [M, K] and scales [M] of activations to outputs [M, N]."""
         from sqap_vla_ros.kernels.triton_matmul import matmul
 
         config = self._config(layer, codes, scales)
         return matmul(codes, scales, layer.qweight, layer.wscale, layer.bias, config, dtype)
 
-    def fuse(self, model: nn.Module):
+    def fuse(self, model: nn.Module) -> None:
         """
         Norm, rotation and quantization become one kernel for all layers that read its output.
 
@@ -77,8 +81,9 @@ class TritonBackend(Backend):
             if group.norm_name is not None:
                 model.set_submodule(group.norm_name, nn.Identity())
         for group in attentions(model, self):
-            model.set_submodule(group.norm_name, NormAndQuantize(
-                group.norm, model.get_submodule(group.first)))
+            model.set_submodule(
+                group.norm_name, NormAndQuantize(group.norm, model.get_submodule(group.first))
+            )
 
     def _config(self, layer, codes, scales):
         """Fastest of the candidates on this device, timed once for each shape."""
@@ -87,8 +92,11 @@ class TritonBackend(Backend):
         if key not in self._chosen:
             capability = capability_of(device) if device.type == 'cuda' else OLDEST_CAPABILITY
             found = candidates(capability, len(codes))
-            self._chosen[key] = found[0] if device.type == 'cpu' else min(
-                found, key=lambda config: _seconds(layer, codes, scales, config))
+            self._chosen[key] = (
+                found[0]
+                if device.type == 'cpu'
+                else min(found, key=lambda config: _seconds(layer, codes, scales, config))
+            )
         return self._chosen[key]
 
 
@@ -108,7 +116,7 @@ class QuantizedRows:
 class NormAndQuantize(nn.Module):
     """An RMSNorm whose output is quantized at once, for the layers that read it."""
 
-    def __init__(self, norm: RmsNorm, layer: nn.Module):
+    def __init__(self, norm: RmsNorm, layer: nn.Module) -> None:
         super().__init__()
         self._norm, self._like = norm, [layer]  # a list: the layer is registered elsewhere
 
@@ -120,8 +128,9 @@ class NormAndQuantize(nn.Module):
 class TritonGatedMlp(nn.Module):
     """Compute down(f(gate(n)) * up(n)) of n = norm(x) in five kernels."""
 
-    def __init__(self, mlp: nn.Module, function: str, norm: RmsNorm | None,
-                 backend: TritonBackend):
+    def __init__(
+        self, mlp: nn.Module, function: str, norm: RmsNorm | None, backend: TritonBackend
+    ) -> None:
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
         self._function, self._norm, self._backend = function, norm, backend
@@ -130,14 +139,18 @@ class TritonGatedMlp(nn.Module):
         """Map x [..., K] to [..., K]."""
         from sqap_vla_ros.kernels import triton_rows
 
-        before = (triton_rows.SILU_MULTIPLY if self._function == 'silu'
-                  else triton_rows.GELU_TANH_MULTIPLY)
+        before = (
+            triton_rows.SILU_MULTIPLY
+            if self._function == 'silu'
+            else triton_rows.GELU_TANH_MULTIPLY
+        )
         multiply = self._backend.multiply
         rows = _quantized(self.gate_proj, x, self._norm)
         gate = multiply(self.gate_proj, rows.codes, rows.scales, x.dtype)
         up = multiply(self.up_proj, rows.codes, rows.scales, x.dtype)
         codes, scales = triton_rows.quantize_rows(
-            up, _levels(self.down_proj), self.down_proj.rotation_signs, before, gate)
+            up, _levels(self.down_proj), self.down_proj.rotation_signs, before, gate
+        )
         return multiply(self.down_proj, codes, scales, x.dtype).view(x.shape)
 
 
@@ -150,8 +163,13 @@ def _quantized(layer, x, norm=None):
         codes, scales = triton_rows.quantize_rows(flat, _levels(layer), layer.rotation_signs)
     else:
         codes, scales = triton_rows.quantize_rows(
-            flat, _levels(layer), layer.rotation_signs, triton_rows.RMS_NORM,
-            norm_weight=norm.weight, epsilon=norm.epsilon)
+            flat,
+            _levels(layer),
+            layer.rotation_signs,
+            triton_rows.RMS_NORM,
+            norm_weight=norm.weight,
+            epsilon=norm.epsilon,
+        )
     return QuantizedRows(codes, scales, x.shape, x.dtype)
 
 
@@ -175,7 +193,11 @@ def _seconds(layer, codes, scales, config):
     from sqap_vla_ros.kernels.triton_matmul import matmul
 
     try:
-        return best_seconds(lambda: matmul(codes, scales, layer.qweight, layer.wscale, layer.bias,
-                                           config, torch.bfloat16), codes.device)
+        return best_seconds(
+            lambda: matmul(
+                codes, scales, layer.qweight, layer.wscale, layer.bias, config, torch.bfloat16
+            ),
+            codes.device,
+        )
     except OutOfResources:  # a candidate for a larger device of the same generation
         return float('inf')

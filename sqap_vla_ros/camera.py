@@ -1,0 +1,30 @@
+"""A pinhole camera in a known place: where points of the base frame fall in the image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """Intrinsics and extrinsics of one camera, without lens distortion."""
+
+    intrinsics: np.ndarray
+    """float64 [3, 3], pixels, as `CameraInfo.k`."""
+    optical_from_base: np.ndarray
+    """float64 [4, 4], metres: base frame to optical (REP 103: x right, y down, z forward)."""
+    width: int
+    height: int
+
+    def project(self, point_m: np.ndarray) -> tuple[float, float, float] | None:
+        """
+        Pixel column, pixel row and depth in metres of a point [3] in the base frame, metres.
+
+        None where the point is not in front of the camera or is not finite. A pixel outside
+        the image is returned as it is.
+        """
+        x, y, z = (self.optical_from_base @ np.append(np.asarray(point_m, np.float64), 1.0))[:3]
+        if not np.isfinite([x, y, z]).all() or z <= 1e-6:
+            return None
+        k = self.intrinsics
+        return float(k[0, 0] * x / z + k[0, 2]), float(k[1, 1] * y / z + k[1, 2]), float(z)

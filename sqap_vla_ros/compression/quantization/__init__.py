@@ -1,0 +1,1 @@
+"""Low-bit weights and activations: integers, rounding and linear layers."""

@@ -1,0 +1,71 @@
+"""Calibration samples of a policy: observations that compression may run the model on."""
+
+from pathlib import Path
+import zipfile
+
+import numpy as np
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.policy import Observation
+
+CALIBRATION_FILE = 'calibration.npz'
+_IMAGE = 'image.'
+
+
+def save_samples(path: Path, observations: list[Observation]) -> None:
+    """Write observations whose images are of one size, for `load_samples`."""
+    states = [o.state for o in observations]
+    images = {
+        _IMAGE + name: np.stack([o.images[name] for o in observations])
+        for name in observations[0].images
+    }
+    np.savez_compressed(
+        path,
+        instruction=np.array([o.instruction for o in observations]),
+        state=np.empty((len(states), 0)) if states[0] is None else np.stack(states),
+        **images,
+    )
+
+
+def load_samples(path: Path) -> list[Observation]:
+    """
+    Read observations from an .npz file.
+
+    It holds `image.NAME` uint8 [n, H, W, 3] for each camera, `instruction` text [n] and `state`
+    float [n, states] in the policy's units. Raises UserError that names the file and the field.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            instruction, state = data['instruction'], data['state']
+            images = {
+                key[len(_IMAGE) :]: data[key] for key in data.files if key.startswith(_IMAGE)
+            }
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such file; expected calibration samples') from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{path}: not calibration samples: {reason}') from None
+    if not images or not len(instruction) or state.ndim != 2 or len(state) != len(instruction):
+        raise UserError(
+            f'{path}: {len(images)} cameras, {len(instruction)} instructions, states '
+            f'{state.shape}; expected at least one camera and sample, and [n, states]'
+        )
+    for name, image in images.items():
+        if (
+            image.dtype != np.uint8
+            or image.ndim != 4
+            or image.shape[-1] != 3
+            or len(image) != len(instruction)
+        ):
+            raise UserError(
+                f'{path}: {_IMAGE}{name} is {image.dtype} {image.shape}, expected '
+                f'uint8 [{len(instruction)}, height, width, 3]'
+            )
+    return [
+        Observation(
+            {name: image[i] for name, image in images.items()},
+            str(instruction[i]),
+            state[i].astype(np.float32) if state.shape[1] else None,
+        )
+        for i in range(len(instruction))
+    ]

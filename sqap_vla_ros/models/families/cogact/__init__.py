@@ -1,0 +1,1 @@
+"""CogACT: vision encoders, a Llama decoder and a diffusion action head."""

@@ -1,0 +1,87 @@
+"""A loaded CogACT model behind the `Policy` interface."""
+
+import numpy as np
+import torch
+
+from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.models.cuda_graphs import Tensors
+from sqap_vla_ros.models.families.cogact.model import CogActModel
+from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.preprocessing.images import resize_image, squash
+from sqap_vla_ros.models.preprocessing.prismatic_text import PrismaticTokenizer
+from sqap_vla_ros.models.preprocessing.statistics import Statistics
+from sqap_vla_ros.models.preprocessing.words import WordTokenizer
+from sqap_vla_ros.models.pruned_policy import PrunedPolicy
+from sqap_vla_ros.policy import Observation, PolicySpec
+
+
+class CogActPolicy(PrunedPolicy):
+    """One camera, batch 1. See `Policy` for threading."""
+
+    def __init__(
+        self,
+        model: CogActModel,
+        tokenizer: WordTokenizer | PrismaticTokenizer,
+        statistics: Statistics,
+        description: dict | None = None,
+        cuda_graphs: str = 'auto',
+    ) -> None:
+        config = model.config
+        spec = PolicySpec(
+            cameras=config.cameras,
+            state_names=config.state_names,
+            state_units=config.state_units,
+            action=ActionSpec(
+                config.action_names, config.action_units, config.step_s, config.horizon
+            ),
+            visual_tokens=model.grid**2,
+            token_grid=(model.grid, model.grid),
+            continues=True,
+        )
+        super().__init__(model, spec, len(model.decoder.llama.layers), description, cuda_graphs)
+        self.tokenizer, self.statistics = tokenizer, statistics
+        self._binary = [config.action_names.index(name) for name in config.binary_actions]
+        self.reset()
+
+    def reset(self) -> None:
+        """Start the noise of the diffusion head anew: a run is repeatable from here."""
+        super().reset()
+        self._noise = torch.Generator().manual_seed(0)
+
+    def _inputs(self, observation: Observation) -> Tensors:
+        """See `PrunedPolicy`."""
+        found = {
+            'image': torch.from_numpy(self._image(observation, self.spec.cameras[0])),
+            'text': torch.tensor([self.tokenizer.encode(observation.instruction)]),
+            'noise': torch.randn(1, *self.model.action_head.shape, generator=self._noise),
+            **self._continuation(observation),
+        }
+        if self.spec.state_names:
+            values = self.statistics.normalise_state(self._state(observation))
+            found['state'] = torch.from_numpy(values)[None]
+        return found
+
+    def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
+        """See `PrunedPolicy`."""
+        config, model = self.model.config, self.model
+        with self._stage('vision'):
+            resize = squash if config.text == 'prismatic' else resize_image
+            image = resize(tensors['image'], config.image_size)
+            visual = model.encode_image(image[None].float() / 255)
+        with self._stage('decoder'):
+            condition, _ = model.cognition(visual, tensors['text'], tensors.get('state'), pruning)
+        with self._stage('action_head'):
+            # The head may be kept in a wider type than the decoder.
+            like = model.action_head.net.positional_embedding
+            actions = model.action_head.sample(
+                condition.to(like), tensors['noise'].to(like), self._guide(tensors)
+            )
+        return {'actions': actions[0].float()}
+
+    def _values(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
+        """See `PrunedPolicy`."""
+        values = self.statistics.unnormalise_action(outputs['actions'])
+        # Not `where`: a NaN from the model must stay one, so that it is seen and dropped.
+        binary = values[:, self._binary]
+        values[:, self._binary] = np.where(np.isfinite(binary), binary >= 0.5, binary)
+        return self._to_action_units(values)

@@ -1,0 +1,1 @@
+"""OpenVLA: vision encoders and a Llama decoder that writes action tokens."""

@@ -1,0 +1,70 @@
+"""A loaded OpenVLA model behind the `Policy` interface."""
+
+import numpy as np
+import torch
+
+from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.models.cuda_graphs import Tensors
+from sqap_vla_ros.models.families.openvla.model import OpenVlaModel
+from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.preprocessing.images import centre_crop, squash
+from sqap_vla_ros.models.preprocessing.prismatic_text import PrismaticTokenizer
+from sqap_vla_ros.models.preprocessing.statistics import Statistics
+from sqap_vla_ros.models.pruned_policy import PrunedPolicy
+from sqap_vla_ros.policy import Observation, PolicySpec
+
+
+class OpenVlaPolicy(PrunedPolicy):
+    """One camera, batch 1, one row a chunk. See `Policy` for threading."""
+
+    def __init__(
+        self,
+        model: OpenVlaModel,
+        tokenizer: PrismaticTokenizer,
+        statistics: Statistics,
+        description: dict | None = None,
+        cuda_graphs: str = 'auto',
+    ) -> None:
+        config = model.config
+        spec = PolicySpec(
+            cameras=config.cameras,
+            state_names=(),
+            state_units=(),
+            action=ActionSpec(config.action_names, config.action_units, config.step_s, 1),
+            visual_tokens=model.grid**2,
+            token_grid=(model.grid, model.grid),
+        )
+        super().__init__(model, spec, len(model.decoder.llama.layers), description, cuda_graphs)
+        self.tokenizer, self.statistics = tokenizer, statistics
+        edges = np.linspace(-1, 1, config.action_bins)
+        self._centres = ((edges[:-1] + edges[1:]) / 2).astype(np.float32)
+
+    def _inputs(self, observation: Observation) -> Tensors:
+        """See `PrunedPolicy`."""
+        return {
+            'image': torch.from_numpy(self._image(observation, self.spec.cameras[0])),
+            'text': torch.tensor([self.tokenizer.encode(observation.instruction)]),
+        }
+
+    def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
+        """See `PrunedPolicy`. Writing the action tokens is the stage 'action_head'."""
+        config, model = self.model.config, self.model
+        with self._stage('vision'):
+            image = squash(tensors['image'], config.image_size)
+            if config.crop_area < 1:
+                image = centre_crop(image, config.crop_area)
+            visual = model.encode_image(image[None].float() / 255)
+        with self._stage('decoder'):
+            hidden, cache, _ = model.prefill(visual, tensors['text'], pruning)
+        with self._stage('action_head'):
+            tokens, logits = model.write(hidden, cache, len(self.spec.action.names))
+        return {'actions': tokens, 'finite': logits.isfinite().all()}
+
+    _answers = ('actions', 'finite')
+
+    def _values(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Token ids [A] to action units [1, A]; NaN where the logits were not finite."""
+        bins = self.model.config.token_end - 1 - outputs['actions']
+        normalised = self._centres[np.clip(bins, 0, len(self._centres) - 1)]
+        values = self._to_action_units(self.statistics.unnormalise_action(normalised[None]))
+        return values if outputs['finite'] else np.full_like(values, np.nan)

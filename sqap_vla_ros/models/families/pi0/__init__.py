@@ -1,0 +1,1 @@
+"""pi0: a vision-language prefix and a flow-matching action expert."""

@@ -1,0 +1,240 @@
+"""
+pi0: a bidirectional vision-language prefix and a flow-matching action expert (arXiv 2410.24164).
+
+The modules are transformers' PI0ForConditionalGeneration; the layers are run by loops of our own.
+The prefix is computed once, and its keys and values are read at every flow step, so a pruned
+prefix makes the expert faster too. Tokens that would only be padding are left out: masked tokens
+take no position and nobody sees them.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import nn
+from transformers import PI0Config, PI0ForConditionalGeneration
+from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb, GemmaRotaryEmbedding
+
+from sqap_vla_ros.compression.pruning.criteria import attention_row
+from sqap_vla_ros.models.config import Pi0Config
+from sqap_vla_ros.models.layers.attention import attention
+from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
+from sqap_vla_ros.models.layers.cached_decoder import KeyValueCache
+from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.layers.guidance import Guide
+from sqap_vla_ros.models.vla_model import VlaModel
+
+
+class Pi0Model(VlaModel):
+    """The module tree, the prefix pass and the flow."""
+
+    target_roots: ClassVar[dict[str, tuple[str, ...]]] = {
+        'decoder': ('pi0.model.vlm.language_model.layers',),
+        'vision': ('pi0.model.vlm.vision_tower',),
+        'action_head': ('pi0.model.dit.layers',),
+    }
+
+    def __init__(self, config: Pi0Config) -> None:
+        super().__init__()
+        self.config = config
+        self.pi0 = PI0ForConditionalGeneration(PI0Config(**config.model))
+        self.pi0.config.vlm_config.vision_config._attn_implementation = ATTENTION
+        # Parts without a role at inference, and tables that no checkpoint fills.
+        del self.pi0.model.dit.embed_tokens
+        del self.pi0.model.dit.rotary_emb, self._language.rotary_emb
+        del self.pi0.embed_action_time.sinusoid_embeds
+        embedding = self._language.embed_tokens
+        self._language.embed_tokens = nn.Embedding(
+            embedding.num_embeddings, embedding.embedding_dim
+        )
+        self._rotary = None
+        self._query_key_quantizer = None
+
+    @property
+    def _language(self):
+        return self.pi0.model.vlm.language_model
+
+    @property
+    def layers(self) -> int:
+        """Decoder layers that visual tokens pass."""
+        return len(self._language.layers)
+
+    @property
+    def grid(self) -> int:
+        """Rows, and columns, of one camera's visual tokens."""
+        vision = self.config.model['vlm_config']['vision_config']
+        return vision['image_size'] // vision['patch_size']
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head of the decoder and the expert."""
+        return self._language.layers[0].self_attn.head_dim
+
+    def set_query_key_quantizer(self, quantizer) -> None:
+        """Quantize rotated queries and keys, of the expert too: it reads the prefix's keys."""
+        self._query_key_quantizer = quantizer
+
+    def set_denoising_steps(self, steps: int) -> None:
+        """See `VlaModel`."""
+        self.config = replace(self.config, flow_steps=steps)
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """images: [cameras, 3, S, S] in [-1, 1]. Returns [1, cameras * patches, width]."""
+        vlm = self.pi0.model.vlm
+        embeddings = vlm.vision_tower.embeddings
+        pixels = images.to(embeddings.patch_embedding.weight.dtype)
+        hidden = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        hidden = hidden + embeddings.position_embedding.weight
+        for layer in vlm.vision_tower.encoder.layers:
+            hidden = layer(hidden, None)
+        features = vlm.vision_tower.post_layernorm(hidden)
+        return vlm.multi_modal_projector(features).flatten(0, 1)[None]
+
+    def prefix(
+        self, visual: torch.Tensor, text: torch.Tensor, pruning: PruningPoint | None = None
+    ):
+        """
+        Run the prefix [visual | text] once; every token sees every other.
+
+        visual: [1, V, width]; text: ids [1, length], no padding. Returns its cache and the kept
+        visual tokens [budget] or None. The task query is the last text token.
+        """
+        words = self._language.embed_tokens(text) * visual.shape[-1] ** 0.5
+        hidden = torch.cat([visual, words.to(visual.dtype)], 1)
+        length, span = hidden.shape[1], slice(0, visual.shape[1])
+        cos, sin = self._rotary_tables(hidden, 0)
+        cache, kept = KeyValueCache(position=length), None
+
+        prune = pruning is not None and pruning.select is not None
+
+        def stay():
+            rest = torch.arange(span.stop, length, device=hidden.device)
+            return torch.cat([kept, rest])
+
+        if prune and pruning.layer == 0 and not pruning.needs_attention:
+            kept = pruning.select(None, hidden[0, span])
+            hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
+        last = len(self._language.layers) - 1
+        for index, layer in enumerate(self._language.layers):
+            normed = layer.input_layernorm(hidden)
+            query, key, value = self._project(layer.self_attn, normed, cos, sin)
+            if prune and kept is None and index == max(pruning.layer - 1, 0):
+                row = (
+                    attention_row(query[0, :, -1], key[0], span)
+                    if pruning.needs_attention
+                    else None
+                )
+                kept = pruning.select(row, hidden[0, span])
+                if pruning.layer == 0:
+                    hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
+                    query, key, value = (x[:, :, stay()] for x in (query, key, value))
+            cache.append(index, key, value)
+            if pruning is not None and pruning.observe is not None and index >= pruning.layer:
+                count = span.stop if kept is None else len(kept)
+                pruning.observe(attention_row(query[0, :, -1], key[0], slice(0, count)))
+            if index == last:  # of the last layer, only keys and values are read
+                break
+            attended = attention(query, key, value)
+            hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
+            if prune and 0 < pruning.layer == index + 1:
+                hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        return cache, kept
+
+    def sample(
+        self,
+        cache: KeyValueCache,
+        state: torch.Tensor,
+        noise: torch.Tensor,
+        guide: Guide | None = None,
+    ) -> torch.Tensor:
+        """
+        Integrate the flow from noise to actions by Euler steps, t from 1 to 0.
+
+        cache: from `prefix`, left as it is; state: [1, S] normalised and padded; noise:
+        [1, horizon, A] standard normal; guide: what each step's estimate of the clean chunk is
+        pulled to. Returns normalised actions [1, horizon, A].
+        """
+        times, step = _flow_times(self.config.flow_steps, noise.dtype)
+        actions = noise
+        for time, rounded in times:
+            velocity = self.velocity(cache, state, actions, time)
+            if guide is not None:  # noise - clean, and actions = t noise + (1 - t) clean
+                clean = guide(actions - rounded * velocity)
+                velocity = (actions - clean) / rounded
+            actions = actions + step * velocity
+        return actions
+
+    def velocity(
+        self, cache: KeyValueCache, state: torch.Tensor, actions: torch.Tensor, time: float
+    ) -> torch.Tensor:
+        """Flow at one time; shapes as in `sample`."""
+        embed, expert = self.pi0.embed_action_time, self.pi0.model.dit
+        embedded = embed.action_in_proj(actions)
+        wave = self._time_embedding(time, embedded).expand_as(embedded)
+        mixed = nn.functional.silu(embed.action_time_mlp_in(torch.cat([embedded, wave], -1)))
+        hidden = torch.cat([embed.state_proj(state)[:, None], embed.action_time_mlp_out(mixed)], 1)
+        cos, sin = self._rotary_tables(hidden, cache.position)
+        for index, layer in enumerate(expert.layers):
+            normed = layer.input_layernorm(hidden)
+            query, key, value = self._project(layer.self_attn, normed, cos, sin)
+            keys = torch.cat([cache.keys[index].to(key.dtype), key], 2)
+            values = torch.cat([cache.values[index].to(value.dtype), value], 2)
+            # The state sees the prefix and itself; the actions see everything.
+            mask = torch.ones(query.shape[2], keys.shape[2], dtype=torch.bool, device=key.device)
+            mask[0, 1 - query.shape[2] :] = False
+            attended = attention(query, keys, values, mask)
+            hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        return self.pi0.action_out_proj(expert.norm(hidden)[:, 1:])
+
+    def _project(self, block, hidden, cos, sin):
+        def split(x):  # [B, N, heads * d] -> [B, heads, N, d]
+            return x.view(*x.shape[:2], -1, block.head_dim).transpose(1, 2)
+
+        query, key = apply_rotary_pos_emb(
+            split(block.q_proj(hidden)), split(block.k_proj(hidden)), cos, sin
+        )
+        if self._query_key_quantizer is not None:
+            query, key = self._query_key_quantizer(query, key)
+        return query, key, split(block.v_proj(hidden))
+
+    def _rotary_tables(self, hidden, first):
+        """Cosine and sine [1, N, d] of N positions from `first` on."""
+        if self._rotary is None or self._rotary.inv_freq.device != hidden.device:
+            rotary = GemmaRotaryEmbedding(self.pi0.config.vlm_config.text_config)
+            object.__setattr__(self, '_rotary', rotary.to(hidden.device))
+        positions = torch.arange(first, first + hidden.shape[1], device=hidden.device)[None]
+        return self._rotary(hidden, positions)
+
+    def _time_embedding(self, time, like):
+        config = self.pi0.config
+        return _time_wave(
+            time, like.shape[-1], config.min_period, config.max_period, like.dtype, like.device
+        )
+
+
+@lru_cache(maxsize=8)
+def _flow_times(steps, dtype):
+    """
+    List the flow's times, 1 to 0, each with itself as `dtype` holds it, and the step so held.
+
+    Counted in float32, as openpi does: the time embedding has periods so short that the rounding
+    of the time shows.
+    """
+    step = torch.tensor(-1 / steps)
+    times = [torch.tensor(1.0)]
+    while len(times) < steps:
+        times.append(times[-1] + step)
+    return [(float(t), float(t.to(dtype))) for t in times], float(step.to(dtype))
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def _time_wave(time, width, shortest, longest, dtype, device):
+    """Sine and cosine [1, 1, width] of a flow time, periods spaced geometrically."""
+    fraction = torch.linspace(0, 1, width // 2, dtype=torch.float64)
+    period = shortest * (longest / shortest) ** fraction
+    angle = 1 / period * 2 * torch.pi * time
+    return torch.cat([angle.sin(), angle.cos()]).to(device, dtype)[None, None]

@@ -1,0 +1,91 @@
+"""A loaded pi0 model behind the `Policy` interface."""
+
+import numpy as np
+import torch
+
+from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.models.cuda_graphs import Tensors
+from sqap_vla_ros.models.families.pi0.model import Pi0Model
+from sqap_vla_ros.models.families.pi0.preprocessing import letterbox, Pi0Statistics, Pi0Tokenizer
+from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.pruned_policy import PrunedPolicy
+from sqap_vla_ros.policy import Observation, PolicySpec
+
+
+class Pi0Policy(PrunedPolicy):
+    """One or more cameras, batch 1. See `Policy` for threading."""
+
+    def __init__(
+        self,
+        model: Pi0Model,
+        tokenizer: Pi0Tokenizer,
+        statistics: Pi0Statistics,
+        description: dict | None = None,
+        cuda_graphs: str = 'auto',
+    ) -> None:
+        config = model.config
+        spec = PolicySpec(
+            cameras=config.cameras,
+            state_names=config.state_names,
+            state_units=config.state_units,
+            action=ActionSpec(
+                config.action_names, config.action_units, config.step_s, config.horizon
+            ),
+            visual_tokens=len(config.cameras) * model.grid**2,
+            token_grid=(model.grid, model.grid),
+            continues=True,
+        )
+        super().__init__(model, spec, model.layers, description, cuda_graphs)
+        self.tokenizer, self.statistics = tokenizer, statistics
+        self.reset()
+
+    def reset(self) -> None:
+        """Start the flow's noise anew: a run is repeatable from here."""
+        super().reset()
+        self._noise = torch.Generator().manual_seed(0)
+
+    def _inputs(self, observation: Observation) -> Tensors:
+        """See `PrunedPolicy`."""
+        config = self.model.config
+        state = self.statistics.normalise_state(
+            self._state(observation), config.model['max_state_dim']
+        )
+        images = {
+            f'image {name}': torch.from_numpy(self._image(observation, name))
+            for name in self.spec.cameras
+        }
+        return {
+            **images,
+            'text': torch.tensor([self.tokenizer.encode(observation.instruction)]),
+            'state': torch.from_numpy(state)[None],
+            'noise': torch.randn(
+                1, config.horizon, config.model['max_action_dim'], generator=self._noise
+            ),
+            **self._continuation(observation),
+        }
+
+    def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
+        """See `PrunedPolicy`. The flow is the stage 'action_head'."""
+        model = self.model
+        with self._stage('vision'):
+            images = torch.stack(
+                [
+                    letterbox(tensors[f'image {name}'], model.config.image_size)
+                    for name in self.spec.cameras
+                ]
+            )
+            visual = model.encode_images(images.float() / 255 * 2 - 1)
+        with self._stage('decoder'):
+            cache, _ = model.prefix(visual, tensors['text'], pruning)
+        with self._stage('action_head'):
+            like = model.pi0.action_out_proj.weight
+            actions = model.sample(
+                cache, tensors['state'].to(like), tensors['noise'].to(like), self._guide(tensors)
+            )
+        return {'actions': actions[0].float()}
+
+    def _values(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
+        """See `PrunedPolicy`."""
+        return np.ascontiguousarray(
+            self._to_action_units(self.statistics.unnormalise_action(outputs['actions']))
+        )

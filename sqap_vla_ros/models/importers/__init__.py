@@ -1,0 +1,1 @@
+"""Reading released checkpoints: files, tensor names, dataset statistics."""

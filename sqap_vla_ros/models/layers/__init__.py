@@ -1,0 +1,1 @@
+"""Parts that several model families are built from: decoder, vision encoders, attention."""

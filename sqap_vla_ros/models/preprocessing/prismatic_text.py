@@ -1,0 +1,60 @@
+"""Instructions to token ids for the released Prismatic models, and tokenizer files in general."""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from sqap_vla_ros.errors import UserError
+
+TOKENIZER_FILE = 'tokenizer.json'
+EMPTY = 29871
+"""Llama 2's id of a lone word separator, which training put after 'Out:'."""
+PROMPT = 'In: What action should the robot take to {instruction}?\nOut:'
+INSTRUCTION_LIMIT = 400
+"""Characters of an instruction that are used; longer ones would not fit the decoder's context."""
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """
+    Read `tokenizer.json` (Hugging Face tokenizers' format).
+
+    Text that looks like a special token is not parsed as one, so an instruction cannot end the
+    prompt. Raises UserError that names the file.
+    """
+    path = Path(directory) / TOKENIZER_FILE
+    if not path.is_file():
+        raise UserError(
+            f'{path}: no such file; copy the tokenizer of the base model there, or '
+            'import with --tokenizer FOLDER'
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more specific
+        reason = ' '.join(str(error).split())[:120]
+        raise UserError(f'{path}: not a tokenizer file ({reason})') from None
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+class PrismaticTokenizer:
+    """The prompt of OpenVLA and CogACT, without the first token (BOS), which the model adds."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __len__(self) -> int:
+        """One more than the largest id."""
+        return 1 + max(self._tokenizer.get_vocab().values())
+
+    def encode(self, instruction: str) -> list[int]:
+        """Return the ids after BOS; the last one is always `EMPTY`."""
+        prompt = PROMPT.format(instruction=instruction.lower()[:INSTRUCTION_LIMIT])
+        ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        return ids if ids[-1] == EMPTY else [*ids, EMPTY]
+
+    @classmethod
+    def load(cls, directory: Path) -> 'PrismaticTokenizer':
+        """Read `tokenizer.json`. Raises UserError that names the file."""
+        return cls(load_tokenizer(directory))

@@ -1,0 +1,97 @@
+"""A picture of what the policy looks at: kept visual tokens, coloured by criterion."""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.policy import Criterion, TokenSelection
+
+COLOURS = {
+    Criterion.ATTENTION: (255, 140, 0),
+    Criterion.ROBOT: (60, 220, 60),
+    Criterion.SPATIAL: (70, 150, 255),
+    Criterion.RANDOM: (200, 90, 220),
+    Criterion.FEATURE: (80, 230, 230),
+    Criterion.DIFFERENCE: (250, 220, 60),
+}
+"""RGB of the frame around a kept token."""
+
+
+def draw_overlays(
+    images: Mapping[str, np.ndarray],
+    selection: TokenSelection | None,
+    cameras: Mapping[str, PinholeCamera],
+    end_effector_m: np.ndarray | None = None,
+) -> np.ndarray:
+    """
+    Draw the overlays of all cameras side by side, as high as the first.
+
+    images: in the order of the policy's cameras; cameras: of those that are known.
+    """
+    pictures = [
+        draw_overlay(image, selection, cameras.get(name), end_effector_m, number)
+        for number, (name, image) in enumerate(images.items())
+    ]
+    height = pictures[0].shape[0]
+    return np.hstack(
+        [
+            pictures[0],
+            *(
+                cv2.resize(
+                    picture, (max(round(picture.shape[1] * height / picture.shape[0]), 1), height)
+                )
+                for picture in pictures[1:]
+            ),
+        ]
+    )
+
+
+def draw_overlay(
+    image: np.ndarray,
+    selection: TokenSelection | None,
+    camera: PinholeCamera | None = None,
+    end_effector_m: np.ndarray | None = None,
+    number: int = 0,
+) -> np.ndarray:
+    """
+    Darken the pruned patches, frame the kept ones, mark the projected end effector.
+
+    image: uint8 [H, W, 3], RGB, of the selection's camera `number`. Returns a new image.
+    """
+    picture = image.copy()
+    if selection is not None:
+        picture = _draw_tokens(picture, selection, number)
+    pixel = None
+    if camera is not None and end_effector_m is not None:
+        pixel = camera.project(end_effector_m)
+    if pixel is not None:
+        centre = (
+            round(pixel[0] * image.shape[1] / camera.width),
+            round(pixel[1] * image.shape[0] / camera.height),
+        )
+        cv2.drawMarker(picture, centre, (255, 255, 255), cv2.MARKER_CROSS, 11, 1, cv2.LINE_AA)
+    return picture
+
+
+def _draw_tokens(image, selection, number):
+    rows, columns = selection.grid
+    own = selection.kept // (rows * columns) == number
+    kept, criteria = selection.kept[own] % (rows * columns), selection.criterion[own]
+    mask = np.zeros(rows * columns, np.float32)
+    mask[kept] = 1
+    height, width = image.shape[:2]
+    bright = cv2.resize(
+        mask.reshape(rows, columns), (width, height), interpolation=cv2.INTER_NEAREST
+    )[..., None]
+    picture = (image * (0.25 + 0.75 * bright)).astype(np.uint8)
+    for token, criterion in zip(kept, criteria):
+        row, column = divmod(int(token), columns)
+        corner = (round(column * width / columns), round(row * height / rows))
+        opposite = (
+            round((column + 1) * width / columns) - 2,
+            round((row + 1) * height / rows) - 2,
+        )
+        cv2.rectangle(picture, corner, opposite, COLOURS[Criterion(criterion)], 1)
+    return picture

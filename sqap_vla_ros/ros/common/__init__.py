@@ -1,0 +1,1 @@
+"""What several nodes share: running a node, parameters, messages, images."""

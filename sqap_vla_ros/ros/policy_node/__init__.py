@@ -1,0 +1,1 @@
+"""The policy node: inputs, goals, control, outputs and reports."""

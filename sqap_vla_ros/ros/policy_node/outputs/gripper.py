@@ -1,0 +1,80 @@
+"""Gripper values on a topic or as control_msgs actions."""
+
+from std_msgs.msg import Float64
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.robot_profile import GripperOutput
+
+
+class GripperTopic:
+    """Publishes std_msgs/Float64."""
+
+    def __init__(self, node, output: GripperOutput) -> None:
+        self._publisher = node.create_publisher(Float64, output.topic, 1)
+
+    def send(self, value: float) -> None:
+        """Send a value in the gripper's units."""
+        self._publisher.publish(Float64(data=value))
+
+
+class GripperAction:
+    """
+    Sends control_msgs/GripperCommand goals (position m or rad, effort N or Nm).
+
+    A goal is not waited for: a new value replaces it. Raises UserError without control_msgs.
+    """
+
+    def __init__(self, node, output: GripperOutput) -> None:
+        self._node, self._output = node, output
+        from rclpy.action import ActionClient
+
+        self._action = _action_type(self._name())
+        self._client = ActionClient(node, self._action, output.topic)
+
+    def _name(self) -> str:
+        return 'GripperCommand'
+
+    def send(self, value: float) -> None:
+        """Send a goal; one line in the log where nobody serves the action."""
+        if not self._client.server_is_ready():
+            self._node.get_logger().warning(
+                f'gripper: nobody serves the action {self._output.topic}; start its controller or '
+                'change gripper.outputs in the profile',
+                throttle_duration_sec=5.0,
+            )
+            return
+        self._client.send_goal_async(self._goal(value))
+
+    def _goal(self, value):
+        goal = self._action.Goal()
+        goal.command.position = value
+        goal.command.max_effort = self._output.max_effort
+        return goal
+
+
+class ParallelGripperAction(GripperAction):
+    """Sends control_msgs/ParallelGripperCommand goals, which name the joint."""
+
+    def _name(self) -> str:
+        return 'ParallelGripperCommand'
+
+    def _goal(self, value):
+        goal = self._action.Goal()
+        goal.command.name = [self._output.joint]
+        goal.command.position = [value]
+        if self._output.max_effort:
+            goal.command.effort = [self._output.max_effort]
+        return goal
+
+
+def _action_type(name):
+    try:
+        import control_msgs.action as actions
+    except ImportError:
+        raise UserError(
+            'gripper: the profile wants an action of control_msgs, which is not '
+            'installed; install ros-$ROS_DISTRO-control-msgs, or use type: float64'
+        ) from None
+    if not hasattr(actions, name):
+        raise UserError(f'gripper: this control_msgs has no {name}; use gripper_command') from None
+    return getattr(actions, name)

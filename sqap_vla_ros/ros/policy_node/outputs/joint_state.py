@@ -1,0 +1,29 @@
+"""JointState commands, for simulators and drivers that take names, positions and velocities."""
+
+from sensor_msgs.msg import JointState
+
+from sqap_vla_ros.control.joint_command import JointCommand
+from sqap_vla_ros.ros.policy_node.outputs.joint_reference import JointReference
+
+
+class JointStateOutput:
+    """Publishes sensor_msgs/JointState, rad and rad/s (m, m/s), stamped at publishing."""
+
+    def __init__(self, node, output, profile) -> None:
+        self._names = output.joints
+        self._frame_id = profile.base_frame
+        self._reference = JointReference()
+        self._publisher = node.create_publisher(JointState, output.topic, 1)
+
+    def publish(self, command: JointCommand, stamp) -> None:
+        """Send one command; nothing while the joints' positions are unknown."""
+        positions = self._reference.advance(command)
+        if positions is None:
+            return
+        message = JointState(
+            name=list(self._names),
+            position=[positions[name] for name in self._names],
+            velocity=[command.velocities[name] for name in self._names],
+        )
+        message.header.stamp, message.header.frame_id = stamp, self._frame_id
+        self._publisher.publish(message)

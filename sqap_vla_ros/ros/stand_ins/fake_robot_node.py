@@ -1,0 +1,167 @@
+"""
+Publishes what a profile expects of its robot, without the robot: for a first dry run.
+
+Images are a moving test pattern, joints stand in the middle of their ranges, the end effector in
+the middle of the workspace. Nothing reacts to commands. With TF as the source of poses it needs
+tf2_ros.
+"""
+
+import math
+import sys
+
+import cv2
+from geometry_msgs.msg import PoseStamped, TransformStamped
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.reading import load_profile
+from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.node_process import run_node
+from sqap_vla_ros.ros.common.setting import Setting
+
+SETTINGS = (
+    Setting('profile', 'sim_sawyer', 'robot profile whose inputs are published', read_only=True),
+    Setting('rate_hz', 20.0, 'of everything', 0.5, 200.0, read_only=True),
+    Setting('image_size', 224, 'rows and columns of the images, pixels', 32, 1080, read_only=True),
+)
+LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class FakeRobotNode(Node):
+    """A robot that stands still."""
+
+    def __init__(self) -> None:
+        super().__init__('fake_robot_node')
+        values = {
+            s.name: self.declare_parameter(s.name, s.default, s.descriptor()).value
+            for s in SETTINGS
+        }
+        self._profile = profile = load_profile(values['profile'])
+        self._size, self._count = values['image_size'], 0
+        self._images = [
+            (
+                camera,
+                self.create_publisher(
+                    CompressedImage if camera.compressed else Image, camera.topic, 5
+                ),
+            )
+            for camera in profile.cameras
+        ]
+        self._infos = [
+            (camera, self.create_publisher(CameraInfo, camera.info_topic, 5))
+            for camera in profile.cameras
+            if camera.info_topic
+        ]
+        self._joints = self.create_publisher(JointState, profile.joint_states_topic, 5)
+        self._pose = None
+        if profile.pose_source == 'topic':
+            self._pose = self.create_publisher(PoseStamped, profile.pose_topic, 5)
+        self._broadcaster = None
+        if profile.pose_source == 'tf' or any(c.extrinsics == 'tf' for c in profile.cameras):
+            self._broadcaster = _broadcaster(self)
+        for camera in profile.cameras:
+            if camera.extrinsics == 'topic':
+                self.create_publisher(PoseStamped, camera.extrinsics_topic, LATCHED_QOS).publish(
+                    self._above()
+                )
+        self.create_timer(1 / values['rate_hz'], self._publish)
+
+    def _publish(self) -> None:
+        self._count += 1
+        pattern = _pattern(self._size, self._count)
+        for camera, publisher in self._images:
+            message = rgb_to_image(pattern)
+            if camera.compressed:
+                data = cv2.imencode('.jpg', pattern[..., ::-1])[1].tobytes()
+                message = CompressedImage(format='jpeg', data=data)
+            publisher.publish(self._stamped(message, camera.optical_frame))
+        for camera, publisher in self._infos:
+            size, focal = self._size, float(self._size)
+            info = CameraInfo(width=size, height=size)
+            info.k = [focal, 0.0, size / 2, 0.0, focal, size / 2, 0.0, 0.0, 1.0]
+            publisher.publish(self._stamped(info, camera.optical_frame))
+        self._joints.publish(self._joint_state())
+        if self._pose is not None:
+            self._pose.publish(self._middle())
+        if self._broadcaster is not None:
+            frames = [(self._profile.end_effector_frame, self._middle())]
+            frames += [
+                (camera.optical_frame, self._above())
+                for camera in self._profile.cameras
+                if camera.extrinsics == 'tf'
+            ]
+            self._broadcaster.sendTransform([_transform(name, pose) for name, pose in frames])
+
+    def _joint_state(self):
+        profile = self._profile
+        middles = {
+            joint.name: (joint.lower + joint.upper) / 2
+            if math.isfinite(joint.lower + joint.upper)
+            else 0.0
+            for joint in profile.joints
+        }
+        if profile.gripper.joint:
+            middles[profile.gripper.joint] = profile.gripper.opened
+        message = JointState(
+            name=list(middles), position=list(middles.values()), velocity=[0.0] * len(middles)
+        )
+        return self._stamped(message, profile.base_frame)
+
+    def _middle(self):
+        settings = self._profile.settings
+        low = settings.get('workspace_low_m', [0.0, 0.0, 0.0])
+        high = settings.get('workspace_high_m', [0.0, 0.0, 0.0])
+        return self._pose_of((np.array(low) + high) / 2, (0.0, 0.0, 0.0, 1.0))
+
+    def _above(self):
+        middle = self._middle().pose.position
+        return self._pose_of((middle.x, middle.y, middle.z + 1.0), (1.0, 0.0, 0.0, 0.0))
+
+    def _pose_of(self, position, quaternion):
+        message = self._stamped(PoseStamped(), self._profile.base_frame)
+        p, q = message.pose.position, message.pose.orientation
+        p.x, p.y, p.z = map(float, position)
+        q.x, q.y, q.z, q.w = quaternion
+        return message
+
+    def _stamped(self, message, frame_id):
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.frame_id = frame_id
+        return message
+
+
+def _pattern(size, count):
+    ramp = np.linspace(0, 255, size, dtype=np.uint8)
+    image = np.stack(np.broadcast_arrays(ramp[None], ramp[:, None], np.uint8(count % 256)), -1)
+    return np.ascontiguousarray(image)
+
+
+def _broadcaster(node):
+    try:
+        import tf2_ros
+    except ImportError:
+        raise UserError(
+            'TF: the profile takes poses from TF, for which tf2_ros is needed; '
+            'install ros-$ROS_DISTRO-tf2-ros-py, or use source: topic'
+        ) from None
+    return tf2_ros.TransformBroadcaster(node)
+
+
+def _transform(frame, pose):
+    message = TransformStamped(header=pose.header, child_frame_id=frame)
+    place, translation = pose.pose.position, message.transform.translation
+    translation.x, translation.y, translation.z = place.x, place.y, place.z
+    message.transform.rotation = pose.pose.orientation
+    return message
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the fake robot until SIGINT or SIGTERM."""
+    return run_node('fake_robot_node', FakeRobotNode, arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Memory, threads and file descriptors of processes, from /proc."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process holds at one moment."""
+
+    time_s: float
+    """Steady clock."""
+    memory_mb: float
+    """Resident."""
+    threads: int
+    files: int
+    """Open file descriptors."""
+
+
+def usage(pid: int, time_s: float) -> Usage | None:
+    """Read what a process holds; None when there is no such process."""
+    root = Path(f'/proc/{pid}')
+    try:
+        fields = dict(line.split(':', 1) for line in (root / 'status').read_text().splitlines())
+        files = sum(1 for _ in (root / 'fd').iterdir())
+        return Usage(time_s, int(fields['VmRSS'].split()[0]) / 1024, int(fields['Threads']), files)
+    except (OSError, KeyError):  # gone, or a zombie
+        return None
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the direct children, oldest first; empty when there is no such process."""
+    found = []
+    try:
+        for task in Path(f'/proc/{pid}/task').iterdir():
+            found += map(int, (task / 'children').read_text().split())
+    except OSError:
+        pass
+    return sorted(found)

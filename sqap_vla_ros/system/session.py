@@ -1,0 +1,189 @@
+"""Simulated arm and policy node as processes of their own, with a client beside them."""
+
+import os
+from pathlib import Path
+import signal
+import sys
+import time
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.resources import find_resource
+from sqap_vla_ros.system.child_process import ChildProcess, isolated_environment, pick_domain_id
+from sqap_vla_ros.system.client import DemoClient, POLICY, SIMULATION
+
+RECIPE = 'sqap_w4a4_prune40'
+POLICY_MODULE = 'sqap_vla_ros.ros.policy_node.node'
+
+
+class SimulatedSession:
+    """
+    Context manager: starts everything and activates the policy; ends it all in every case.
+
+    policy: a float one is compressed with RECIPE into `output`/policy first. Logs go to `output`.
+    policy_arguments: further ROS arguments of the policy node. Raises UserError.
+    """
+
+    def __init__(
+        self,
+        policy: Path,
+        output: Path,
+        task: str,
+        seed: int,
+        domain_id: int | None = None,
+        policy_arguments: tuple[str, ...] = (),
+    ) -> None:
+        self._policy, self._output, self._task, self._seed = policy, output, task, seed
+        self._domain_id = domain_id
+        self._policy_arguments = policy_arguments
+        self.client: DemoClient | None = None
+
+    def __enter__(self) -> 'SimulatedSession':
+        self._output.mkdir(parents=True, exist_ok=True)
+        domain_id = self._domain_id if self._domain_id is not None else pick_domain_id()
+        environment = isolated_environment(domain_id, find_resource('config/fastdds_shm.xml'))
+        os.environ.update(environment)  # this process takes part too
+        self._children = Children(self._output, environment)
+        self._previous = {
+            number: signal.signal(number, self._children.interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            self._start(domain_id)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.client is not None:
+            self.client.close()
+        self._children.stop()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def start(self, name: str, module: str, *arguments: str) -> None:
+        """Start one more node beside the others; it is ended with them."""
+        self._children.start(name, module, *arguments)
+
+    def pid(self, name: str) -> int:
+        """Process id of one of the nodes."""
+        return self._children.pid(name)
+
+    def _start(self, domain_id) -> None:
+        children, policy = self._children, self._policy
+        compressed = policy
+        # All at once: their imports take longer than what they do.
+        children.start(
+            SIMULATION,
+            'sqap_vla_ros.ros.sim_arm.node',
+            '--ros-args',
+            '-p',
+            f'task:={self._task}',
+            '-p',
+            f'seed:={self._seed}',
+        )
+        if not (policy / 'recipe.yaml').exists():
+            compressed = self._output / 'policy'
+            print(f'compressing {policy} with recipe {RECIPE}', flush=True)
+            children.start(
+                'compress',
+                'sqap_vla_ros.cli',
+                'compress',
+                str(policy),
+                str(compressed),
+                '--recipe',
+                RECIPE,
+                ends=True,
+            )
+        children.start(
+            POLICY,
+            POLICY_MODULE,
+            '--ros-args',
+            '-p',
+            f'policy:={compressed.resolve()}',
+            *self._policy_arguments,
+        )
+        if compressed != policy:
+            children.finish('compress')
+        self.client = DemoClient(domain_id, children.check)
+        print(f'starting {SIMULATION} and {POLICY} (ROS domain {domain_id})', flush=True)
+        self.client.wait_for_arm()
+        try:
+            self.client.start_policy()
+        except UserError as error:
+            raise UserError(f'{error}: {children.last_words(POLICY)}') from None
+
+
+class Children:
+    """Several processes, each with its log in one directory."""
+
+    def __init__(self, output, environment) -> None:
+        self._output, self._environment = output, environment
+        self._processes = {}
+        self._ending = set()
+        self._interrupted = self._starting = False
+
+    def interrupt(self, *_) -> None:
+        """Handle a signal: raise KeyboardInterrupt now, and in `check` should it get lost."""
+        # Python drops an exception that a signal handler raises inside a finalizer.
+        self._interrupted = True
+        if not self._starting:
+            raise KeyboardInterrupt
+
+    def start(self, name, module, *arguments, ends=False) -> None:
+        """Run a module; `ends` when it does its work and ends by itself."""
+        if ends:
+            self._ending.add(name)
+        # An exception between the fork and the assignment would leave a child that nobody ends.
+        self._starting = True
+        try:
+            self._processes[name] = ChildProcess(
+                name,
+                [sys.executable, '-m', module, *arguments],
+                self._output / f'{name}.log',
+                self._environment,
+            )
+        finally:
+            self._starting = False
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def pid(self, name):
+        """Process id."""
+        return self._processes[name].pid
+
+    def finish(self, name, timeout_s=180.0) -> None:
+        """Wait for one that ends by itself."""
+        deadline_s = time.monotonic() + timeout_s
+        while self._processes[name].status is None:
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise UserError(
+                    f'{name} did not end within {timeout_s:g} s: {self.last_words(name)}'
+                )
+            time.sleep(0.05)
+        self.check()
+
+    def check(self) -> None:
+        """Raise UserError when one has ended that should not have, or not in that way."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+        for name, process in self._processes.items():
+            status = process.status
+            if status is not None and not (status == 0 and name in self._ending):
+                raise UserError(f'{name} ended with status {status}: {self.last_words(name)}')
+
+    def last_words(self, name) -> str:
+        """Last line of its log, and where the log is."""
+        process = self._processes[name]
+        return f'{process.last_line()} (log: {process.log})'
+
+    def stop(self) -> None:
+        """End them, last started first: the policy sends its final hold to a living arm."""
+        for name, process in reversed(self._processes.items()):
+            running = process.status is None
+            status = process.stop()
+            if running and status != 0:
+                print(
+                    f'{name} ended with status {status}: {self.last_words(name)}', file=sys.stderr
+                )

@@ -1,0 +1,248 @@
+"""Image messages to RGB: every encoding, and every way in which a message can lie."""
+
+import io
+from types import SimpleNamespace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+from PIL import Image
+import pytest
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.common.image_conversion import (
+    compressed_image_to_rgb,
+    ENCODINGS,
+    image_to_rgb,
+    ImageError,
+    ImageProblem,
+    rgb_to_image,
+)
+
+
+def make_image(samples, encoding, padding=0, big_endian=False):
+    """Lay samples [height, width, channels] out as a sensor_msgs/Image does."""
+    height, width = samples.shape[:2]
+    stored = samples.astype(samples.dtype.newbyteorder('>' if big_endian else '<'))
+    rows = np.frombuffer(stored.tobytes(), np.uint8).reshape(height, -1)
+    rows = np.hstack([rows, np.full((height, padding), 0xA5, np.uint8)])
+    return SimpleNamespace(
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=rows.shape[1],
+        is_bigendian=int(big_endian),
+        data=rows.tobytes(),
+    )
+
+
+def problem_of(call, *arguments, **keywords):
+    """Return the problem that a conversion names, once its message is known to be one line."""
+    with pytest.raises(ImageError) as caught:
+        call(*arguments, **keywords)
+    assert isinstance(caught.value, UserError)
+    assert '\n' not in str(caught.value)
+    return caught.value.reason
+
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
+
+
+@given(
+    shapes,
+    st.integers(0, 7),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(
+        [
+            ('rgb8', [0, 1, 2]),
+            ('bgr8', [2, 1, 0]),
+            ('rgba8', [0, 1, 2, 3]),
+            ('bgra8', [2, 1, 0, 3]),
+            ('8UC3', [0, 1, 2]),
+            ('8UC4', [0, 1, 2, 3]),
+        ]
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_colour_survives_channel_order_and_padding(shape, padding, big_endian, seed, encoding):
+    name, order = encoding
+    colour = np.random.default_rng(seed).integers(0, 256, (*shape, len(order)), dtype=np.uint8)
+    message = make_image(colour[..., order], name, padding, big_endian)
+    converted = image_to_rgb(message)
+    assert converted.flags.c_contiguous and converted.dtype == np.uint8
+    np.testing.assert_array_equal(converted, colour[..., :3])
+
+
+@given(
+    shapes,
+    st.integers(0, 7),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(['mono16', '16UC1']),
+)
+@settings(max_examples=40, deadline=None)
+def test_sixteen_bit_values_are_scaled_whatever_the_byte_order(
+    shape, padding, big_endian, seed, name
+):
+    values = np.random.default_rng(seed).integers(0, 65536, (*shape, 1), dtype=np.uint16)
+    converted = image_to_rgb(make_image(values, name, padding, big_endian))
+    expected = np.rint(values / 65535 * 255).astype(np.uint8)
+    np.testing.assert_array_equal(converted, np.repeat(expected, 3, axis=2))
+
+
+@pytest.mark.parametrize('big_endian', [False, True])
+def test_floats_are_intensities_and_never_overflow(big_endian):
+    values = np.array([[0.0, 0.5, 1.0], [-3.0, 7.0, np.nan], [np.inf, -np.inf, 0.2]], np.float32)
+    converted = image_to_rgb(make_image(values[..., None], '32FC1', 3, big_endian))
+    np.testing.assert_array_equal(converted[..., 0], [[0, 128, 255], [0, 255, 0], [255, 0, 51]])
+    np.testing.assert_array_equal(converted[..., 1], converted[..., 2])
+
+
+@pytest.mark.parametrize('name', ['mono8', '8UC1'])
+def test_mono_is_repeated_over_the_channels(name):
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    np.testing.assert_array_equal(image_to_rgb(make_image(grey, name, 2)), grey.repeat(3, axis=2))
+
+
+@pytest.mark.parametrize('bits', [8, 16])
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+def test_bayer_mosaics_of_one_colour_give_that_colour(pattern, bits):
+    colour = {'r': 250, 'g': 120, 'b': 10}
+    tile = np.array([colour[letter] for letter in pattern], np.uint16).reshape(2, 2)
+    mosaic = np.tile(tile, (6, 6))[..., None]
+    mosaic = mosaic.astype(np.uint8) if bits == 8 else mosaic * np.uint16(257)
+    converted = image_to_rgb(make_image(mosaic, f'bayer_{pattern}{bits}', padding=4))
+    inside = converted[2:-2, 2:-2].reshape(-1, 3)
+    np.testing.assert_array_equal(inside, [[250, 120, 10]] * len(inside))
+
+
+@pytest.mark.parametrize(
+    'name, red',
+    [
+        ('yuv422', [90, 82, 240, 82]),
+        ('uyvy', [90, 82, 240, 82]),
+        ('yuv422_yuy2', [82, 90, 82, 240]),
+        ('yuyv', [82, 90, 82, 240]),
+    ],
+)
+def test_yuv_of_pure_red_is_red(name, red):
+    pixels = np.tile(np.array(red, np.uint8), (4, 3)).reshape(4, 6, 2)
+    converted = image_to_rgb(make_image(pixels, name, padding=4)).astype(int)
+    assert np.abs(converted - [255, 0, 0]).max() <= 4
+
+
+def test_yuv_of_odd_width_is_rejected():
+    message = make_image(np.zeros((2, 3, 2), np.uint8), 'yuyv')
+    assert problem_of(image_to_rgb, message) is ImageProblem.BAD_STEP
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_every_supported_encoding_rejects_truncated_data(encoding):
+    message = SimpleNamespace(
+        height=4, width=4, encoding=encoding, step=64, is_bigendian=0, data=bytes(64 * 4 - 1)
+    )
+    assert problem_of(image_to_rgb, message) is ImageProblem.WRONG_LENGTH
+    message.step = 1
+    assert problem_of(image_to_rgb, message) is ImageProblem.BAD_STEP
+
+
+@pytest.mark.parametrize('encoding', ['', 'rgb9', 'RGB8', 'rgb8\n[ERROR] forged', 'x' * 1_000_000])
+def test_an_unknown_encoding_is_named_on_one_short_line(encoding):
+    message = make_image(np.zeros((2, 2, 3), np.uint8), encoding)
+    assert problem_of(image_to_rgb, message) is ImageProblem.UNKNOWN_ENCODING
+    with pytest.raises(ImageError) as caught:
+        image_to_rgb(message)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize('height, width', [(0, 4), (4, 0), (0, 0)])
+def test_empty_images_are_rejected(height, width):
+    message = SimpleNamespace(
+        height=height, width=width, encoding='rgb8', step=3 * width, is_bigendian=0, data=b''
+    )
+    assert problem_of(image_to_rgb, message) is ImageProblem.EMPTY
+
+
+def test_a_header_of_100_megapixels_is_rejected_before_its_data_are_touched():
+    class Untouchable:
+        def __len__(self):
+            raise AssertionError('data were looked at')
+
+    message = SimpleNamespace(
+        height=10_000,
+        width=10_000,
+        encoding='rgb8',
+        step=30_000,
+        is_bigendian=0,
+        data=Untouchable(),
+    )
+    assert problem_of(image_to_rgb, message) is ImageProblem.TOO_LARGE
+
+
+def test_the_limit_on_pixels_is_inclusive():
+    message = make_image(np.zeros((4, 5, 3), np.uint8), 'rgb8')
+    assert image_to_rgb(message, max_pixels=20).shape == (4, 5, 3)
+    assert problem_of(image_to_rgb, message, max_pixels=19) is ImageProblem.TOO_LARGE
+
+
+def compressed(picture, file_format, message_format='', **options):
+    """Compress a PIL image into the parts of a sensor_msgs/CompressedImage that are read."""
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **options)
+    return SimpleNamespace(format=message_format, data=buffer.getvalue())
+
+
+def test_png_is_decoded_exactly_and_alpha_dropped():
+    rgba = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
+    message = compressed(Image.fromarray(rgba), 'PNG', 'rgba8; png compressed bgra8')
+    np.testing.assert_array_equal(compressed_image_to_rgb(message), rgba[..., :3])
+
+
+def test_jpeg_is_decoded_in_rgb_order():
+    orange = np.full((16, 16, 3), [240, 130, 20], np.uint8)
+    message = compressed(Image.fromarray(orange), 'JPEG', 'rgb8; jpeg compressed bgr8', quality=95)
+    assert np.abs(compressed_image_to_rgb(message).astype(int) - orange).max() <= 4
+
+
+def test_sixteen_bit_png_is_scaled_like_mono16():
+    values = np.array([[0, 32768, 65535]], np.uint16)
+    converted = compressed_image_to_rgb(compressed(Image.fromarray(values), 'PNG', 'mono16; png'))
+    np.testing.assert_array_equal(converted[..., 0], [[0, 128, 255]])
+
+
+def test_bad_compressed_images_are_told_apart():
+    good = compressed(Image.fromarray(np.zeros((64, 64, 3), np.uint8)), 'PNG', 'png')
+    truncated = SimpleNamespace(format='png', data=good.data[: len(good.data) - 40])
+    cases = [
+        (SimpleNamespace(format='jpeg', data=b''), ImageProblem.EMPTY),
+        (
+            SimpleNamespace(format='jpeg', data=b'GIF89a' + bytes(50)),
+            ImageProblem.UNKNOWN_ENCODING,
+        ),
+        (
+            SimpleNamespace(format='32FC1; compressedDepth png', data=good.data),
+            ImageProblem.UNKNOWN_ENCODING,
+        ),
+        (truncated, ImageProblem.UNDECODABLE),
+    ]
+    for message, problem in cases:
+        assert problem_of(compressed_image_to_rgb, message) is problem
+    assert problem_of(compressed_image_to_rgb, good, max_pixels=100) is ImageProblem.TOO_LARGE
+
+
+# The filter that silences Pillow's own warning is undone by pytest between tests.
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+def test_a_compressed_bomb_of_100_megapixels_is_rejected_by_its_header():
+    bomb = compressed(Image.new('1', (10_000, 10_000)), 'PNG', 'png')
+    assert problem_of(compressed_image_to_rgb, bomb) is ImageProblem.TOO_LARGE
+
+
+def test_rgb_survives_the_way_there_and_back():
+    pytest.importorskip('sensor_msgs')
+    rgb = np.random.default_rng(1).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    message = rgb_to_image(rgb)
+    assert (message.encoding, message.step, len(message.data)) == ('rgb8', 15, 105)
+    np.testing.assert_array_equal(image_to_rgb(message), rgb)
+    with pytest.raises(ValueError):
+        rgb_to_image(rgb.astype(np.float32))

@@ -1,0 +1,320 @@
+"""Inputs as a profile names them: cameras, joints, poses from topics and from TF."""
+
+from dataclasses import replace
+import io
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from geometry_msgs.msg import PoseStamped, TransformStamped
+import numpy as np
+from PIL import Image as Picture
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+
+from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.policy import PolicySpec
+from sqap_vla_ros.profiles.robot_profile import (
+    Action,
+    Camera,
+    Gripper,
+    Intrinsics,
+    Joint,
+    Pose,
+    RobotProfile,
+)
+from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.messages import header
+from sqap_vla_ros.ros.policy_node.inputs import Inputs, topics_of
+
+NOW_NS = 100_000_000_000
+SETTINGS = {
+    'base_frame': 'base_link',
+    'max_stamp_age_s': 1.0,
+    'max_image_pixels': 1_000_000,
+    'gripper_joint': 'finger',
+    'gripper_open_position': 0.04,
+    'gripper_closed_position': 0.0,
+}
+PROFILE = RobotProfile(
+    'arm',
+    'base_link',
+    'tool',
+    (Camera('wrist', 'wrist/image'), Camera('side', 'side/image', compressed=True)),
+    (),
+    policy_joints={'j0': 'shoulder'},
+)
+
+
+class StandInNode:
+    """Gives callbacks instead of subscriptions; its clock stands still."""
+
+    def __init__(self):
+        self.callbacks, self.kinds, self.warnings = {}, {}, []
+        self.publishers = {}
+
+    def resolve_topic_name(self, topic):
+        return f'/arm/{topic}'
+
+    def count_publishers(self, topic):
+        return self.publishers.get(topic, 0)
+
+    def create_subscription(self, kind, topic, callback, qos, event_callbacks=None):
+        self.callbacks[topic], self.kinds[topic] = callback, kind
+        return topic
+
+    def destroy_subscription(self, topic):
+        del self.callbacks[topic]
+
+    def create_timer(self, period_s, callback, clock):
+        return callback
+
+    def destroy_timer(self, timer):
+        pass
+
+    def get_clock(self):
+        return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=NOW_NS))
+
+    def get_logger(self):
+        return SimpleNamespace(
+            warning=lambda text, throttle_duration_sec: self.warnings.append(text)
+        )
+
+
+def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'gripper')):
+    action = ActionSpec(('linear.x', 'linear.y', 'linear.z'), ('m/s',) * 3, 0.05, 4)
+    return PolicySpec(cameras, state, ('?',) * len(state), action, 2, (1, 1))
+
+
+class Rig:
+    """Inputs with a stand-in node, and messages for them."""
+
+    def __init__(self, profile=PROFILE, policy=None):
+        self.node, self.valid = StandInNode(), []
+        self.inputs = Inputs(
+            self.node,
+            SETTINGS,
+            profile,
+            policy or spec(),
+            lambda topic, sample: self.valid.append(topic),
+        )
+
+    def send(self, topic, message, age_s=0.0, frame='base_link'):
+        message.header = header(NOW_NS - round(age_s * 1e9), frame)
+        self.node.callbacks[topic](message)
+
+    def send_all(self, wrist_age_s=0.0, side_age_s=0.0):
+        self.send('wrist/image', rgb_to_image(np.full((4, 4, 3), 7, np.uint8)), wrist_age_s)
+        self.send('side/image', jpeg(), side_age_s)
+        self.send('end_effector_pose', pose(0.5))
+        self.send('joint_states', joints())
+
+    def rejected(self, topic):
+        return {key for key in self.inputs.rejected if key.startswith(topic)}
+
+
+def jpeg():
+    data = io.BytesIO()
+    Picture.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(data, 'JPEG')
+    return CompressedImage(format='jpeg', data=data.getvalue())
+
+
+def pose(x, y=0.0, z=0.0):
+    message = PoseStamped()
+    message.pose.position.x, message.pose.position.y, message.pose.position.z = x, y, z
+    message.pose.orientation.w = 1.0
+    return message
+
+
+def joints(names=('finger', 'other', 'shoulder'), positions=(0.01, 9.0, 1.25)):
+    return JointState(name=list(names), position=list(positions))
+
+
+def test_several_cameras_raw_and_compressed_become_one_observation():
+    rig = Rig()
+    assert rig.node.kinds['wrist/image'] is Image
+    assert rig.node.kinds['side/image'] is CompressedImage
+    assert rig.inputs.observation('go') is None
+    rig.send_all(side_age_s=0.03)
+    observation, _ = rig.inputs.observation('go')
+    assert observation.images['wrist'].shape == (4, 4, 3)
+    assert abs(int(observation.images['side'][0, 0, 0]) - 200) <= 2
+    assert observation.stamp_ns == NOW_NS - 30_000_000  # the older of the two
+
+
+def test_images_too_far_apart_are_not_used_together_and_counted():
+    rig = Rig()
+    rig.send_all(side_age_s=0.2)
+    assert rig.inputs.observation('go') is None
+    assert rig.rejected('wrist/image, side/image') == {'wrist/image, side/image: skew'}
+    assert '0.200 s apart, expected at most 0.05 s' in rig.node.warnings[-1]
+    rig.send('side/image', jpeg(), 0.04)
+    assert rig.inputs.observation('go') is not None
+
+
+def test_joints_are_found_by_the_robots_name_whatever_their_order():
+    rig = Rig()
+    rig.send_all()
+    state = rig.inputs.observation('go')[0].state
+    assert state == pytest.approx([0.5, 1.25, 0.75])  # finger at 0.01 of 0.04 .. 0
+    rig.send('joint_states', joints(('shoulder', 'finger'), (-1.0, 0.04)))
+    assert rig.inputs.observation('go')[0].state == pytest.approx([0.5, -1.0, 0.0])
+
+
+def test_why_an_input_is_missing_is_told_apart():
+    rig = Rig()
+    assert 'nobody publishes it' in rig.inputs.why_missing('joint_states')
+    rig.node.publishers['/arm/joint_states'] = 1
+    assert '1 publisher, and nothing arrives' in rig.inputs.why_missing('joint_states')
+    rig.send('joint_states', joints(('finger',), (0.0,)))
+    assert 'not valid' in rig.inputs.why_missing('joint_states')
+    assert 'nobody publishes it' in rig.inputs.why_missing('wrist/image')
+
+
+@pytest.mark.parametrize(
+    'message, reason',
+    [
+        (joints(('finger',), (0.0,)), 'missing_joint'),
+        (joints(('finger', 'shoulder'), (0.0,)), 'shape'),
+        (joints(('finger', 'shoulder'), (0.0, float('nan'))), 'not_finite'),
+    ],
+)
+def test_joint_states_that_lack_something_are_never_filled_in(message, reason):
+    rig = Rig()
+    rig.send('joint_states', message)
+    assert rig.rejected('joint_states') == {f'joint_states: {reason}'} and not rig.valid
+
+
+def test_in_joint_space_every_commanded_joint_must_be_measured():
+    profile = replace(
+        PROFILE, action=Action('joint_velocity'), joints=(Joint('shoulder'), Joint('elbow'))
+    )
+    rig = Rig(profile)
+    rig.send('joint_states', joints())
+    assert rig.rejected('joint_states') == {'joint_states: missing_joint'}
+
+
+def test_bad_compressed_images_are_counted_by_reason():
+    rig = Rig()
+    rig.send('side/image', CompressedImage(format='jpeg', data=b'garbage'))
+    rig.send('side/image', CompressedImage(format='jpeg', data=b''))
+    assert rig.rejected('side/image') == {'side/image: unknown_encoding', 'side/image: empty'}
+
+
+def test_a_policy_that_needs_another_camera_is_refused_by_name():
+    with pytest.raises(UserError, match="needs the camera 'head'; .* arm has wrist, side"):
+        topics_of(PROFILE, spec(cameras=('head',)))
+
+
+def test_a_policy_that_needs_the_gripper_of_an_arm_without_one_is_refused(monkeypatch):
+    monkeypatch.setitem(SETTINGS, 'gripper_joint', '')
+    with pytest.raises(UserError, match='gripper.joint'):
+        Rig()
+
+
+def test_where_nothing_measures_the_gripper_the_policy_is_told_what_the_profile_assumes(
+    monkeypatch,
+):
+    monkeypatch.setitem(SETTINGS, 'gripper_joint', '')
+    rig = Rig(replace(PROFILE, gripper=Gripper(assumed=0.25)))
+    rig.send_all()
+    assert rig.inputs.observation('go')[0].state == pytest.approx([0.5, 1.25, 0.25])
+
+
+def test_state_is_given_in_the_frame_that_the_policy_was_trained_in():
+    turned = Action(policy_frame=Pose((0.0, 1.0, 0.0), (0.0, 0.0, 2**-0.5, 2**-0.5)))
+    rig = Rig(
+        replace(PROFILE, action=turned),
+        spec(state=('end_effector.x', 'end_effector.y', 'end_effector.z')),
+    )
+    rig.send_all()
+    rig.send('end_effector_pose', pose(0.2, 1.3, 0.4))
+    state = rig.inputs.observation('go')[0].state
+    assert state == pytest.approx([0.3, -0.2, 0.4])
+
+
+def test_a_fixed_camera_needs_no_messages():
+    camera = Camera(
+        'wrist',
+        'wrist/image',
+        intrinsics=Intrinsics(4, 4, 5.0, 5.0, 2.0, 2.0),
+        extrinsics='fixed',
+        pose=Pose((0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 0.0)),
+    )
+    rig = Rig(replace(PROFILE, cameras=(camera,)), spec(cameras=('wrist',)))
+    rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)))
+    rig.send('end_effector_pose', pose(0.0))
+    rig.send('joint_states', joints())
+    seen = rig.inputs.observation('go')[0].cameras['wrist']
+    assert seen.project(np.zeros(3)) == pytest.approx((2.0, 2.0, 1.0))
+
+
+@pytest.fixture
+def transforms(monkeypatch):
+    """Stand in for tf2_ros: frame to transform, or LookupError-like exception."""
+    module = ModuleType('tf2_ros')
+    known = {}
+
+    class TransformException(Exception):
+        pass
+
+    class Buffer:
+        def lookup_transform(self, target, source, time):
+            if source not in known:
+                raise TransformException(f'"{source}" does not exist')
+            return known[source]
+
+    class TransformListener:
+        def __init__(self, buffer, node):
+            pass
+
+        def unregister(self):
+            pass
+
+    module.Buffer, module.TransformListener = Buffer, TransformListener
+    module.TransformException = TransformException
+    monkeypatch.setitem(sys.modules, 'tf2_ros', module)
+    return known
+
+
+def transform(x, age_s=0.0):
+    message = TransformStamped(header=header(NOW_NS - round(age_s * 1e9), 'base_link'))
+    message.transform.translation.x = x
+    message.transform.rotation.w = 1.0
+    return message
+
+
+def test_poses_from_tf_count_as_messages(transforms):
+    camera = Camera(
+        'wrist', 'wrist/image', optical_frame='eye', info_topic='wrist/info', extrinsics='tf'
+    )
+    rig = Rig(replace(PROFILE, cameras=(camera,), pose_source='tf'), spec(cameras=('wrist',)))
+    rig.inputs._poller.poll()
+    assert 'robot_state_publisher' in rig.node.warnings[-1] and not rig.valid
+    transforms['tool'], transforms['eye'] = transform(0.6), transform(1.0)
+    rig.inputs._poller.poll()
+    assert sorted(rig.valid) == ['tf eye', 'tf tool']
+    rig.inputs._poller.poll()
+    assert len(rig.valid) == 2  # nothing new: a transform that stands still becomes stale
+    rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)))
+    rig.send('wrist/info', CameraInfo(width=4, height=4, k=[5.0, 0, 2, 0, 5, 2, 0, 0, 1]))
+    rig.send('joint_states', joints())
+    observation = rig.inputs.observation('go')[0]
+    assert observation.end_effector_m[0] == 0.6 and 'wrist' in observation.cameras
+
+
+def test_an_old_transform_is_rejected_as_an_old_message_is(transforms):
+    rig = Rig(replace(PROFILE, pose_source='tf'))
+    transforms['tool'] = transform(0.6, age_s=5.0)
+    rig.inputs._poller.poll()
+    assert rig.rejected('tf tool') == {'tf tool: stamp'} and not rig.valid
+    assert 'not valid' in rig.inputs.why_missing('tf tool')
+
+
+def test_tf_without_tf2_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tf2_ros', None)
+    with pytest.raises(UserError, match='tf2-ros-py, or use source: topic'):
+        Rig(replace(PROFILE, pose_source='tf'))

@@ -1,0 +1,1 @@
+"""Helpers of the tests: tiny models, DDS clients, stand-ins and generators of fixtures."""

@@ -1,0 +1,95 @@
+"""A stand-in robot for the policy node: publishes what a robot publishes, can be made to fail."""
+
+from threading import Event, Lock, Thread
+
+from geometry_msgs.msg import PoseStamped, TwistStamped
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Bool, Float64, String
+
+from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.policy_node.inputs import LATCHED_QOS
+
+PERIOD_S = 0.05
+
+
+class Robot:
+    """Publishes image, camera info, pose and joints at 20 Hz from a thread until closed."""
+
+    def __init__(self, client):
+        self.client = client
+        self.image, self.pose = (
+            client.create_publisher(Image, 'camera/image_raw', 1),
+            client.create_publisher(PoseStamped, 'end_effector_pose', 1),
+        )
+        self.joints = client.create_publisher(JointState, 'joint_states', 1)
+        self.info = client.create_publisher(CameraInfo, 'camera/camera_info', 1)
+        self.extrinsics = client.create_publisher(PoseStamped, 'camera/extrinsics', LATCHED_QOS)
+        self.instruction = client.create_publisher(String, 'instruction', 1)
+        self.success = client.create_publisher(Bool, 'task_success', 1)
+        self.twists = client.listen(TwistStamped, 'twist_command', 100)
+        self.grippers = client.listen(Float64, 'gripper_command', 100)
+        self.silent = set()
+        """Names of streams that are not sent: 'image', 'pose', 'joints'."""
+        self._rng = np.random.default_rng(0)
+        self._stopping = Event()
+        self._lock = Lock()
+        self.extrinsics.publish(self.make_extrinsics())
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self):
+        """Stop publishing."""
+        self._stopping.set()
+        self._thread.join()
+
+    def header(self, message, frame_id='base'):
+        """Stamp a message with now."""
+        message.header.stamp = self.client.get_clock().now().to_msg()
+        message.header.frame_id = frame_id
+        return message
+
+    def make_image(self, size=96):
+        """Noise, rgb8."""
+        pixels = self._rng.integers(0, 256, (size, size, 3), np.uint8)
+        return self.header(rgb_to_image(pixels), 'camera_optical_frame')
+
+    def make_pose(self, x=0.0, y=0.65, z=0.2):
+        """Pose of the end effector inside the workspace."""
+        message = self.header(PoseStamped())
+        message.pose.position.x, message.pose.position.y, message.pose.position.z = x, y, z
+        message.pose.orientation.w = 1.0
+        return message
+
+    def make_joints(self, names=('right_j0', 'r_close')):
+        """Joint state, everything at 0.01."""
+        return self.header(JointState(name=list(names), position=[0.01] * len(names)))
+
+    def make_info(self):
+        """Intrinsics of a 96 x 96 camera."""
+        message = self.header(CameraInfo(width=96, height=96), 'camera_optical_frame')
+        message.k = [100.0, 0.0, 48.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0]
+        return message
+
+    def make_extrinsics(self):
+        """Camera one metre above the table, looking down."""
+        message = self.header(PoseStamped())
+        message.pose.position.y, message.pose.position.z = 0.65, 1.0
+        message.pose.orientation.x, message.pose.orientation.w = 1.0, 0.0
+        return message
+
+    def _run(self):
+        while not self._stopping.wait(PERIOD_S):
+            if 'image' not in self.silent:
+                self.image.publish(self.make_image())
+            if 'pose' not in self.silent:
+                self.pose.publish(self.make_pose())
+            if 'joints' not in self.silent:
+                self.joints.publish(self.make_joints())
+            self.info.publish(self.make_info())
+
+
+def speed(twist):
+    """Norm of a TwistStamped's linear part, m/s."""
+    v = twist.twist.linear
+    return float(np.linalg.norm([v.x, v.y, v.z]))

@@ -1,0 +1,11 @@
+"""A robot of two joints, for the tests of profiles."""
+
+URDF = """<robot name="two">
+  <link name="base_link"/><link name="upper"/><link name="tool"/><link name="optical"/>
+  <joint name="shoulder" type="revolute"><parent link="base_link"/><child link="upper"/>
+    <limit lower="-1.58" upper="1.58" velocity="2.0" effort="1"/></joint>
+  <joint name="elbow" type="revolute"><parent link="upper"/><child link="tool"/>
+    <limit lower="-1.0" upper="1.0" velocity="2.0" effort="1"/></joint>
+  <joint name="eye" type="fixed"><parent link="tool"/><child link="optical"/></joint>
+</robot>
+"""

@@ -1,0 +1,120 @@
+"""Who may import whom: no arrow upwards, no circle, also none inside a function."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / 'sqap_vla_ros'
+GENERATED = ('sqap_vla_ros.msg', 'sqap_vla_ros.action')
+
+FLOORS = (
+    ('errors', 'files', 'resources', 'action_chunk', 'camera', 'policy', 'overlay'),
+    ('kernels', 'control', 'simulation'),
+    ('compression', 'profiles'),
+    ('models', 'recording'),
+    ('inference', 'training', 'evaluation', 'benchmark'),
+    ('ros',),
+    ('system',),
+    ('commands', 'cli'),
+)
+"""Rooms from the ground up; each imports what is below it, and what `SAME_FLOOR` names."""
+
+SAME_FLOOR = {
+    'policy': {'action_chunk', 'camera'},
+    'overlay': {'camera', 'policy'},
+    'files': {'errors'},
+    'resources': {'errors'},
+    'commands': set(),
+    'cli': {'commands'},
+    'training': {'evaluation'},
+}
+FORBIDDEN = (
+    # The two halves of SQAP meet in a recipe and in nothing else.
+    ('sqap_vla_ros.compression.pruning', 'sqap_vla_ros.compression.quantization'),
+    ('sqap_vla_ros.compression.quantization', 'sqap_vla_ros.compression.pruning'),
+    ('sqap_vla_ros.models.layers', 'sqap_vla_ros.models.families'),
+    ('sqap_vla_ros.models.importers', 'sqap_vla_ros.models.families'),
+)
+"""(who, whom): sub-rooms that stay apart."""
+ROS_PACKAGES = ('rclpy', 'std_msgs', 'sensor_msgs', 'geometry_msgs', 'launch', 'launch_ros')
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a source file."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
+
+
+def imports_of(name: str) -> set[str]:
+    """Modules that a module imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[name].read_text('utf-8'))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{name}: relative import'
+            for alias in node.names:
+                whole = f'{node.module}.{alias.name}'
+                found.add(whole if whole in FILES else node.module)
+    return found
+
+
+IMPORTS = {name: imports_of(name) for name in FILES}
+
+
+def own(modules: set[str]) -> set[str]:
+    """Those of this package that are written by hand."""
+    return {
+        m for m in modules if m.split('.')[0] == 'sqap_vla_ros' and not m.startswith(GENERATED)
+    }
+
+
+def room(name: str) -> str:
+    """Top-level folder or file of a module; empty for the package itself."""
+    return name.split('.')[1] if '.' in name else ''
+
+
+def test_every_room_has_a_floor():
+    rooms = {room(name) for name in FILES} - {''}
+    assert rooms == {name for floor in FLOORS for name in floor}
+
+
+def test_there_is_no_import_circle():
+    graph = {name: own(modules) - {name} for name, modules in IMPORTS.items()}
+    graph.pop('sqap_vla_ros')  # the public API, which nothing of the package imports
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail('circle of imports: ' + ' -> '.join(error.args[1]))
+
+
+@pytest.mark.parametrize('name', [name for name in FILES if name != 'sqap_vla_ros'])
+def test_no_arrow_leads_upwards(name):
+    floors = {member: level for level, floor in enumerate(FLOORS) for member in floor}
+    for target in own(IMPORTS[name]):
+        here, there = room(name), room(target)
+        if name == 'sqap_vla_ros.kernels.cpu' and not there:
+            continue  # asks for the package's paths, where its library is
+        assert there, f'{name} imports the public API; import the module that defines it'
+        if here == there:
+            continue
+        allowed = floors[there] < floors[here] or there in SAME_FLOOR.get(here, ())
+        assert allowed, f'{name} imports {target}'
+
+
+@pytest.mark.parametrize(('who', 'whom'), FORBIDDEN)
+def test_rooms_that_stay_apart(who, whom):
+    for name, modules in IMPORTS.items():
+        if name.startswith(who):
+            assert not [m for m in modules if m.startswith(whom)], name
+
+
+def test_only_ros_and_system_import_ros():
+    for name, modules in IMPORTS.items():
+        if room(name) not in ('ros', 'system'):
+            assert not [m for m in modules if m.split('.')[0] in ROS_PACKAGES], name
