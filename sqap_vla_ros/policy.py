@@ -27,6 +27,20 @@ class PolicySpec:
     continues: bool = False
     """Whether it heeds `Observation.continuation`: its head denoises a chunk as a whole."""
 
+    def gripper(self, state: np.ndarray | None) -> float | None:
+        """
+        Look the gripper up in a state.
+
+        Args:
+            state: [states], in the spec's order; None where the policy takes none.
+
+        Returns:
+            0 open .. 1 closed; None where the state does not have it.
+        """
+        if state is None or 'gripper' not in self.state_names:
+            return None
+        return float(state[self.state_names.index('gripper')])
+
 
 @dataclass(frozen=True)
 class Continuation:
@@ -95,6 +109,11 @@ class Inference:
     """Visual tokens before pruning."""
     selection: TokenSelection | None = None
     """None when every token was kept."""
+
+    @property
+    def tokens_kept(self) -> int:
+        """Visual tokens after pruning."""
+        return self.tokens if self.selection is None else len(self.selection.kept)
 
 
 class Policy(ABC):

@@ -10,7 +10,16 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'sqap_vla_ros'
 GENERATED = ('sqap_vla_ros.msg', 'sqap_vla_ros.action')
 
 FLOORS = (
-    ('errors', 'files', 'resources', 'action_chunk', 'camera', 'policy', 'overlay'),
+    (
+        'errors',
+        'files',
+        'resources',
+        'action_chunk',
+        'camera',
+        'policy',
+        'overlay',
+        'runtime_options',
+    ),
     ('kernels', 'control', 'simulation'),
     ('compression', 'profiles'),
     ('models', 'recording'),

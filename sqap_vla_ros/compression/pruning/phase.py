@@ -7,6 +7,9 @@ moves is fine work at any speed.
 
 import numpy as np
 
+FINE_SPEED_M_S = 0.05
+"""Below this speed of the end effector, work is fine unless a recipe says otherwise."""
+
 
 class PhaseGate:
     """Judges each observation by the one before it."""
