@@ -12,7 +12,6 @@ from sqap_vla_ros.control.real_time_chunking import continuation
 from sqap_vla_ros.control.state_machine import Event, State
 from sqap_vla_ros.inference.client import ERROR, InferenceClient, ProcessInference, ThreadInference
 from sqap_vla_ros.inference.runner import Answer, Request
-from sqap_vla_ros.policy import Continuation
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Answered, Commanded, Observed
@@ -142,10 +141,9 @@ class InferenceLink:
             self._controller.event(Event.INFERENCE_FAILED, f'{reason}: {text}')
 
     def _continuation(self, observation):
-        follow = continuation(
+        return continuation(
             self._chunk, observation.stamp_ns, self._controller.delay_s, self._period_s()
         )
-        return follow and Continuation(*follow)
 
     def _share(self, observation):
         if self._governor is None:

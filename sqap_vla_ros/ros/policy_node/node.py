@@ -19,6 +19,7 @@ from std_srvs.srv import Trigger
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.controller import POSE as POSE_INPUT
+from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, FAULTS, State, Transition
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient
@@ -194,7 +195,8 @@ class PolicyNode(LifecycleNode):
         settings = self.settings
         topics = topics_of(self._profile, spec)
         watched = [POSE_INPUT if name == topics.pose else name for name in topics.required]
-        mode, self._continues = parameters.execution_mode(settings, spec.continues)
+        mode = execution_mode(settings['execution_mode'], spec.continues)
+        self._continues = mode.continues
         config = ControllerConfig(
             command_period_s=1 / settings['command_rate_hz'],
             executor=ExecutorConfig(mode),

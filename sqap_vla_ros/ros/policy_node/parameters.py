@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rcl_interfaces.msg import SetParametersResult
 
-from sqap_vla_ros.control.chunk_executor import Mode
 from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.reading import load_profile
@@ -176,7 +175,6 @@ SETTINGS = (
         'highest x, y, z of the end effector in the base frame, m',
     ),
 )
-REAL_TIME_CHUNKING = 'real_time_chunking'
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
@@ -185,28 +183,6 @@ def black_box_directory(values: dict[str, object]) -> Path:
     if values['black_box_directory']:
         return Path(values['black_box_directory']).expanduser()
     return Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'sqap_vla_black_box'
-
-
-def execution_mode(values: dict[str, object], continues: bool) -> tuple[Mode, bool]:
-    """
-    How chunks are combined, and whether each continues the one before.
-
-    continues: whether the policy can. Raises UserError.
-    """
-    name, known = values['execution_mode'], [mode.value for mode in Mode]
-    if name == REAL_TIME_CHUNKING:
-        if not continues:
-            raise UserError(
-                f'parameter execution_mode is {name!r}, which needs a policy with a '
-                f'diffusion or flow head; use one of {", ".join(known)}'
-            )
-        return Mode.SEQUENTIAL, True
-    if name not in known:
-        raise UserError(
-            f'parameter execution_mode is {name!r}, expected one of '
-            f'{", ".join(known)}, {REAL_TIME_CHUNKING}'
-        )
-    return Mode(name), False
 
 
 def motion_limits(values: dict[str, object]) -> MotionLimits:
