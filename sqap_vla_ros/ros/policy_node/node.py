@@ -33,7 +33,7 @@ from sqap_vla_ros.ros.policy_node.goals import InstructionGoals
 from sqap_vla_ros.ros.policy_node.inference_link import commanded, InferenceLink, make_client
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Sample, topics_of
 from sqap_vla_ros.ros.policy_node.instruction import clean_instruction, quoted
-from sqap_vla_ros.ros.policy_node.node import parameters
+from sqap_vla_ros.ros.policy_node import parameters
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import Outputs
 from sqap_vla_ros.ros.policy_node.reports import Reports
 
