@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Chosen when a policy is loaded; passed unchanged from the node's parameters to the kernels."""
+    """Chosen when a policy is loaded; the same from the node's parameters to the kernels."""
 
     device: str = 'cpu'
     """'cpu', 'cuda' or 'cuda:N'."""
