@@ -59,11 +59,11 @@ def add_arguments(parser) -> None:
 def run(arguments) -> int:
     """Print success, jerk and pauses of the modes, and the paired differences."""
     from sqap_vla_ros.errors import UserError
-    from sqap_vla_ros.evaluation.execution import (
+    from sqap_vla_ros.evaluation.execution_modes import (
         plot_example,
         run_modes,
+        scene_with_most_pauses,
         summarise_modes,
-        telling_scene,
         text,
     )
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant
@@ -90,7 +90,7 @@ def run(arguments) -> int:
             arguments.plot,
             experiment.policy,
             arguments.variant,
-            *telling_scene(episodes),
+            *scene_with_most_pauses(episodes),
             arguments.delay,
         )
     if arguments.json:

@@ -32,9 +32,9 @@ def add_arguments(parser) -> None:
 def run(arguments) -> int:
     """Write the report; prints where it is."""
     from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.evaluation.markdown_report import markdown, TOKENS_TITLE
     from sqap_vla_ros.evaluation.plots import BITS_TITLE, draw_plots, PRUNING_TITLE
-    from sqap_vla_ros.evaluation.report import markdown, TOKENS_TITLE
-    from sqap_vla_ros.evaluation.results import read_open_loop, read_results
+    from sqap_vla_ros.evaluation.result_files import read_open_loop, read_results
     from sqap_vla_ros.evaluation.summary import summarise
 
     by_baseline, open_loop = read_results(arguments.results), read_open_loop(arguments.results)
