@@ -9,7 +9,8 @@ from sqap_vla_ros.profiles.urdf import read_urdf, UrdfJoint
 
 TEMPLATE = """\
 # Generated from {urdf} by `sqap_vla profile new`. Joint limits are those of the URDF; the limits
-# below are cautious values for a first run. Topics are guesses: compare them with `ros2 topic list`.
+# below are cautious values for a first run. Topics are guesses: compare them with
+# `ros2 topic list`.
 robot: {robot}
 run_on_hardware: false
 base_frame: {base}
