@@ -9,10 +9,10 @@ import pytest
 
 from sqap_vla_ros.cli import main
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.evaluation.confidence import holm
+from sqap_vla_ros.evaluation.markdown_report import markdown
 from sqap_vla_ros.evaluation.plots import draw_plots, points_of, rule
-from sqap_vla_ros.evaluation.report import markdown
-from sqap_vla_ros.evaluation.results import read_open_loop, read_results
+from sqap_vla_ros.evaluation.proportions import holm
+from sqap_vla_ros.evaluation.result_files import read_open_loop, read_results
 from sqap_vla_ros.evaluation.summary import summarise
 
 SHARES = {
@@ -111,7 +111,7 @@ def test_files_are_merged_and_an_episode_counts_once(tmp_path, episodes):
 @pytest.mark.parametrize(
     'content, told',
     [
-        ('nonsense', 'no JSON'),
+        ('nonsense', 'not valid JSON'),
         ('[]', '"experiment"'),
         ('{"experiment": {}}', '"policy"'),
         ('{"experiment": {"policy": "p"}}', '"episodes"'),
@@ -119,7 +119,7 @@ def test_files_are_merged_and_an_episode_counts_once(tmp_path, episodes):
             '{"experiment": {"policy": "p"}, "episodes": [{"variant": "full"}]}',
             r"episodes\[0\]: 'baseline'",
         ),
-        ('[' * 100_000, 'no JSON'),
+        ('[' * 100_000, 'not valid JSON'),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(tmp_path, content, told):
