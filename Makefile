@@ -4,6 +4,7 @@
 # make soak   set up .venv, then let the demonstration run for half an hour with random faults
 # make fuzz   set up .venv, then try 10 000 hostile instructions
 # make lint   only the style checks
+# make docs   write doc/api.md from the docstrings
 # make setup  only .venv (the packages of requirements/, the interfaces, .venv/bin/sqap_vla)
 # make clean  remove the environments and everything built
 #
@@ -18,7 +19,7 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: demo test faults soak fuzz lint setup clean
+.PHONY: demo test faults soak fuzz lint docs setup clean
 
 demo: setup
 	$(VENV)/bin/sqap_vla demo $(DEMO_ARGS)
@@ -40,6 +41,9 @@ fuzz: setup
 
 lint: setup
 	$(VENV)/bin/python -m pytest test/test_lint.py $(PYTEST_ARGS)
+
+docs: setup
+	$(VENV)/bin/python test/support/api_reference.py doc/api.md
 
 setup:
 	@$(PYTHON) wheels_build/setup_venv.py --venv $(VENV) --numpy '$(NUMPY)'
