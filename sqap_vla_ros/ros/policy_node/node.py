@@ -27,12 +27,12 @@ from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Changed
 from sqap_vla_ros.ros.common.node_process import run_node
+from sqap_vla_ros.ros.policy_node import parameters
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop, read_both
 from sqap_vla_ros.ros.policy_node.goals import InstructionGoals
 from sqap_vla_ros.ros.policy_node.inference_link import commanded, InferenceLink, make_client
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Sample, topics_of
 from sqap_vla_ros.ros.policy_node.instruction import clean_instruction, quoted
-from sqap_vla_ros.ros.policy_node.node import parameters
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import Outputs
 from sqap_vla_ros.ros.policy_node.reports import Reports
 
