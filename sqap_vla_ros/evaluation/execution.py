@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sqap_vla_ros.control.chunk_executor import ExecutorConfig
+from sqap_vla_ros.control.chunk_executor import ExecutorConfig, Mode
 from sqap_vla_ros.evaluation.confidence import percent
 from sqap_vla_ros.evaluation.rollout import Protocol, run_episode
 from sqap_vla_ros.evaluation.runner import Experiment, load_variant, run_experiment
@@ -23,7 +23,7 @@ MOVING = MODES[:2]
 def protocols(delay_s: float) -> dict[str, Protocol]:
     """Mode to protocol; a chunk comes `delay_s` after its observation in both."""
     asynchronous = Protocol(delay_s=delay_s, inference_period_s=max(delay_s, 0.2))
-    continued = replace(asynchronous, continue_chunks=True)
+    continued = replace(asynchronous, executor=ExecutorConfig(Mode.REAL_TIME_CHUNKING))
     sequential = replace(asynchronous, sequential=True)
     plain = replace(
         sequential, limited=False, executor=ExecutorConfig(interpolate=False, blend_s=0.0)

@@ -9,7 +9,7 @@ from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig
 from sqap_vla_ros.control.command import CommandMapping, STILL
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.real_time_chunking import continuation
-from sqap_vla_ros.policy import Continuation, Observation, Policy
+from sqap_vla_ros.policy import Observation, Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
 
@@ -32,8 +32,6 @@ class Protocol:
     `inference_period_s` then has no meaning. False: infer while moving, skip what has passed.
     """
     executor: ExecutorConfig = ExecutorConfig()
-    continue_chunks: bool = False
-    """Real-time chunking: each chunk continues the one that is executed while it is inferred."""
     limited: bool = True
     """False: rows reach the arm as they are, as in a plain loop around a policy."""
 
@@ -89,9 +87,9 @@ def run_episode(
         now_ns = round(arm.time_s * 1e9)
         if pending is None and arm.time_s >= next_inference_s - 1e-9:
             observation = observe(arm, instruction, images)
-            if protocol.continue_chunks:
+            if protocol.executor.mode.continues:
                 follow = continuation(chunk, now_ns, protocol.delay_s, protocol.inference_period_s)
-                observation = replace(observation, continuation=follow and Continuation(*follow))
+                observation = replace(observation, continuation=follow)
             inference = policy.predict(observation)
             kept.append(_tokens(inference))
             latencies.append(inference.latencies_ms)

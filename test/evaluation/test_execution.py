@@ -17,7 +17,7 @@ def test_all_modes_get_the_same_delay_and_only_the_first_two_move_meanwhile():
     assert list(made) == list(MODES)
     assert {p.delay_s for p in made.values()} == {0.2}
     assert [p.sequential for p in made.values()] == [False, False, True, True]
-    assert [p.continue_chunks for p in made.values()] == [False, True, False, False]
+    assert [p.executor.mode.continues for p in made.values()] == [False, True, False, False]
     assert [p.limited for p in made.values()] == [True, True, True, False]
 
 

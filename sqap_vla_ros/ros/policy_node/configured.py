@@ -10,6 +10,7 @@ from rclpy.node import Node
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.controller import POSE as POSE_INPUT
+from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, Transition
 from sqap_vla_ros.inference.client import InferenceClient, ProcessInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner
@@ -22,7 +23,7 @@ from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptio
 from sqap_vla_ros.ros.policy_node.input_topics import InputTopics, topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
-from sqap_vla_ros.ros.policy_node.parameters import execution_mode, PolicyNodeSettings
+from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 
 class Configured:
@@ -67,7 +68,7 @@ class Configured:
             spec = client.info.spec
             topics = topics_of(profile, spec)
             mapping = ActionMapping(profile, spec.action)
-            mode, continues = execution_mode(settings, spec.continues)
+            mode = execution_mode(settings.execution_mode, spec.continues)
             self.controller = _make_controller(
                 mapping, topics, settings, profile, ExecutorConfig(mode)
             )
@@ -80,7 +81,7 @@ class Configured:
             node,
             Source(self.inputs, motion.current_instruction, spec),
             Sink(self.controller, mapping, black_box),
-            LinkOptions(1 / settings.inference_rate_hz, settings.token_governor, continues),
+            LinkOptions(1 / settings.inference_rate_hz, settings.token_governor, mode.continues),
         )
         self.link.listeners.append(lambda answer, _: self.answers.append(answer))
         self.runner = InferenceRunner(

@@ -170,13 +170,12 @@ class InferenceLink:
             self._sink.controller.event(Event.INFERENCE_FAILED, f'{reason}: {text}')
 
     def _continuation(self, observation: Observation) -> Continuation | None:
-        follow = continuation(
+        return continuation(
             self._chunk,
             observation.stamp_ns,
             self._sink.controller.delay_s,
             self.options.period_s,
         )
-        return None if follow is None else Continuation(*follow)
 
     def _share(self, observation: Observation) -> float:
         if self._governor is None:

@@ -19,8 +19,6 @@ from sqap_vla_ros.runtime_options import RuntimeOptions
 
 LIMITS = MotionLimits()
 """Source of the default limits."""
-REAL_TIME_CHUNKING = 'real_time_chunking'
-EXECUTION_MODES = tuple(dict.fromkeys([*(mode.value for mode in Mode), REAL_TIME_CHUNKING]))
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class PolicyNodeSettings:
         'adaptive_ensemble, or real_time_chunking (the newest, inferred as a continuation of '
         'the one before; diffusion and flow heads)',
         read_only=True,
-        choices=EXECUTION_MODES,
+        choices=tuple(mode.value for mode in Mode),
     )
     token_governor: bool = setting(
         False,
@@ -211,33 +209,6 @@ def black_box_directory(settings: PolicyNodeSettings) -> Path:
     if settings.black_box_directory:
         return Path(settings.black_box_directory).expanduser()
     return Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'sqap_vla_black_box'
-
-
-def execution_mode(settings: PolicyNodeSettings, continues: bool) -> tuple[Mode, bool]:
-    """
-    Look up how chunks are combined.
-
-    Args:
-        settings: Parameters of the node.
-        continues: Whether the policy can continue a chunk (`PolicySpec.continues`).
-
-    Returns:
-        The mode, and whether each chunk is inferred as a continuation of the one in use.
-
-    Raises:
-        UserError: The policy cannot do what the mode needs.
-
-    """
-    name = settings.execution_mode
-    if name != REAL_TIME_CHUNKING:
-        return Mode(name), False
-    if not continues:
-        others = ', '.join(other for other in EXECUTION_MODES if other != REAL_TIME_CHUNKING)
-        raise UserError(
-            f'parameter execution_mode is {name!r}, which needs a policy with a diffusion or '
-            f'flow head; use one of {others}'
-        )
-    return Mode.SEQUENTIAL, True
 
 
 def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:

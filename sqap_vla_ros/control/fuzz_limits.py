@@ -1,17 +1,17 @@
 """
-Drives the limiter and the controller with random, hostile input and counts broken limits.
+Fuzzes the limiter and the controller with random, hostile input and counts broken limits.
 
-    python -m sqap_vla_ros.control.check --sequences 100000
+    python -m sqap_vla_ros.control.fuzz_limits --sequences 100000
 
-Half of the sequences feed the limiter alone, with steps, oscillation, NaN, infinities, gaps, any
-period and jumping or missing positions, from any velocity at any place. The other half feed the
-controller with late, early, out-of-order, outdated and non-finite chunks, stalled inputs, jumping
+Half of the sequences feed the limiter alone: steps, oscillation, NaN, infinities, gaps, any
+period, jumping or missing positions, from any velocity at any place. The other half feed the
+controller: late, early, out-of-order, outdated and non-finite chunks, stalled inputs, jumping
 clocks and random events.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 import copy
 from dataclasses import replace
@@ -27,6 +27,7 @@ from sqap_vla_ros.control.audit import CommandAudit, Violation
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig, Mode
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
+from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.control.limits import CommandLimiter, MAX_PERIOD_S, MIN_PERIOD_S, MotionLimits
 from sqap_vla_ros.control.state_machine import Event, State
 
@@ -50,13 +51,20 @@ _EVENTS = (
 )
 
 
-def check(sequences: Iterable[int], seed: int = 0) -> tuple[Counter, int, int]:
+def fuzz(sequences: Iterable[int], seed: int = 0) -> tuple[Counter[Violation], int, int]:
     """
-    Run the sequences with these numbers.
+    Run sequences and audit every command.
 
-    Returns violations by kind, all commands, and those of the limiter under a stop's limits.
+    Args:
+        sequences: Numbers of the sequences; each determines its input, together with `seed`.
+        seed: Another seed gives other sequences.
+
+    Returns:
+        Number of violations by kind, number of commands, and number of the limiter's commands
+        under the limits of a stop.
     """
-    violations, commands, stops = Counter(), 0, 0
+    violations: Counter[Violation] = Counter()
+    commands = stops = 0
     for index in sequences:
         rng = Random(f'{seed} {index}')
         limits = _random_limits(rng)
@@ -71,21 +79,35 @@ def check(sequences: Iterable[int], seed: int = 0) -> tuple[Counter, int, int]:
 
 
 def effective_period_s(period_s: float) -> float:
-    """Time that the limiter counts: what is too long is cut, what is no period repeats."""
+    """
+    Convert a period to the time over which the limiter changes its command.
+
+    Args:
+        period_s: Any number.
+
+    Returns:
+        At most MAX_PERIOD_S; 0 where the limiter repeats its last command.
+    """
     return min(period_s, MAX_PERIOD_S) if MIN_PERIOD_S <= period_s < inf else 0.0
 
 
-def _random_limits(rng):
-    def between(low, high):
-        return low * (high / low) ** rng.random()
+def _random_limits(rng: Random) -> MotionLimits:
+    def between(low: float, high: float) -> float:
+        return low * float((high / low) ** rng.random())
 
     acceleration, angular = between(0.1, 20), between(0.1, 50)
     jerk = between(1, 500) if rng.random() < 0.7 else None
-    low = tuple(rng.uniform(-1, 0.5) for _ in range(3))
+    low = rng.uniform(-1, 0.5), rng.uniform(-1, 0.5), rng.uniform(-1, 0.5)
     workspace = rng.random() < 0.8
     return MotionLimits(
         workspace_low_m=low if workspace else None,
-        workspace_high_m=tuple(x + between(0.02, 2) for x in low) if workspace else None,
+        workspace_high_m=(
+            low[0] + between(0.02, 2),
+            low[1] + between(0.02, 2),
+            low[2] + between(0.02, 2),
+        )
+        if workspace
+        else None,
         workspace_margin_m=rng.choice((0.0, 0.003)),
         linear_speed_m_s=between(0.02, 2),
         angular_speed_rad_s=between(0.05, 5),
@@ -101,7 +123,7 @@ def _random_limits(rng):
     )
 
 
-def _limiter_sequence(rng, limits, audit):
+def _limiter_sequence(rng: Random, limits: MotionLimits, audit: CommandAudit) -> int:
     limiter = CommandLimiter(limits)
     limiter.reset(
         *(
@@ -113,7 +135,8 @@ def _limiter_sequence(rng, limits, audit):
     nominal_s = rng.choice((0.002, 0.01, 0.02, 0.05))
     jitter = rng.random() < 0.5
     position = _random_position(rng, limits)
-    wanted, stops = None, 0
+    wanted: Command | None = None
+    stops = 0
     scale = 10 ** rng.uniform(-3, 2)
     for _ in range(TICKS):
         if rng.random() < 0.2:
@@ -121,7 +144,7 @@ def _limiter_sequence(rng, limits, audit):
         period_s = _random_period(rng, nominal_s) if jitter else nominal_s
         if jumps and rng.random() < 0.1:
             position = _random_position(rng, limits)
-        measured = position
+        measured: Sequence[float] | None = position
         if rng.random() < 0.03:
             measured = rng.choice((None, (nan, 0.0, 0.0), (inf, 0.0, 0.0)))
         command = limiter.limit(wanted, period_s, measured)
@@ -141,8 +164,11 @@ def _limiter_sequence(rng, limits, audit):
     return stops
 
 
-def _stop_stays_inside(limiter, limits, position, period_s) -> bool:
-    """Really stop a copy of the limiter and look where it goes, from wherever it is."""
+def _stop_stays_inside(
+    limiter: CommandLimiter, limits: MotionLimits, position: Sequence[float], period_s: float
+) -> bool:
+    """Stop a copy of the limiter and check that it does not leave the workspace any further."""
+    assert limits.workspace_low_m is not None and limits.workspace_high_m is not None
     limiter = copy.deepcopy(limiter)
     low = [min(at, bound) - 1e-6 for at, bound in zip(position, limits.workspace_low_m)]
     high = [max(at, bound) + 1e-6 for at, bound in zip(position, limits.workspace_high_m)]
@@ -155,7 +181,7 @@ def _stop_stays_inside(limiter, limits, position, period_s) -> bool:
     return True
 
 
-def _controller_sequence(rng, limits, audit) -> None:
+def _controller_sequence(rng: Random, limits: MotionLimits, audit: CommandAudit) -> None:
     steady_ns = [0]
     controller = Controller(
         _SPEC,
@@ -197,6 +223,7 @@ def _controller_sequence(rng, limits, audit) -> None:
             _offer(rng, controller, now_ns, scale)
         before = controller.state
         command = controller.tick(now_ns)
+        assert not isinstance(command, JointCommand)
         if command is None:
             audit.reset()
             if before not in (State.UNREADY, State.READY):
@@ -208,7 +235,7 @@ def _controller_sequence(rng, limits, audit) -> None:
         position = position + command.linear_m_s * effective_period_s(period_s)
 
 
-def _offer(rng, controller, now_ns, scale) -> None:
+def _offer(rng: Random, controller: Controller, now_ns: int, scale: float) -> None:
     values = np.array([[rng.gauss(0, scale) for _ in range(7)]] * _SPEC.horizon)
     if rng.random() < 0.1:
         values[rng.randrange(_SPEC.horizon), rng.randrange(7)] = rng.choice(_SPECIAL[:3])
@@ -218,7 +245,7 @@ def _offer(rng, controller, now_ns, scale) -> None:
     controller.offer(ActionChunk(values, spec, stamp_ns, generation), now_ns)
 
 
-def _random_command(rng, scale):
+def _random_command(rng: Random, scale: float) -> Command | None:
     kind = rng.random()
     if kind < 0.1:
         return None
@@ -228,15 +255,15 @@ def _random_command(rng, scale):
     return Command(values[:3], values[3:6], None if kind > 0.9 else values[6])
 
 
-def _random_period(rng, nominal_s):
+def _random_period(rng: Random, nominal_s: float) -> float:
     kind = rng.random()
     if kind < 0.05:
         return rng.choice((0.0, -0.01, nan, inf, 1.0, 1e-5, 1.1e-4, 1e-300))
     return nominal_s * rng.uniform(0.2, 3)
 
 
-def _random_position(rng, limits):
-    if limits.workspace_low_m is None:
+def _random_position(rng: Random, limits: MotionLimits) -> list[float]:
+    if limits.workspace_low_m is None or limits.workspace_high_m is None:
         return [rng.uniform(-1, 1) for _ in range(3)]
     return [
         low + rng.uniform(-0.1, 1.1) * (high - low)
@@ -245,21 +272,26 @@ def _random_position(rng, limits):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print what was found; 1 when any limit was broken."""
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    """Print the result; returns 1 if a limit was broken."""
+    parser = argparse.ArgumentParser(
+        description='Fuzz the limiter and the controller, and count broken limits.'
+    )
     parser.add_argument('--sequences', type=int, default=2000)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--jobs', type=int, default=1, help='processes to share the work')
+    parser.add_argument('--jobs', type=int, default=1, help='number of processes')
     arguments = parser.parse_args(argv)
     begun = time.perf_counter()
     parts = [range(first, arguments.sequences, arguments.jobs) for first in range(arguments.jobs)]
     if arguments.jobs == 1:
-        results = [check(parts[0], arguments.seed)]
+        results = [fuzz(parts[0], arguments.seed)]
     else:
         with ProcessPoolExecutor(arguments.jobs) as pool:
-            results = list(pool.map(check, parts, [arguments.seed] * len(parts)))
-    violations = sum((result[0] for result in results), Counter())
-    commands, stops = (sum(result[which] for result in results) for which in (1, 2))
+            results = list(pool.map(fuzz, parts, [arguments.seed] * len(parts)))
+    violations: Counter[Violation] = Counter()
+    for found, _, _ in results:
+        violations += found
+    commands = sum(count for _, count, _ in results)
+    stops = sum(count for _, _, count in results)
     print(
         f'{arguments.sequences} sequences, {commands} commands, {stops} under stop limits, '
         f'{time.perf_counter() - begun:.0f} s: {violations.total()} violations'
