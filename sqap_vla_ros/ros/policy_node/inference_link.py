@@ -16,6 +16,7 @@ from sqap_vla_ros.policy import Continuation
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Answered, Commanded, Observed
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 FINE_SPEED_M_S = 0.05
 """Below this speed of the end effector work is fine, and gets all tokens."""
@@ -23,17 +24,12 @@ FINE_SPEED_M_S = 0.05
 
 def make_client(policy: str, settings: dict) -> InferenceClient:
     """Make what runs a policy directory, as the node's parameters say; not started yet."""
-    if settings['inference_process']:
-        return ProcessInference(
-            policy,
-            settings['device'],
-            settings['threads'],
-            settings['inference_deadline_s'],
-            cuda_graphs=settings['cuda_graphs'],
-        )
-    return ThreadInference(
-        policy, settings['device'], settings['threads'], settings['cuda_graphs']
+    runtime = RuntimeOptions(
+        settings['device'], settings['threads'], cuda_graphs=settings['cuda_graphs']
     )
+    if settings['inference_process']:
+        return ProcessInference(policy, runtime, settings['inference_deadline_s'])
+    return ThreadInference(policy, runtime)
 
 
 def commanded(command) -> Commanded:
