@@ -36,6 +36,7 @@ class PolicySpec:
 
         Returns:
             0 open .. 1 closed; None where the state does not have it.
+
         """
         if state is None or 'gripper' not in self.state_names:
             return None
@@ -137,7 +138,7 @@ class Policy(ABC):
         """
 
     @abstractmethod
-    def reset(self):
+    def reset(self) -> None:
         """Forget everything that earlier observations left: call on a new task or scene cut."""
 
     def set_budget(self, share: float) -> None:

@@ -38,14 +38,8 @@ def make_client(policy: str, settings: PolicyNodeSettings) -> InferenceClient:
 
     """
     if settings.inference_process:
-        return ProcessInference(
-            policy,
-            settings.device,
-            settings.threads,
-            settings.inference_deadline_s,
-            cuda_graphs=settings.cuda_graphs,
-        )
-    return ThreadInference(policy, settings.device, settings.threads, settings.cuda_graphs)
+        return ProcessInference(policy, settings.runtime(), settings.inference_deadline_s)
+    return ThreadInference(policy, settings.runtime())
 
 
 @dataclass(frozen=True)
