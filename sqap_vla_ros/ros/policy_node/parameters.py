@@ -48,8 +48,9 @@ class PolicyNodeSettings:
     threads: int = setting(1, 'CPU threads of inference', 1, 256, read_only=True)
     cuda_graphs: str = setting(
         'auto',
-        "replay the operations of an inference as one CUDA graph: 'auto' (on CUDA devices, where "
-        "they can be recorded), 'on' (an error where they cannot) or 'off'",
+        'replay the operations of an inference as one CUDA graph: auto (on CUDA devices, where '
+        'they can be recorded), on (an error where they cannot) or off; quote on and off, which '
+        'are truth values in YAML',
         read_only=True,
         choices=('auto', 'on', 'off'),
     )
@@ -69,8 +70,7 @@ class PolicyNodeSettings:
     )
     gripper_joint: str = setting(
         'r_close',
-        'joint in joint_states that measures how far the gripper is closed; empty: the policy '
-        'is not told',
+        'joint in joint_states that measures how far the gripper is closed; empty: no joint does',
         read_only=True,
     )
     gripper_open_position: float = setting(
