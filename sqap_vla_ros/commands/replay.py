@@ -29,9 +29,12 @@ def run(arguments: Namespace) -> int:
     from sqap_vla_ros.models.loading import load_policy
     from sqap_vla_ros.recording.bag_reader import read_bag
     from sqap_vla_ros.recording.replay import replay
+    from sqap_vla_ros.runtime_options import RuntimeOptions
 
     entries = read_bag(arguments.bag)
-    result = replay(load_policy(arguments.policy, device=arguments.device), entries)
+    result = replay(
+        load_policy(arguments.policy, runtime=RuntimeOptions(arguments.device)), entries
+    )
     print(f'{result.inferences} inferences, {result.commands} commands')
     print(f'{"largest difference":20} {"chunks":>12} {"commands":>12}')
     for i, (name, unit) in enumerate(zip(result.names, result.units)):

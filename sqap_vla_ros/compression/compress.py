@@ -17,7 +17,7 @@ from sqap_vla_ros.kernels.hadamard import random_signs
 _HESSIAN_BYTES = 256 * 2**20
 
 
-def compress(
+def compress_model(
     model: nn.Module,
     recipe: Recipe,
     calibration: Callable[[nn.Module], None] | None = None,

@@ -7,9 +7,10 @@ MAX_HORIZON_S = 0.2
 """Longest trajectory that is sent, seconds: how long an arm keeps moving if the node is killed."""
 TWIST, JOINT_VELOCITY, JOINT_POSITION = 'twist', 'joint_velocity', 'joint_position'
 SPACES = (TWIST, JOINT_VELOCITY, JOINT_POSITION)
-TWIST_OUTPUTS = ('twist_stamped',)
-JOINT_OUTPUTS = ('joint_trajectory', 'float64_multi_array', 'joint_state')
-GRIPPER_OUTPUTS = ('float64', 'gripper_command', 'parallel_gripper_command')
+# Lists, because `register_output` of ros/policy_node/outputs/registry.py appends to them.
+TWIST_OUTPUTS = ['twist_stamped']
+JOINT_OUTPUTS = ['joint_trajectory', 'float64_multi_array', 'joint_state']
+GRIPPER_OUTPUTS = ['float64', 'gripper_command', 'parallel_gripper_command']
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
-from sqap_vla_ros.models.config import ActionHeadConfig, CogActConfig, save_config, VisionConfig
+from sqap_vla_ros.models.config import save_config
+from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.families.cogact.model import CogActModel
 from sqap_vla_ros.models.families.cogact.policy import CogActPolicy
+from sqap_vla_ros.models.layers.vision_config import VisionConfig
 from sqap_vla_ros.models.preprocessing.statistics import load_statistics, STATISTICS_FILE
 from sqap_vla_ros.models.preprocessing.words import WordTokenizer
 from sqap_vla_ros.policy import Observation

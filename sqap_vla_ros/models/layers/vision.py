@@ -12,8 +12,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from sqap_vla_ros.models.config import VisionConfig
 from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
+from sqap_vla_ros.models.layers.vision_config import VisionConfig
 
 
 class VisionEncoder(nn.Module):

@@ -14,7 +14,7 @@ from sqap_vla_ros.compression.recipe import (
     save_recipe,
 )
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.compress_directory import compress_directory
+from sqap_vla_ros.models import compress_policy
 from sqap_vla_ros.models.loading import load_policy
 
 from support.tiny_policy import tiny_model
@@ -43,7 +43,7 @@ def test_a_policy_denoises_in_the_steps_of_its_recipe(policy_directory, observat
             runs_of(load_policy(policy_directory, recipe=tmp_path / 'r.yaml'), observation)
             == expected
         )
-        compress_directory(policy_directory, tmp_path / 'compressed', recipe)
+        compress_policy.compress(policy_directory, tmp_path / 'compressed', recipe)
         assert runs_of(load_policy(tmp_path / 'compressed'), observation) == expected
         assert recipe_from_dict(recipe_to_dict(recipe)) == recipe
 

@@ -17,9 +17,10 @@ from sqap_vla_ros.compression.recipe import (
     save_recipe,
 )
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models import compress_policy
 from sqap_vla_ros.models.calibration_samples import save_samples
-from sqap_vla_ros.models.compress_directory import compress_directory
 from sqap_vla_ros.models.loading import load_policy
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 from support.tiny_policy import tiny_model
 
@@ -109,12 +110,16 @@ def run(recipe_fields, policy_directory, observation, tmp_path):
     """Compress with samples, load, and compare with the same recipe compressed in memory."""
     save_samples(policy_directory / 'calibration.npz', [observation] * 2)
     recipe = recipe_from_dict({'name': 'test', 'quantization': recipe_fields})
-    compress_directory(policy_directory, tmp_path / 'compressed', recipe)
+    compress_policy.compress(policy_directory, tmp_path / 'compressed', recipe)
     save_recipe(recipe, tmp_path / 'recipe.yaml')
     # Where in memory the weights lie decides the last bit of what calibration sees; a backend of
     # another kind, which `auto` may choose, the last bit of the actions.
-    loaded = load_policy(tmp_path / 'compressed', backend='reference')
-    other = load_policy(policy_directory, recipe=tmp_path / 'recipe.yaml', backend='reference')
+    loaded = load_policy(tmp_path / 'compressed', runtime=RuntimeOptions(backend='reference'))
+    other = load_policy(
+        policy_directory,
+        recipe=tmp_path / 'recipe.yaml',
+        runtime=RuntimeOptions(backend='reference'),
+    )
     np.testing.assert_allclose(
         loaded.predict(observation).chunk.values,
         other.predict(observation).chunk.values,
@@ -218,7 +223,7 @@ def test_a_rotated_residual_needs_a_rotation():
 def test_samples_that_are_none_are_told(policy_directory, tmp_path):
     recipe = Recipe('test', QuantizationRecipe(weight_method='gptq'))
     with pytest.raises(UserError, match='calibration.npz: no such file'):
-        compress_directory(policy_directory, tmp_path / 'out', recipe)
+        compress_policy.compress(policy_directory, tmp_path / 'out', recipe)
     (policy_directory / 'calibration.npz').write_text('no samples', 'utf-8')
     with pytest.raises(UserError, match='not calibration samples'):
-        compress_directory(policy_directory, tmp_path / 'out', recipe)
+        compress_policy.compress(policy_directory, tmp_path / 'out', recipe)

@@ -10,7 +10,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from sqap_vla_ros.compression.pruning.criteria import attention_row
 from sqap_vla_ros.compression.recipe import PruningRecipe, Recipe, save_recipe
-from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Criterion
 

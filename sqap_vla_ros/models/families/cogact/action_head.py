@@ -12,7 +12,7 @@ import math
 import torch
 from torch import nn
 
-from sqap_vla_ros.models.config import ActionHeadConfig
+from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig
 from sqap_vla_ros.models.layers.attention import attention
 from sqap_vla_ros.models.layers.guidance import Guide
 

@@ -16,9 +16,10 @@ from transformers import LlamaConfig
 from sqap_vla_ros.compression.quantization.denoising_step import DenoisingStep
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import random_signs
-from sqap_vla_ros.models.config import CogActConfig
 from sqap_vla_ros.models.families.cogact.action_head import DiffusionActionHead
-from sqap_vla_ros.models.layers.decoder import PrunableDecoder, PruningPoint
+from sqap_vla_ros.models.families.cogact.config import CogActConfig
+from sqap_vla_ros.models.layers.decoder import PrunableDecoder
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.layers.vision import make_projector, VisionEncoder
 from sqap_vla_ros.models.preprocessing.words import BOS, COGNITION
 from sqap_vla_ros.models.vla_model import VlaModel

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from transformers import LlamaConfig
 
-from sqap_vla_ros.models.config import OpenVlaConfig
-from sqap_vla_ros.models.layers.cached_decoder import CachedDecoder, KeyValueCache
-from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
+from sqap_vla_ros.models.layers.cached_decoder import CachedDecoder
+from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.layers.vision import make_projector, VisionEncoder
 from sqap_vla_ros.models.preprocessing.words import BOS
 from sqap_vla_ros.models.vla_model import VlaModel

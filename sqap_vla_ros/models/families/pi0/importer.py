@@ -8,10 +8,11 @@ from safetensors import safe_open, SafetensorError
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
-from sqap_vla_ros.models.config import CONFIG_FILE, Pi0Config
+from sqap_vla_ros.models.families.pi0.config import Pi0Config
+from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
-from sqap_vla_ros.models.importers.prismatic_keys import ATTENTION_HEADS, check_sources, Source
 from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions, Released
+from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 
 PROCESSOR_FILE = 'policy_preprocessor.json'
@@ -32,7 +33,13 @@ _EMBEDDINGS = ('state_proj', 'action_in_proj', 'action_time_mlp_in', 'action_tim
 
 
 def open_pi0(folder: Path, options: ImportOptions) -> Released:
-    """Open a pi0 folder. Raises UserError that names the file and the key."""
+    """
+    Open a released pi0 folder; nothing of its weights is read yet.
+
+    Raises:
+        UserError: names the file and the key that is missing or of another model.
+
+    """
     path = folder / CONFIG_FILE
     data = read_json(path)
     reader = SafetensorsReader(folder)

@@ -1,10 +1,10 @@
 """
 pi0: a bidirectional vision-language prefix and a flow-matching action expert (arXiv 2410.24164).
 
-The modules are transformers' PI0ForConditionalGeneration; the layers are run by loops of our own.
+The modules are transformers' PI0ForConditionalGeneration; the layers are run by `run_pruned_layers` and by the loop of `velocity`.
 The prefix is computed once, and its keys and values are read at every flow step, so a pruned
-prefix makes the expert faster too. Tokens that would only be padding are left out: masked tokens
-take no position and nobody sees them.
+prefix makes the expert faster too. Padding tokens are left out: masked
+tokens take no position, and no token attends to them.
 """
 
 from dataclasses import replace
@@ -16,13 +16,12 @@ from torch import nn
 from transformers import PI0Config, PI0ForConditionalGeneration
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb, GemmaRotaryEmbedding
 
-from sqap_vla_ros.compression.pruning.criteria import attention_row
-from sqap_vla_ros.models.config import Pi0Config
+from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.layers.attention import attention
 from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
-from sqap_vla_ros.models.layers.cached_decoder import KeyValueCache
-from sqap_vla_ros.models.layers.decoder import PruningPoint
 from sqap_vla_ros.models.layers.guidance import Guide
+from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint, run_pruned_layers
 from sqap_vla_ros.models.vla_model import VlaModel
 
 
@@ -93,53 +92,35 @@ class Pi0Model(VlaModel):
 
     def prefix(
         self, visual: torch.Tensor, text: torch.Tensor, pruning: PruningPoint | None = None
-    ):
+    ) -> tuple[KeyValueCache, torch.Tensor | None]:
         """
-        Run the prefix [visual | text] once; every token sees every other.
+        Run the prefix [visual | text] once; every token attends to every other.
 
-        visual: [1, V, width]; text: ids [1, length], no padding. Returns its cache and the kept
-        visual tokens [budget] or None. The task query is the last text token.
+        The task query is the last text token. Of the last layer, only keys and values are read.
+
+        Args:
+            visual: [1, V, width].
+            text: ids [1, length], no padding.
+            pruning: where visual tokens leave; None: all stay.
+
+        Returns:
+            The cache of the prefix, and the kept visual tokens [budget] or None.
+
         """
         words = self._language.embed_tokens(text) * visual.shape[-1] ** 0.5
         hidden = torch.cat([visual, words.to(visual.dtype)], 1)
-        length, span = hidden.shape[1], slice(0, visual.shape[1])
-        cos, sin = self._rotary_tables(hidden, 0)
-        cache, kept = KeyValueCache(position=length), None
-
-        prune = pruning is not None and pruning.select is not None
-
-        def stay():
-            rest = torch.arange(span.stop, length, device=hidden.device)
-            return torch.cat([kept, rest])
-
-        if prune and pruning.layer == 0 and not pruning.needs_attention:
-            kept = pruning.select(None, hidden[0, span])
-            hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
-        last = len(self._language.layers) - 1
-        for index, layer in enumerate(self._language.layers):
-            normed = layer.input_layernorm(hidden)
-            query, key, value = self._project(layer.self_attn, normed, cos, sin)
-            if prune and kept is None and index == max(pruning.layer - 1, 0):
-                row = (
-                    attention_row(query[0, :, -1], key[0], span)
-                    if pruning.needs_attention
-                    else None
-                )
-                kept = pruning.select(row, hidden[0, span])
-                if pruning.layer == 0:
-                    hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
-                    query, key, value = (x[:, :, stay()] for x in (query, key, value))
-            cache.append(index, key, value)
-            if pruning is not None and pruning.observe is not None and index >= pruning.layer:
-                count = span.stop if kept is None else len(kept)
-                pruning.observe(attention_row(query[0, :, -1], key[0], slice(0, count)))
-            if index == last:  # of the last layer, only keys and values are read
-                break
-            attended = attention(query, key, value)
-            hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-            if prune and 0 < pruning.layer == index + 1:
-                hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        cache = KeyValueCache(position=hidden.shape[1])
+        _, kept = run_pruned_layers(
+            self._language.layers,
+            self._project,
+            hidden,
+            self._rotary_tables(hidden, 0),
+            slice(0, visual.shape[1]),
+            pruning,
+            causal=False,
+            cache=cache,
+            cache_only_last=True,
+        )
         return cache, kept
 
     def sample(

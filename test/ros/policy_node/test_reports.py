@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip('visualization_msgs')
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.ros.policy_node.path_marker import path_marker
+from sqap_vla_ros.ros.policy_node.reports import path_marker
 
 NAMES = ('gripper', 'linear.x', 'linear.y', 'linear.z')
 

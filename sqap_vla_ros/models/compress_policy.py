@@ -1,11 +1,9 @@
-"""A float policy directory to a compressed one."""
+"""Compressing a float policy directory to a new one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-import os
 from pathlib import Path
 import shutil
-import tempfile
 
 from sqap_vla_ros.compression.checkpoint import (
     file_sha256,
@@ -15,11 +13,12 @@ from sqap_vla_ros.compression.checkpoint import (
     save_compressed,
     WEIGHTS_FILE,
 )
-from sqap_vla_ros.compression.compress import compress, layer_names
+from sqap_vla_ros.compression.compress import compress_model, layer_names
 from sqap_vla_ros.compression.recipe import Recipe, RECIPE_FILE, save_recipe
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.files import replaced_directory
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE
-from sqap_vla_ros.models.config import CONFIG_FILE
+from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.loading import calibration_of, is_compressed, load_model
 
 MODEL_CARD = 'README.md'
@@ -27,7 +26,7 @@ MODEL_CARD = 'README.md'
 
 @dataclass(frozen=True)
 class Report:
-    """What compressing saved."""
+    """What compression saved."""
 
     layers: int
     packed_bytes: int
@@ -36,30 +35,36 @@ class Report:
     """Of the same in float32."""
 
 
-def compress_directory(
+def compress(
     source: Path,
     output: Path,
     recipe: Recipe,
-    progress: Callable = iter,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
     samples: Path | None = None,
 ) -> Report:
     """
-    Compress the policy in `source` and write a policy directory `output`.
+    Compress a policy directory.
 
-    The directory appears whole or not at all; one that holds an earlier compressed policy is
-    replaced. progress: see `compress`; samples: calibration samples, for recipes that need them
-    (None: `calibration.npz` of the source). Raises UserError where `source` is no float policy or
-    `output` is a directory with anything else in it.
+    Args:
+        source: float policy.
+        output: directory to write, whole or not at all; an earlier compressed policy there is
+            replaced.
+        recipe: how to compress.
+        progress: wraps the names of the layers, as `tqdm` does.
+        samples: calibration samples, for recipes that need them; None: `calibration.npz` of the
+            source.
+
+    Raises:
+        UserError: `source` is not a float policy, or `output` holds anything else.
+
     """
     source, output = Path(source), Path(output)
     _check_output(source, output)
-    # Mapped: of a large model, only the layer at hand and the packed ones are in memory.
+    # Mapped: of a large model, only the current layer and the packed ones are in memory.
     model = load_model(source, mapped=True)
     layers = layer_names(model, recipe)
-    compress(model, recipe, calibration_of(source, recipe, samples), progress)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=f'.{output.name}.'))
-    try:
+    compress_model(model, recipe, calibration_of(source, recipe, samples), progress)
+    with replaced_directory(output) as partial:
         for path in sorted(source.iterdir()):
             data = path.name in (INDEX_FILE, CALIBRATION_FILE) or path.suffix == '.safetensors'
             if path.is_file() and not data and not path.name.startswith('.'):
@@ -68,21 +73,10 @@ def compress_directory(
         save_compressed(model, recipe, layers, partial, base)
         save_recipe(recipe, partial / RECIPE_FILE)
         _extend_model_card(partial / MODEL_CARD, recipe, base)
-        os.chmod(partial, 0o755)
-        if output.exists():
-            replaced = Path(tempfile.mkdtemp(dir=output.parent, prefix=f'.{output.name}.'))
-            os.rename(output, replaced / output.name)
-            os.rename(partial, output)
-            shutil.rmtree(replaced)
-        else:
-            os.rename(partial, output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return Report(len(layers), parameter_bytes(model), float_parameter_bytes(model))
 
 
-def _check_output(source, output) -> None:
+def _check_output(source: Path, output: Path) -> None:
     if is_compressed(source):
         raise UserError(f'{source} is compressed already; give the float policy that it came from')
     if output.exists() and not output.is_dir():
@@ -97,7 +91,7 @@ def _check_output(source, output) -> None:
         )
 
 
-def _extend_model_card(path, recipe, base_sha256) -> None:
+def _extend_model_card(path: Path, recipe: Recipe, base_sha256: str) -> None:
     card = path.read_text('utf-8').rstrip() + '\n\n' if path.exists() else '# Policy\n\n'
     path.write_text(
         f'{card}## Compressed\n\nMade by `sqap_vla compress` with the recipe '
