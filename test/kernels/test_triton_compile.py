@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip('triton', reason='Triton is not installed (pip install triton)')
 
 

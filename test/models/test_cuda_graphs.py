@@ -74,6 +74,7 @@ def observation(policy, seed, instruction=tiny.INSTRUCTION, continued=False):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'family, pruning',
     [*((family, 'temporal') for family in FAMILIES), *(('cogact', name) for name in PRUNINGS)],
@@ -110,6 +111,7 @@ def test_the_check_above_finds_what_breaks_a_recording(culprit):
         culprit(torch.ones(3, device='meta'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('family', FAMILIES)
 def test_replayed_inferences_are_those_that_are_run_directly(family, load, on_device):
     direct, replayed = (load(family, TEMPORAL) for _ in range(2))

@@ -6,6 +6,8 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 MARKS = {
+    'evaluation/test_evaluation.py': 'simulation',
+    'evaluation/test_ray_cluster.py': 'simulation',
     'faults': 'ros',
     'launch': 'ros',
     'ros': 'ros',
@@ -21,6 +23,7 @@ MARKS = {
     'system/test_child_process.py': None,
     'system/test_soak_report.py': None,
     'system/test_timing.py': None,
+    'training': 'simulation',
 }
 """Folder or file below test/ and its marker; the longest path that matches decides."""
 

@@ -14,6 +14,8 @@ from sqap_vla_ros.policy import Continuation
 
 from support.graph_recorders import TraceRecorder
 
+pytestmark = pytest.mark.slow
+
 PRUNINGS = {
     'none': None,
     'temporal': PruningRecipe(relevance='temporal', smoothing=0.8),
