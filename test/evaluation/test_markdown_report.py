@@ -131,6 +131,7 @@ def test_a_wrong_file_is_named_with_its_field(tmp_path, content, told):
         read_results([tmp_path / 'absent.json'])
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(sorted(episode('full', 1, True))),
     st.one_of(
@@ -217,6 +218,7 @@ def test_a_baseline_is_compared_with_the_same_bits_and_share_only(episodes):
     assert 'recipes were not found: `w4a4_of_before`' in text
 
 
+@pytest.mark.slow
 def test_plots_are_drawn_where_there_is_data_and_of_recipes(tmp_path, episodes):
     summaries = summarise(episodes)
     written = draw_plots(summaries, tmp_path)
@@ -272,6 +274,7 @@ def open_loop_file(path, **fields):
     return path
 
 
+@pytest.mark.slow
 def test_open_loop_files_get_a_section_beside_episodes(tmp_path, episodes):
     files = [write(tmp_path / 'a.json', episodes), open_loop_file(tmp_path / 'b.json')]
     assert main(['report', *map(str, files), '--output', str(tmp_path)]) == 0
@@ -289,6 +292,7 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f'sqap_vla report: --output {results}: cannot')
 
 
+@pytest.mark.slow
 def test_the_verb_writes_markdown_and_plots(tmp_path, episodes, capsys):
     results, output = write(tmp_path / 'a.json', episodes), tmp_path / 'report'
     assert main(['report', str(results), '--output', str(output)]) == 0
@@ -300,6 +304,7 @@ def test_the_verb_writes_markdown_and_plots(tmp_path, episodes, capsys):
     assert 'none.json' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_kept_tokens_are_drawn_for_the_variants_that_prune(tmp_path, random_policy):
     pytest.importorskip('mujoco')
     pytest.importorskip('metaworld')

@@ -22,6 +22,8 @@ pytest.importorskip('triton', reason='Triton is not installed (pip install trito
 from sqap_vla_ros.kernels import triton_rows
 from sqap_vla_ros.kernels.triton_matmul import block_k, matmul, pack
 
+pytestmark = pytest.mark.slow
+
 
 def operands(rows, outputs, inputs, group=None):
     """Codes and scales of activations and weights, and a bias."""

@@ -1,10 +1,10 @@
 """
 Write a policy of random float32 weights whose decoder has half a billion parameters (2 GB).
 
-    PYTHONPATH=. python test/support/synthesize_decoder_05b.py FOLDER
+    cd test && python -m support.synthesize_decoder_05b FOLDER
 
-For measuring: `python test/support/peak_memory.py sqap_vla compress FOLDER OUT`. All but the
-decoder is the shipped policy's shape. Not run in CI.
+For measuring `python -m support.peak_memory sqap_vla compress FOLDER OUT`. Everything but the
+decoder has the shape of the shipped policy. Not run in CI.
 """
 
 from dataclasses import replace
