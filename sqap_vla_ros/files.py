@@ -17,7 +17,6 @@ def read_json(path: Path) -> dict:
 
     Raises:
         UserError: the file is missing, is no JSON or holds something else than an object.
-
     """
     try:
         data = json.loads(Path(path).read_text('utf-8'))

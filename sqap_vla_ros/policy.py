@@ -36,7 +36,6 @@ class PolicySpec:
 
         Returns:
             0 open .. 1 closed; None where the state does not have it.
-
         """
         if state is None or 'gripper' not in self.state_names:
             return None

@@ -55,7 +55,6 @@ def build(
 
     Raises:
         UserError: it does not fit into the free memory.
-
     """
     model = outline(preset, variant)
     needed, free = needed_bytes(model) * _HEADROOM, free_bytes(device)

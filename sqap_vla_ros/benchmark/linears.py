@@ -55,7 +55,6 @@ def measure_linears(
         backend: of the quantized layers.
         rounds: measurements of each; two more warm up.
         clock: in seconds.
-
     """
     results = []
     for inputs, outputs in shapes:

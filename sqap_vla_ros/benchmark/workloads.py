@@ -166,7 +166,6 @@ def make_workload(
 
     Raises:
         UserError: it cannot be built here; the message says why.
-
     """
     if variant.graph and device.type != 'cuda':
         raise UserError(f'{variant.name}: CUDA graphs need --device cuda')

@@ -49,7 +49,6 @@ class StepRunner:
 
         Returns:
             Tensors on the device, valid until the next call.
-
         """
         return self._step(plan, {name: x.to(self._device) for name, x in tensors.items()})
 
@@ -68,7 +67,6 @@ class GraphRecorder(Protocol):
 
         Returns:
             Its outputs, and a function that runs it again from these inputs into these outputs.
-
         """
 
 
@@ -214,7 +212,6 @@ def make_runner(step: Step, device: torch.device, runtime: RuntimeOptions) -> St
 
     Raises:
         UserError: `cuda_graphs` is another word, or 'on' without a CUDA device.
-
     """
     wanted = runtime.cuda_graphs
     if wanted not in CUDA_GRAPHS:

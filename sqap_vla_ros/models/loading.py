@@ -43,7 +43,6 @@ def load_policy(
 
     Raises:
         UserError: names the file or field that is wrong.
-
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -107,7 +106,6 @@ def calibration_of(
 
     Raises:
         UserError: the file of samples is missing or wrong.
-
     """
     if not needs_calibration(recipe):
         return None
@@ -138,7 +136,6 @@ def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> Vl
 
     Raises:
         UserError: names the file, and the tensor that is missing, unexpected or of wrong shape.
-
     """
     path = Path(directory) / WEIGHTS_FILE
     if is_compressed(directory):

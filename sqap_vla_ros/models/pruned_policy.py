@@ -62,7 +62,6 @@ class PrunedPolicy(Policy):
             layers: number of decoder layers that visual tokens pass.
             description: what `describe` returns, beside how the policy runs.
             runtime: see `make_runner`.
-
         """
         config = model.config
         self.model = model.eval().requires_grad_(False)
@@ -99,7 +98,6 @@ class PrunedPolicy(Policy):
 
         Returns:
             'actions', and whatever else is named in `_answers`.
-
         """
 
     @abstractmethod

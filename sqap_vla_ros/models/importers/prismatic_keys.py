@@ -135,5 +135,5 @@ class _Third:
 
     index: int
 
-    def __call__(self, joint):
+    def __call__(self, joint: torch.Tensor) -> torch.Tensor:
         return joint.chunk(3)[self.index]

@@ -39,7 +39,6 @@ def write_safetensors(
 
     Raises:
         ValueError: `read` returned another type or shape.
-
     """
     header: dict[str, Any] = {}
     offset = 0

@@ -25,7 +25,6 @@ class CachedDecoder(PrunableDecoder):
         Returns:
             The final hidden state of the last token [1, width], the cache, and the kept visual
             tokens [budget] or None.
-
         """
         cache = KeyValueCache(position=embeddings.shape[1])
         hidden, kept = self(embeddings, visual, pruning, cache)
@@ -41,7 +40,6 @@ class CachedDecoder(PrunableDecoder):
 
         Returns:
             Its final hidden state [1, width].
-
         """
         hidden = embedding
         cos, sin = self._rotary_tables(embedding, cache.position)

@@ -43,7 +43,6 @@ class PrunableDecoder(nn.Module):
         Returns:
             The final hidden state of the last token [B, width], and the kept visual tokens
             [budget] or None.
-
         """
         hidden, kept = run_pruned_layers(
             self.llama.layers,
@@ -71,7 +70,6 @@ class PrunableDecoder(nn.Module):
         Args:
             signs: int8 [width], random signs of the rotation.
             writers: layers outside the decoder whose outputs it reads.
-
         """
 
         def read(layer: nn.Linear, norm: nn.Module) -> None:

@@ -87,7 +87,6 @@ def run_pruned_layers(
     Returns:
         Hidden states after the last layer [B, left, width], not normed (with `cache_only_last`,
         those that enter it), and the kept visual tokens [budget] or None.
-
     """
     layers = list(layers)
     cos, sin = rotary
@@ -129,7 +128,7 @@ def run_pruned_layers(
 
 
 def _remaining(kept: torch.Tensor, visual: slice, length: int) -> torch.Tensor:
-    """Indices into the sequence: what is before the visual tokens, the kept ones, the rest."""
+    """Index the sequence: what is before the visual tokens, the kept ones, the rest."""
     device = kept.device
     return torch.cat(
         [

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import LlamaConfig
 
 from sqap_vla_ros.compression.quantization.denoising_step import DenoisingStep
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import random_signs
 from sqap_vla_ros.models.families.cogact.action_head import DiffusionActionHead
@@ -75,8 +76,13 @@ class CogActModel(VlaModel):
         """
         Lay out the decoder's input.
 
-        visual: [B, patches, width]; text: ids [B, length]; state: normalised [B, states] or
-        None. Returns [B, N, width].
+        Args:
+            visual: [B, patches, width].
+            text: ids [B, length].
+            state: normalised [B, states], or None.
+
+        Returns:
+            [B, N, width].
         """
 
         def token(identity):
@@ -94,8 +100,20 @@ class CogActModel(VlaModel):
         text: torch.Tensor,
         state: torch.Tensor | None,
         pruning: PruningPoint | None = None,
-    ):
-        """Cognition token's final hidden state [B, 1, width], and kept visual tokens or None."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Run the decoder.
+
+        Args:
+            visual: [B, patches, width].
+            text: ids [B, length].
+            state: normalised [B, states], or None.
+            pruning: where visual tokens leave, for B = 1; None: all stay.
+
+        Returns:
+            The final hidden state of the cognition token [B, 1, width], and the kept visual
+            tokens [budget] or None.
+        """
         hidden, kept = self.decoder(self.embed(visual, text, state), self.visual, pruning)
         return hidden[:, None], kept
 
@@ -152,6 +170,6 @@ class CogActModel(VlaModel):
             self._denoising = step
         return self._denoising
 
-    def set_query_key_quantizer(self, quantizer) -> None:
+    def set_query_key_quantizer(self, quantizer: QueryKeyQuantizer | None) -> None:
         """Quantize rotated queries and keys; None: leave them alone."""
         self.decoder.query_key_quantizer = quantizer

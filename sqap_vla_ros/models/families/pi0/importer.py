@@ -38,7 +38,6 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
 
     Raises:
         UserError: names the file and the key that is missing or of another model.
-
     """
     path = folder / CONFIG_FILE
     data = read_json(path)

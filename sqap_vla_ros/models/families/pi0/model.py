@@ -1,7 +1,8 @@
 """
 pi0: a bidirectional vision-language prefix and a flow-matching action expert (arXiv 2410.24164).
 
-The modules are transformers' PI0ForConditionalGeneration; the layers are run by `run_pruned_layers` and by the loop of `velocity`.
+The modules are transformers' PI0ForConditionalGeneration. `run_pruned_layers` runs the layers of
+the prefix, `velocity` those of the expert.
 The prefix is computed once, and its keys and values are read at every flow step, so a pruned
 prefix makes the expert faster too. Padding tokens are left out: masked
 tokens take no position, and no token attends to them.
@@ -16,6 +17,7 @@ from torch import nn
 from transformers import PI0Config, PI0ForConditionalGeneration
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb, GemmaRotaryEmbedding
 
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.layers.attention import attention
 from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
@@ -70,7 +72,7 @@ class Pi0Model(VlaModel):
         """Channels of one attention head of the decoder and the expert."""
         return self._language.layers[0].self_attn.head_dim
 
-    def set_query_key_quantizer(self, quantizer) -> None:
+    def set_query_key_quantizer(self, quantizer: QueryKeyQuantizer | None) -> None:
         """Quantize rotated queries and keys, of the expert too: it reads the prefix's keys."""
         self._query_key_quantizer = quantizer
 
@@ -105,7 +107,6 @@ class Pi0Model(VlaModel):
 
         Returns:
             The cache of the prefix, and the kept visual tokens [budget] or None.
-
         """
         words = self._language.embed_tokens(text) * visual.shape[-1] ** 0.5
         hidden = torch.cat([visual, words.to(visual.dtype)], 1)
@@ -133,9 +134,14 @@ class Pi0Model(VlaModel):
         """
         Integrate the flow from noise to actions by Euler steps, t from 1 to 0.
 
-        cache: from `prefix`, left as it is; state: [1, S] normalised and padded; noise:
-        [1, horizon, A] standard normal; guide: what each step's estimate of the clean chunk is
-        pulled to. Returns normalised actions [1, horizon, A].
+        Args:
+            cache: from `prefix`; not changed.
+            state: normalised and padded, [1, S].
+            noise: standard normal, [1, horizon, A].
+            guide: pulls each step's estimate of the clean chunk; None: nothing does.
+
+        Returns:
+            Normalised actions [1, horizon, A].
         """
         times, step = _flow_times(self.config.flow_steps, noise.dtype)
         actions = noise
