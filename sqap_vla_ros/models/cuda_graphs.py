@@ -113,7 +113,7 @@ class CudaGraphRunner(StepRunner):
     def __init__(
         self, step: Step, device: torch.device, recorder: GraphRecorder, strict: bool
     ) -> None:
-        """strict: raise UserError where recording fails, instead of running directly from then on."""
+        """strict: raise UserError where recording fails; otherwise run directly from then on."""
         super().__init__(step, device)
         self._recorder: GraphRecorder | None = recorder
         self._strict = strict

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open, SafetensorError
 import torch
@@ -111,7 +112,7 @@ def calibration_of(
         return None
     observations = load_samples(samples or Path(directory) / CALIBRATION_FILE)
 
-    def run(model: nn.Module) -> None:
+    def run(model: Any) -> None:
         policy = make_policy(model, directory, {})
         for observation in observations:
             policy.predict(observation)

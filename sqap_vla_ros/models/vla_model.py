@@ -100,7 +100,8 @@ class VlaModel(nn.Module):
         }
 
     def restore_buffers(self) -> None:
-        """Fill the buffers that no checkpoint holds, after loading into a model on the meta device."""
+        """Fill buffers that no checkpoint holds, after loading into a model on the meta device."""
+        module: Any
         for module in self.modules():
             if getattr(module, 'position_ids', None) is not None and module.position_ids.is_meta:
                 count = module.position_ids.shape[-1]

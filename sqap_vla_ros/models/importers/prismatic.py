@@ -25,7 +25,7 @@ STEP_S = {
     'libero_10_no_noops': 0.05,
 }
 """Seconds between the actions of datasets that checkpoints are often used with."""
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each image channel."""
 IMAGENET: Normalisation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES: Normalisation = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

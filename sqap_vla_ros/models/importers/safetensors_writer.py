@@ -63,4 +63,4 @@ def write_safetensors(
                     f'{name} is {tensor.dtype} {tuple(tensor.shape)}, announced '
                     f'as {dtype} {tuple(shape)}'
                 )
-            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

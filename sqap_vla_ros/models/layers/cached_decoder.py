@@ -1,5 +1,7 @@
 """The prunable decoder with a key-value cache, for models that generate tokens."""
 
+from typing import Any
+
 import torch
 
 from sqap_vla_ros.models.layers.attention import attention
@@ -43,7 +45,8 @@ class CachedDecoder(PrunableDecoder):
         """
         hidden = embedding
         cos, sin = self._rotary_tables(embedding, cache.position)
-        for index, layer in enumerate(self.llama.layers):
+        layers: Any = self.llama.layers
+        for index, layer in enumerate(layers):
             normed = layer.input_layernorm(hidden)
             query, key, value = self._project(layer.self_attn, normed, cos, sin)
             keys, values = cache.append(index, key, value)

@@ -7,7 +7,7 @@ package is one configuration of these classes.
 """
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ class CogActModel(VlaModel):
 
     def __init__(self, config: CogActConfig) -> None:
         super().__init__()
-        self._denoising = None
+        self._denoising: DenoisingStep | None = None
         self.config = config
         llama = LlamaConfig(**config.llama)
         width = llama.hidden_size
@@ -59,7 +59,8 @@ class CogActModel(VlaModel):
     @property
     def grid(self) -> int:
         """Rows, and columns, of visual tokens."""
-        return self.vision[0].grid
+        first: Any = self.vision[0]
+        return int(first.grid)
 
     @property
     def visual(self) -> slice:
@@ -120,7 +121,8 @@ class CogActModel(VlaModel):
     @property
     def head_width(self) -> int:
         """Channels of one attention head of the decoder."""
-        return self.decoder.llama.layers[0].self_attn.head_dim
+        first: Any = self.decoder.llama.layers[0]
+        return int(first.self_attn.head_dim)
 
     def residual_readers(self) -> list[str]:
         """See `VlaModel`."""
@@ -139,7 +141,8 @@ class CogActModel(VlaModel):
 
     def rotate_residual(self, seed: int) -> None:
         """See `VlaModel`."""
-        writers = [self.projector[-1]]
+        projector: Any = self.projector
+        writers = [projector[-1]]
         if self.state_encoder is not None:
             writers.append(self.state_encoder[-1])
         signs = random_signs(self.decoder.config.hidden_size, seed)

@@ -6,7 +6,7 @@ The decoder reads [BOS | visual | prompt] and continues with one token an action
 prune layer on, so each later token attends to the same ones.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -44,7 +44,8 @@ class OpenVlaModel(VlaModel):
     @property
     def grid(self) -> int:
         """Rows, and columns, of visual tokens."""
-        return self.vision[0].grid
+        first: Any = self.vision[0]
+        return int(first.grid)
 
     @property
     def visual(self) -> slice:
@@ -102,7 +103,8 @@ class OpenVlaModel(VlaModel):
     @property
     def head_width(self) -> int:
         """Channels of one attention head of the decoder."""
-        return self.decoder.llama.layers[0].self_attn.head_dim
+        first: Any = self.decoder.llama.layers[0]
+        return int(first.self_attn.head_dim)
 
     def set_query_key_quantizer(self, quantizer: QueryKeyQuantizer | None) -> None:
         """Quantize rotated queries and keys; None: leave them alone."""
