@@ -34,8 +34,10 @@ second on, and is then run directly, recorded and replayed.
 class Workload:
     """A built variant, ready to run; one thread."""
 
-    runtime = 'eager'
-    """How its operations are started; see `StepRunner.runtime`."""
+    @property
+    def runtime(self) -> str:
+        """How its operations are started; see `StepRunner.runtime`."""
+        return 'eager'
 
     def __init__(
         self,
@@ -166,7 +168,6 @@ def make_workload(
 
     Raises:
         UserError: it cannot be built here; the message says why.
-
     """
     if variant.graph and device.type != 'cuda':
         raise UserError(f'{variant.name}: CUDA graphs need --device cuda')
@@ -223,6 +224,7 @@ def _observation(spec: PolicySpec) -> Observation:
 
 def _selector(preset: Preset, model: VlaModel, device: torch.device) -> TokenSelector:
     side = model.grid
+    assert model.pruning is not None
     return TokenSelector(model.pruning, (side, side), preset.visual_tokens // side**2, device)
 
 
