@@ -15,7 +15,7 @@ from sqap_vla_ros.compression.checkpoint import (
     save_compressed,
     WEIGHTS_FILE,
 )
-from sqap_vla_ros.compression.compress import compress, layer_names
+from sqap_vla_ros.compression.compress import compress_model, layer_names
 from sqap_vla_ros.compression.recipe import Recipe, RECIPE_FILE, save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE
@@ -56,7 +56,7 @@ def compress_directory(
     # Mapped: of a large model, only the layer at hand and the packed ones are in memory.
     model = load_model(source, mapped=True)
     layers = layer_names(model, recipe)
-    compress(model, recipe, calibration_of(source, recipe, samples), progress)
+    compress_model(model, recipe, calibration_of(source, recipe, samples), progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=f'.{output.name}.'))
     try:

@@ -13,7 +13,7 @@ from sqap_vla_ros.compression.checkpoint import (
     parameter_bytes,
     WEIGHTS_FILE,
 )
-from sqap_vla_ros.compression.compress import compress, prepare
+from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.recipe import load_recipe, needs_calibration, Recipe, RECIPE_FILE
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE, load_samples
@@ -61,7 +61,7 @@ def load_policy(
         float_bytes = parameter_bytes(model)
         if recipe is not None:
             applied = load_recipe(recipe)
-            compress(model, applied, calibration_of(directory, applied))
+            compress_model(model, applied, calibration_of(directory, applied))
     model.to(device)
     stored_bytes = parameter_bytes(model)
     backends = prepare(model, backend)

@@ -14,7 +14,7 @@ from sqap_vla_ros.benchmark.presets import Preset
 from sqap_vla_ros.benchmark.variants import NAMES, parse, PrepackedLinear
 from sqap_vla_ros.benchmark.workloads import WARM_UP
 from sqap_vla_ros.cli import main
-from sqap_vla_ros.compression.pruning import criteria as token_selection
+from sqap_vla_ros.compression.pruning import coverage
 from sqap_vla_ros.models.config import (
     ActionHeadConfig,
     CogActConfig,
@@ -229,7 +229,7 @@ def test_a_variant_is_recorded_in_the_warm_up_and_then_replayed(tiny_presets, mo
 
     recorder = TraceRecorder()
     monkeypatch.setattr(workloads, 'CudaRecorder', lambda device: recorder)
-    monkeypatch.setattr(token_selection.cpu, 'available', lambda: False)
+    monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
     direct = workloads.make_workload(
         TINY['decoder'], parse('bf16_prune40'), CPU, 'auto', None, None
     )

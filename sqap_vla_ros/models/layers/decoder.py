@@ -8,8 +8,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, LlamaRotaryEmbedding
 
-from sqap_vla_ros.compression.pruning.criteria import attention_row
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.pruning.relevance import attention_row
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.kernels.hadamard import rotate, unrotate
 from sqap_vla_ros.models.layers.attention import attention
 

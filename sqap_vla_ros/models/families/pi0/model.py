@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PI0Config, PI0ForConditionalGeneration
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb, GemmaRotaryEmbedding
 
-from sqap_vla_ros.compression.pruning.criteria import attention_row
+from sqap_vla_ros.compression.pruning.relevance import attention_row
 from sqap_vla_ros.models.config import Pi0Config
 from sqap_vla_ros.models.layers.attention import attention
 from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
