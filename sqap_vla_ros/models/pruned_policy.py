@@ -12,7 +12,7 @@ import torch
 
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.compression.pruning.protection import patch_distances_m
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cuda_graphs import make_runner, StepRunner, Tensors
 from sqap_vla_ros.models.layers.guidance import Guide

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.pruning import criteria
+from sqap_vla_ros.compression.pruning import coverage
 from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe, save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cuda_graphs import CudaGraphRunner, make_runner, StepRunner
@@ -54,7 +54,7 @@ def on_device(monkeypatch):
     for module in [m for n, m in sys.modules.items() if n.startswith('sqap_vla_ros.models.')]:
         if hasattr(module, 'resize_like_pillow'):
             monkeypatch.setattr(module, 'resize_like_pillow', pillow_resize)
-    monkeypatch.setattr(criteria.cpu, 'available', lambda: False)
+    monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
 
 
 def observation(policy, seed, instruction=tiny.INSTRUCTION, continued=False):
