@@ -142,7 +142,8 @@ def compressed_image_to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> np.nd
         raise ImageError(ImageProblem.EMPTY, 'compressed image: no data')
     try:
         with pillow.open(io.BytesIO(bytes(message.data)), formats=('JPEG', 'PNG')) as picture:
-            _check_size(*picture.size, max_pixels)
+            width, height = picture.size
+            _check_size(width, height, max_pixels)
             if picture.mode.startswith('I'):
                 return _to_rgb8(np.asarray(picture, np.uint16)[..., None], (0, 0, 0))
             return np.array(picture.convert('RGB'))

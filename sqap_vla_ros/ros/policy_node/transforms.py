@@ -1,10 +1,9 @@
 """Poses from TF, fed in like messages; tf2_ros is needed only where a profile asks for it."""
 
-from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.time import Time
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.common.poses import import_tf2_ros, transform_to_pose
 
 RATE_HZ = 50.0
 
@@ -19,13 +18,7 @@ class TransformPoller:
 
     def __init__(self, node, base_frame: str, frames: dict[str, str], receive) -> None:
         """`receive(name, message)` is called for every new pose."""
-        try:
-            import tf2_ros
-        except ImportError:
-            raise UserError(
-                'TF: the profile takes poses from TF, for which tf2_ros is needed; '
-                'install ros-$ROS_DISTRO-tf2-ros-py, or use source: topic'
-            ) from None
+        tf2_ros = import_tf2_ros()
         self._node, self._base_frame, self._frames = node, base_frame, frames
         self._receive, self._error = receive, tf2_ros.TransformException
         self._stamps = {}
@@ -56,13 +49,4 @@ class TransformPoller:
             if self._stamps.get(name) == (stamp.sec, stamp.nanosec):
                 continue
             self._stamps[name] = stamp.sec, stamp.nanosec
-            self._receive(name, _pose(transform))
-
-
-def _pose(transform):
-    message = PoseStamped(header=transform.header)
-    place, turn = transform.transform.translation, transform.transform.rotation
-    message.pose.position.x, message.pose.position.y = place.x, place.y
-    message.pose.position.z = place.z
-    message.pose.orientation = turn
-    return message
+            self._receive(name, transform_to_pose(transform))
