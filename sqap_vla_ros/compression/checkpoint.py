@@ -66,7 +66,6 @@ def file_sha256(path: Path) -> str:
 
     Raises:
         UserError: the file cannot be read.
-
     """
     path = Path(path)
     if not path.exists() and path.with_name(INDEX_FILE).exists():
@@ -102,7 +101,6 @@ def save_compressed(
 
     Returns:
         The header that was written.
-
     """
     tensors = {name: t.detach().contiguous() for name, t in sorted(model.state_dict().items())}
     digest = hashlib.sha256()
@@ -143,7 +141,6 @@ def read_header(directory: Path) -> Header:
 
     Raises:
         UserError: the file is missing, damaged or of a newer format.
-
     """
     return _Files(Path(directory)).header
 
@@ -164,7 +161,6 @@ def load_compressed_into(model: CompressibleModel, directory: Path) -> Header:
     Raises:
         UserError: a file is missing or damaged, or a tensor is missing, unexpected or of another
             shape.
-
     """
     files = _Files(Path(directory))
     header = files.header

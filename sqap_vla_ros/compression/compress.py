@@ -96,7 +96,6 @@ def compress_model(
 
     Raises:
         UserError: a layer does not suit the recipe, or the recipe needs calibration.
-
     """
     if needs_calibration(recipe) and calibration is None:
         raise UserError(
@@ -167,7 +166,6 @@ def make_room(model: CompressibleModel, recipe: Recipe, layers: list[str]) -> No
 
     Raises:
         UserError: a layer does not suit the recipe.
-
     """
     if recipe.denoising_steps is not None:  # layers may have one scale per step
         model.set_denoising_steps(recipe.denoising_steps)
@@ -192,7 +190,6 @@ def prepare(model: nn.Module, backend: str = 'auto') -> str:
 
     Raises:
         UserError: the backend is unknown or does not work here.
-
     """
     used: list[Backend] = []
     for module in model.modules():

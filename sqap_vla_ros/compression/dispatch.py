@@ -53,7 +53,6 @@ def choose_backend(name: str, layer: QuantizedLayer) -> Backend:
 
     Raises:
         UserError: the name is unknown, or the backend cannot run the layer here.
-
     """
     device = _device(layer)
     if name == 'auto':
@@ -113,7 +112,6 @@ def probe(backend: Backend, spec: LinearFormat, device: torch.device) -> str | N
 
     Returns:
         What went wrong, or None.
-
     """
     layer = _layer(spec, device)
     top = levels(spec.activation_bits)

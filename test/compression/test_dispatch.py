@@ -224,20 +224,23 @@ def test_mlp_with_another_activation_is_left_alone():
 
 def decoder_of(dtype=torch.float32, **recipe):
     """Make a Llama decoder of three layers with quantized linear layers, and its input."""
-    from sqap_vla_ros.benchmark.building import BareDecoder
+    from sqap_vla_ros.benchmark.bare_decoder import BareDecoder
+    from sqap_vla_ros.benchmark.presets import BareDecoderConfig
 
     torch.manual_seed(0)
     model = (
         BareDecoder(
-            {
-                'vocab_size': 9,
-                'hidden_size': 64,
-                'intermediate_size': 128,
-                'num_hidden_layers': 3,
-                'num_attention_heads': 4,
-                'num_key_value_heads': 2,
-                'max_position_embeddings': 64,
-            }
+            BareDecoderConfig(
+                {
+                    'vocab_size': 9,
+                    'hidden_size': 64,
+                    'intermediate_size': 128,
+                    'num_hidden_layers': 3,
+                    'num_attention_heads': 4,
+                    'num_key_value_heads': 2,
+                    'max_position_embeddings': 64,
+                }
+            )
         )
         .eval()
         .requires_grad_(False)

@@ -77,7 +77,6 @@ class Backend(ABC):
 
         Returns:
             [..., N] of the type of x.
-
         """
         flat = x.reshape(-1, layer.in_features).float()
         if layer.rotation_signs is not None:
@@ -94,7 +93,6 @@ class Backend(ABC):
 
         Returns:
             float32 [M, N].
-
         """
         raise NotImplementedError(f'{self.name} rotates by itself')
 

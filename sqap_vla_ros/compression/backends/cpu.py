@@ -116,7 +116,6 @@ class CpuNormAndQuantize(nn.Module):
             module: the norm itself, for types that the kernels do not support.
             norm: its weight and epsilon.
             layer: one of the layers that read the output.
-
         """
         super().__init__()
         self.norm = module

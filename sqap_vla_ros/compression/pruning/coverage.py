@@ -20,7 +20,6 @@ def farthest_points(separation: torch.Tensor, chosen: torch.Tensor, count: int) 
     Returns:
         int64 [count], in the order of choice. Indices repeat only if `count` exceeds the number
         of points left.
-
     """
     nearest = separation.masked_fill(~chosen[:, None], torch.inf).amin(0)
     if nearest.device.type == 'cpu' and nearest.dtype == torch.float32 and cpu.available():
@@ -45,7 +44,6 @@ def grid_separation(grid: tuple[int, int], cameras: int = 1) -> torch.Tensor:
 
     Returns:
         float32 [V, V], -1 on the diagonal.
-
     """
     rows, columns = grid
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing='ij')
@@ -74,7 +72,6 @@ def feature_separation(features: torch.Tensor) -> torch.Tensor:
 
     Returns:
         float32 [V, V], -1 on the diagonal.
-
     """
     direction = normalize(features.float(), dim=-1)
     cosine: torch.Tensor = direction @ direction.T

@@ -39,7 +39,6 @@ def select_top(
         scores: [V].
         budget: how many tokens to keep.
         relevance: the criterion that the scores stand for, for the record.
-
     """
     return all_for(relevance, scores.topk(budget).indices.sort().values)
 
@@ -75,7 +74,6 @@ def select_by_criteria(
         relevant_count: how many tokens the scores may choose, at most the budget.
         relevance: the criterion that the scores stand for, for the record.
         coverage: the criterion that the separation stands for, for the record.
-
     """
     protected = protection.isfinite()
     relevant = _marked(scores.topk(relevant_count).indices, protected)

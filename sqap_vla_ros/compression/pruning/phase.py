@@ -22,7 +22,6 @@ class PhaseGate:
             speed_m_s: end-effector speed below which work is fine, metres a second.
             gripper_change: change between two observations above which work is fine
                 (0 open .. 1 closed).
-
         """
         self.speed_m_s = speed_m_s
         self.gripper_change = gripper_change
@@ -42,7 +41,6 @@ class PhaseGate:
             stamp_ns: time of the observation, nanoseconds.
             end_effector_m: [3], base frame, metres; None if not known.
             gripper: 0 open .. 1 closed; None if not known.
-
         """
         before, self._last = self._last, (stamp_ns, end_effector_m, gripper)
         if before is None or end_effector_m is None or before[1] is None or stamp_ns <= before[0]:

@@ -21,7 +21,6 @@ def patch_distances_m(
     Returns:
         float64 [rows * columns], metres. All infinite if the point is behind the camera, outside
         the image or not known.
-
     """
     rows, columns = grid
     nowhere = np.full(rows * columns, np.inf)

@@ -17,7 +17,6 @@ def attention_row(query: torch.Tensor, key: torch.Tensor, visual: slice) -> torc
 
     Returns:
         float32 [V].
-
     """
     grouped = torch.unflatten(query, 0, (key.shape[0], -1)).float()
     logits = grouped @ key.float().transpose(1, 2) / query.shape[-1] ** 0.5
@@ -36,7 +35,6 @@ def difference_from_mean(features: torch.Tensor) -> torch.Tensor:
 
     Returns:
         float32 [V].
-
     """
     features = features.float()
     return (features - features.mean(0)).norm(dim=-1)

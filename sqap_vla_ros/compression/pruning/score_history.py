@@ -21,7 +21,6 @@ class ScoreHistory:
 
         Args:
             decay: weight of the past, 0 (none) to below 1.
-
         """
         self.decay = decay
         self.scores: torch.Tensor | None = None
@@ -48,7 +47,6 @@ class ScoreHistory:
 
         Raises:
             ValueError: the first scores are not those of all tokens.
-
         """
         if kept is None:
             self.scores = (
@@ -85,7 +83,6 @@ class SceneWatch:
         Args:
             image: uint8 [H, W, 3], RGB.
             instruction: the task in words.
-
         """
         now = instruction, _block_means(image, self._BLOCKS)
         before, self._last = self._last, now

@@ -46,7 +46,6 @@ class TokenSelector:
             grid: rows and columns of patches of one camera.
             cameras: number of cameras; their tokens follow each other.
             device: where the model runs.
-
         """
         self.recipe = recipe
         self.tokens = grid[0] * grid[1] * cameras
@@ -97,7 +96,6 @@ class TokenSelector:
             stamp_ns: time of the observation, nanoseconds.
             end_effector_m: [3], base frame, metres; None if not known.
             gripper: 0 open .. 1 closed; None if not known.
-
         """
         self.kept, self._observed = None, []
         if self.remembers and image is not None and self._scene.changed(image, instruction):
@@ -152,7 +150,6 @@ class TokenSelector:
 
         Returns:
             int64 [budget], ascending.
-
         """
         recipe = self.recipe
         if recipe.method == 'random':

@@ -18,7 +18,6 @@ class DenoisingStep:
         Args:
             steps: number of steps of the sampler.
             stride: diffusion steps from one step of the sampler to the next.
-
         """
         self.steps, self._stride = steps, stride
         self.index = torch.zeros(1, dtype=torch.int64)

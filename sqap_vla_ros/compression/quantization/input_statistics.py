@@ -39,7 +39,6 @@ def collecting(
 
     Yields:
         Statistics by name, updated by each call.
-
     """
     collected: dict[str, InputStatistics] = {}
     handles = []

@@ -30,7 +30,6 @@ def quantize_weight(
 
     Returns:
         Codes int8 [N, K], and scales float32 [N], or [N, K / group].
-
     """
     grouped = torch.unflatten(weight.float(), 1, (-1, group or weight.shape[1]))
     scale = grouped.abs().amax(-1).clamp_min(_TINY) / levels(bits)
@@ -69,7 +68,6 @@ def pack_int4(codes: torch.Tensor) -> torch.Tensor:
 
     Returns:
         uint8 [N, K / 2], each code + 8; even k in the low nibble.
-
     """
     raised = (codes + 8).to(torch.uint8)
     return raised[:, 0::2] | raised[:, 1::2] << 4

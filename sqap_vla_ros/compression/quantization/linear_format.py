@@ -46,7 +46,6 @@ class LinearFormat:
 
         Raises:
             ValueError: the inputs do not pack into whole bytes.
-
         """
         group = recipe.weight_group
         if group is not None and (linear.in_features % group or group >= linear.in_features):

@@ -53,7 +53,6 @@ class QuantLinear(nn.Module):
         Args:
             spec: shape and arithmetic.
             device: of the tensors, possibly 'meta'.
-
         """
         super().__init__()
         self.format = spec
@@ -103,7 +102,6 @@ class QuantLinear(nn.Module):
             recipe: how to quantize it.
             spec: its format; None: the one that the recipe gives.
             statistics: of the layer's inputs, for recipes that need calibration.
-
         """
         layer = cls(spec or LinearFormat.of(linear, recipe), 'meta')
         weight = linear.weight.detach().float()

@@ -28,7 +28,6 @@ class QueryKeyQuantizer:
             bits: of the codes.
             rotation_seed: seed of the random signs; None: no rotation.
             head_width: channels of one head.
-
         """
         self.bits = bits
         self.signs = None if rotation_seed is None else random_signs(head_width, rotation_seed)

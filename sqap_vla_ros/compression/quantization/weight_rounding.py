@@ -43,7 +43,6 @@ def round_weight(
 
     Returns:
         Codes int8 [N, K], and scales float32 [N] or [N, K / group].
-
     """
     codes, scale = quantize_weight(weight, bits, group)
     if clip == 'mse':
@@ -71,7 +70,6 @@ def clipped_scale(
 
     Returns:
         Scales of the shape of `scale`.
-
     """
     groups = (len(weight), 1 if scale.dim() == 1 else scale.shape[1], -1)
     best = scale
@@ -103,7 +101,6 @@ def gptq(
 
     Returns:
         Codes int8 [N, K].
-
     """
     weight, spread = weight.float().clone(), _spread(scale, weight)
     hessian = hessian.double().clone()

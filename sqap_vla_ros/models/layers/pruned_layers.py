@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sqap_vla_ros.compression.pruning.relevance import attention_row
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.models.layers.attention import attention
 from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
 
