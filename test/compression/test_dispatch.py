@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from sqap_vla_ros.compression import dispatch
 from sqap_vla_ros.compression.backends.base import Backend
 from sqap_vla_ros.compression.backends.reference import REFERENCE
-from sqap_vla_ros.compression.compress import compress, prepare
+from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.dispatch import BACKENDS, choose_backend
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
@@ -247,7 +247,7 @@ def decoder_of(dtype=torch.float32, **recipe):
             parameter.copy_(torch.rand(parameter.shape) + 0.5)
         elif parameter.dim() == 2:
             parameter.normal_(std=2 * parameter.shape[1] ** -0.5)
-    compress(model.to(dtype), Recipe('test', replace(QuantizationRecipe(), **recipe)))
+    compress_model(model.to(dtype), Recipe('test', replace(QuantizationRecipe(), **recipe)))
     return model, torch.randn(1, 20, 64).to(dtype)
 
 
