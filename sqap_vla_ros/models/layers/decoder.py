@@ -76,7 +76,7 @@ class PrunableDecoder(nn.Module):
             writers: layers outside the decoder whose outputs it reads.
         """
 
-        def read(layer: nn.Linear, norm: nn.Module) -> None:
+        def read(layer: nn.Linear, norm: Any) -> None:
             # [N, K]: inputs arrive without the norm's scale, and rotated
             layer.weight.copy_(rotate(layer.weight * norm.weight, signs))
 

@@ -93,13 +93,13 @@ def _channels(values, dtype, device):
 
 def _siglip(model):
     return SiglipVisionModel(
-        SiglipVisionConfig(**model, vision_use_head=False, attn_implementation=ATTENTION)
+        SiglipVisionConfig(**{**model, 'vision_use_head': False, 'attn_implementation': ATTENTION})
     )
 
 
 def _dinov2(model):
     return Dinov2WithRegistersModel(
-        Dinov2WithRegistersConfig(**model, attn_implementation=ATTENTION)
+        Dinov2WithRegistersConfig(**{**model, 'attn_implementation': ATTENTION})
     )
 
 

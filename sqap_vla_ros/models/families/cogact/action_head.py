@@ -8,6 +8,7 @@ eq. 17).
 
 from functools import cache
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +35,8 @@ class TimestepEmbedder(nn.Module):
         rates = torch.exp(-math.log(10000) / half * torch.arange(half, device=step.device))
         angles = step[:, None].float() * rates
         wave = torch.cat([angles.cos(), angles.sin()], -1)
-        return self.mlp(wave.to(self.mlp[0].bias.dtype))
+        first: Any = self.mlp[0]
+        return self.mlp(wave.to(first.bias.dtype))
 
 
 class ConditionEmbedder(nn.Module):

@@ -16,5 +16,5 @@ def stages(model: OpenVlaModel, inputs: BenchmarkInputs) -> list[Stage]:
                 lambda point: model.prefill(visual, inputs.text, point)[:2]
             ),
         ),
-        ('decode', lambda state: model.write(*state, count)),
+        ('decode', lambda state: model.write(state[0], state[1], count)),
     ]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from safetensors import safe_open, SafetensorError
 
@@ -83,8 +83,8 @@ def _no_step() -> NoReturn:
     )
 
 
-def _sources(reader: CheckpointReader, root):
-    sources = {}
+def _sources(reader: CheckpointReader, root: str) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
     for name in sorted(reader.names()):
         bare = name.removeprefix(root)
         if bare.split('.')[0] in _EMBEDDINGS:
@@ -212,7 +212,9 @@ def _cameras(path, data, options):
     return options.cameras or stored
 
 
-def _names(part, columns, names, units):
+def _names(
+    part: str, columns: int, names: tuple[str, ...], units: tuple[str, ...]
+) -> dict[str, Any]:
     names = names or tuple(f'{part}.{i}' for i in range(columns))
     units = units or ('1',) * columns
     for what, given in (('names', names), ('units', units)):

@@ -40,7 +40,8 @@ class Pi0Model(VlaModel):
         super().__init__()
         self.config = config
         self.pi0: Any = PI0ForConditionalGeneration(PI0Config(**config.model))
-        self.pi0.config.vlm_config.vision_config._attn_implementation = ATTENTION
+        vlm: Any = self.pi0.config.vlm_config
+        vlm.vision_config._attn_implementation = ATTENTION
         # Parts without a role at inference, and tables that no checkpoint fills.
         del self.pi0.model.dit.embed_tokens
         del self.pi0.model.dit.rotary_emb, self._language.rotary_emb
