@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from geometry_msgs.msg import PoseStamped, TransformStamped
+from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.time import Time
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.common.poses import import_tf2_ros, transform_to_pose
 
 RATE_HZ = 50.0
 
@@ -34,13 +34,7 @@ class TransformPoller:
         frames: dict[str, str],
         receive: Callable[[str, PoseStamped], None],
     ) -> None:
-        try:
-            import tf2_ros
-        except ImportError:
-            raise UserError(
-                'TF: the profile takes poses from TF, for which tf2_ros is needed; '
-                'install ros-$ROS_DISTRO-tf2-ros-py, or use source: topic'
-            ) from None
+        tf2_ros = import_tf2_ros()
         self._node, self._base_frame, self._frames = node, base_frame, frames
         self._receive, self._error = receive, tf2_ros.TransformException
         self._stamps: dict[str, tuple[int, int]] = {}
@@ -71,14 +65,4 @@ class TransformPoller:
             if self._stamps.get(name) == (stamp.sec, stamp.nanosec):
                 continue
             self._stamps[name] = stamp.sec, stamp.nanosec
-            self._receive(name, _pose(transform))
-
-
-def _pose(transform: TransformStamped) -> PoseStamped:
-    message = PoseStamped(header=transform.header)
-    translation = transform.transform.translation
-    message.pose.position.x = translation.x
-    message.pose.position.y = translation.y
-    message.pose.position.z = translation.z
-    message.pose.orientation = transform.transform.rotation
-    return message
+            self._receive(name, transform_to_pose(transform))
