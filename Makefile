@@ -1,11 +1,13 @@
-# make demo   set up .venv, then let the compressed policy drive the simulated arm over ROS 2
-# make test   set up .venv, then run all tests; `make test NUMPY=1.26` does it with NumPy 1.26
-# make faults set up .venv, then repeat every fault of doc/faults.md FAULT_REPEATS times (5)
-# make soak   set up .venv, then let the demonstration run for half an hour with random faults
-# make fuzz   set up .venv, then try 10 000 hostile instructions
-# make lint   only the style checks
-# make setup  only .venv (the packages of requirements/, the interfaces, .venv/bin/sqap_vla)
-# make clean  remove the environments and everything built
+# make demo       set up .venv, then let the compressed policy drive the simulated arm over ROS 2
+# make test       set up .venv, then run all tests; `make test NUMPY=1.26` does it with NumPy 1.26
+# make test-fast  the tests that neither start nodes nor render nor take long, in about a minute
+# make lint       ruff, clang-format and mypy
+# make docs       write doc/api.md from the docstrings
+# make faults     repeat every fault of doc/faults.md FAULT_REPEATS times (5)
+# make soak       let the demonstration run for half an hour with random faults
+# make fuzz       try 10 000 hostile instructions
+# make setup      only .venv (the packages of requirements/, the interfaces, .venv/bin/sqap_vla)
+# make clean      remove the environments and everything built
 #
 # Variables: PYTHON (interpreter of the environment), NUMPY, DEMO_ARGS, SOAK_ARGS, PYTEST_ARGS.
 
@@ -18,13 +20,22 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: demo test faults soak fuzz lint setup clean
+.PHONY: demo test test-fast lint docs faults soak fuzz setup clean
 
 demo: setup
 	$(VENV)/bin/sqap_vla demo $(DEMO_ARGS)
 
 test: setup
 	ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-fast: setup
+	$(VENV)/bin/python -m pytest -q -m 'not ros and not simulation and not slow' $(PYTEST_ARGS)
+
+lint: setup
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(if $(wildcard .clang-format),$(VENV)/bin/clang-format --dry-run -Werror csrc/*.cpp csrc/*.h)
+	$(VENV)/bin/mypy
 
 # FAULT_SLACK is a factor on every time limit, FAULT_ROBOT simulated or stand-in.
 faults: setup
@@ -38,12 +49,13 @@ soak: setup
 fuzz: setup
 	INSTRUCTION_CASES=10000 $(VENV)/bin/python -m pytest -q test/ros/policy_node/test_instruction_fuzz.py
 
-lint: setup
-	$(VENV)/bin/python -m pytest test/test_lint.py $(PYTEST_ARGS)
+docs: setup
+	$(VENV)/bin/python test/support/api_reference.py doc/api.md
 
 setup:
 	@$(PYTHON) wheels_build/setup_venv.py --venv $(VENV) --numpy '$(NUMPY)'
 
 clean:
-	rm -rf .venv .venv-numpy-* build install log out .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-numpy-* build install log out *.egg-info
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

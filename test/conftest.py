@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-# Models and inputs of a few thousand weights, for the tests of all rooms.
-pytest_plugins = ['support.tiny_fixtures']
+# Models and inputs of a few thousand weights; markers by folder.
+pytest_plugins = ['support.tiny_fixtures', 'support.markers']
 
 # Decided when mujoco is imported for the first time, which may be a test that looks for it.
 os.environ.setdefault('MUJOCO_GL', 'egl')

@@ -6,14 +6,12 @@ import sys
 
 import pytest
 
-PYTHON_SOURCES = ('sqap_vla_ros', 'launch', 'test', 'wheels_build', 'setup.py')
-
 
 def run_ruff(repository: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run ruff, which reads pyproject.toml, on the sources."""
-    pytest.importorskip('ruff', reason='ruff is not installed (requirements/test.txt)')
+    """Run ruff on the repository; pyproject.toml has the settings."""
+    pytest.importorskip('ruff', reason='ruff is not installed (requirements/lint.txt)')
     return subprocess.run(
-        [sys.executable, '-m', 'ruff', *arguments, *PYTHON_SOURCES],
+        [sys.executable, '-m', 'ruff', *arguments],
         cwd=repository,
         capture_output=True,
         text=True,

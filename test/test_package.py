@@ -9,7 +9,10 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+import yaml
 
+HOOK_PACKAGES = {'ruff-pre-commit': 'ruff', 'mirrors-clang-format': 'clang-format'}
+"""Repository of pre-commit hooks to the package in requirements/lint.txt that it wraps."""
 SHARED_FOLDERS = ('config', 'doc', 'launch', 'policies')
 
 
@@ -126,6 +129,20 @@ def test_runtime_requirements_agree_with_the_metadata(repository, setup_options)
 def test_ros_wheels_are_pinned(repository):
     for name, specifier in requirement_file(repository, 'ros-jazzy-wheels.txt').items():
         assert not name.startswith('ros-') or specifier.startswith('=='), name
+
+
+def test_pre_commit_hooks_have_the_pinned_versions(repository):
+    config = yaml.safe_load((repository / '.pre-commit-config.yaml').read_text('utf-8'))
+    revisions = {entry['repo'].rsplit('/')[-1]: entry.get('rev') for entry in config['repos']}
+    pinned = requirement_file(repository, 'lint.txt')
+    for repo, package in HOOK_PACKAGES.items():
+        assert revisions[repo] == pinned[package].replace('==', 'v'), package
+    assert set(revisions) == {*HOOK_PACKAGES, 'local'}
+
+
+def test_lint_requirements_are_pinned(repository):
+    for name, specifier in requirement_file(repository, 'lint.txt').items():
+        assert specifier.startswith('=='), name
 
 
 def test_every_imported_ros_package_is_a_dependency(repository, manifest):

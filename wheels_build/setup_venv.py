@@ -126,7 +126,8 @@ class Setup:
             if not constraints[-1].exists():
                 raise SetupError(f'NUMPY={self.numpy}: there is no {constraints[-1]}')
         files = [
-            REQUIREMENTS / name for name in ('runtime.txt', 'ros-jazzy-wheels.txt', 'test.txt')
+            REQUIREMENTS / f'{name}.txt'
+            for name in ('runtime', 'ros-jazzy-wheels', 'test', 'lint')
         ]
         fingerprint = fingerprint_of([*constraints, *files])
         if self.is_current('requirements', fingerprint):

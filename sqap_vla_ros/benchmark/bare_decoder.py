@@ -28,7 +28,8 @@ class BareDecoder(VlaModel):
     @property
     def head_width(self) -> int:
         """See `VlaModel`."""
-        return int(self.decoder.llama.layers[0].self_attn.head_dim)
+        first: Any = self.decoder.llama.layers[0]
+        return int(first.self_attn.head_dim)
 
     def set_query_key_quantizer(self, quantizer: Any) -> None:
         """See `VlaModel`."""

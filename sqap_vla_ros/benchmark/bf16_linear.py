@@ -24,7 +24,6 @@ class Bf16Linear(nn.Module):
         Args:
             linear: bfloat16, on the CPU.
             rows: of the activations; the weight is packed for about this number.
-
         """
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -75,7 +74,6 @@ def replace_bf16_linears(model: nn.Module, rows: int) -> str:
 
     Returns:
         `baseline_name`.
-
     """
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16:

@@ -55,7 +55,6 @@ def build(
 
     Raises:
         UserError: it does not fit into the free memory.
-
     """
     model = outline(preset, variant)
     needed, free = needed_bytes(model) * _HEADROOM, free_bytes(device)
@@ -90,7 +89,7 @@ def _fill(module: nn.Module, device: torch.device, generator: torch.Generator) -
 
 
 def _repeat_noise(value: torch.Tensor, deviation: float, generator: torch.Generator) -> None:
-    """Fill a tensor with repetitions of one block of noise; drawing billions of numbers is slow."""
+    """Fill a tensor with repetitions of a block of noise; drawing billions of numbers is slow."""
     block = torch.randn(min(value.numel(), 2**20 + 7), generator=generator) * deviation
     flat = value.view(-1)
     for start in range(0, flat.numel(), block.numel()):

@@ -55,14 +55,15 @@ def measure_linears(
         backend: of the quantized layers.
         rounds: measurements of each; two more warm up.
         clock: in seconds.
-
     """
     results = []
     for inputs, outputs in shapes:
         dense = nn.Linear(inputs, outputs, bias=False, dtype=torch.bfloat16, device=device)
         dense.requires_grad_(False)
         for name in variants:
-            layer = QuantLinear.from_linear(dense, parse(name).quantization)
+            quantization = parse(name).quantization
+            assert quantization is not None, f'{name} is not quantized'
+            layer = QuantLinear.from_linear(dense, quantization)
             layer.prepare(choose_backend(backend, layer))
             for rows in ROWS:
                 baseline = Bf16Linear(dense, rows) if device.type == 'cpu' else dense

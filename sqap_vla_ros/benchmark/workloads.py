@@ -13,7 +13,7 @@ from sqap_vla_ros.benchmark.bare_decoder import measured_family
 from sqap_vla_ros.benchmark.building import build, needed_bytes
 from sqap_vla_ros.benchmark.variants import Variant
 from sqap_vla_ros.camera import PinholeCamera
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.compression.recipe import save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.timing import synchronize
@@ -34,8 +34,10 @@ second on, and is then run directly, recorded and replayed.
 class Workload:
     """A built variant, ready to run; one thread."""
 
-    runtime = 'eager'
-    """How its operations are started; see `StepRunner.runtime`."""
+    @property
+    def runtime(self) -> str:
+        """How its operations are started; see `StepRunner.runtime`."""
+        return 'eager'
 
     def __init__(
         self,
@@ -166,7 +168,6 @@ def make_workload(
 
     Raises:
         UserError: it cannot be built here; the message says why.
-
     """
     if variant.graph and device.type != 'cuda':
         raise UserError(f'{variant.name}: CUDA graphs need --device cuda')
@@ -223,6 +224,7 @@ def _observation(spec: PolicySpec) -> Observation:
 
 def _selector(preset: Preset, model: VlaModel, device: torch.device) -> TokenSelector:
     side = model.grid
+    assert model.pruning is not None
     return TokenSelector(model.pruning, (side, side), preset.visual_tokens // side**2, device)
 
 

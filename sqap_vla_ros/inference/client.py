@@ -56,7 +56,6 @@ class InferenceClient(Protocol):
 
         Raises:
             UserError: the policy cannot be loaded, or fails its self-test.
-
         """
 
     def infer(self, observation: Observation, reset: bool, budget: float = 1.0) -> Inference:
@@ -65,7 +64,6 @@ class InferenceClient(Protocol):
 
         Raises:
             InferenceFailed: there is no answer; after `DEADLINE` and `DIED` call `start`.
-
         """
 
     def abort(self) -> None:
@@ -95,7 +93,6 @@ class ProcessInference:
             deadline_s: an inference without an answer after this time has failed.
             load_timeout_s: the same for loading the policy and warming it up.
             module: Python module of the worker.
-
         """
         self._command = [
             sys.executable,

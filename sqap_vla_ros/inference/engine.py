@@ -33,7 +33,6 @@ class Engine:
 
         Raises:
             UserError: says which check failed.
-
         """
         self._policy = policy
         dark, warm_up_ms = _warm_up(policy, BLACK)
@@ -59,7 +58,6 @@ class Engine:
         Raises:
             UserError: the observation lacks something that the policy needs.
             RuntimeError: the device failed or ran out of memory.
-
         """
         if reset:
             self._policy.reset()
@@ -80,7 +78,6 @@ def load_engine(
 
     Raises:
         UserError: the device is missing, or the policy cannot be loaded or fails its self-test.
-
     """
     import torch  # here: importers of the types above should not wait for it
 
@@ -103,7 +100,6 @@ def failure(error: Exception) -> tuple[str, str]:
 
     Returns:
         'out_of_memory' or 'error', and one line for the user.
-
     """
     text = ' '.join(str(error).split())[:500]
     # torch raises OutOfMemoryError, CUDA's libraries a RuntimeError; both messages say so.

@@ -68,7 +68,6 @@ class InferenceRunner:
             on_failure: called with a reason (of `InferenceFailed`, 'restart' or 'internal') and
                 one line of text.
             period_s: shortest time between the starts of two inferences.
-
         """
         self._client, self._next_request = client, next_request
         self._on_answer, self._on_failure = on_answer, on_failure

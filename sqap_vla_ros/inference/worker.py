@@ -33,7 +33,6 @@ def main(argv: list[str] | None = None, load: Callable[..., Engine] = load_engin
     Args:
         argv: command line, as `ProcessInference` writes it.
         load: makes the engine of a policy and runtime options.
-
     """
     parser = argparse.ArgumentParser()
     parser.add_argument('--socket', type=int, required=True)

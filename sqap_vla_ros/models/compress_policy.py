@@ -56,7 +56,6 @@ def compress(
 
     Raises:
         UserError: `source` is not a float policy, or `output` holds anything else.
-
     """
     source, output = Path(source), Path(output)
     _check_output(source, output)

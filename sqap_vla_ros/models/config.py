@@ -28,7 +28,6 @@ def load_config(directory: Path) -> Any:
 
     Raises:
         UserError: names the file and the field.
-
     """
     path = Path(directory) / CONFIG_FILE
     data = read_json(path)
@@ -53,7 +52,6 @@ def build_config(kind: type[Config], data: dict[str, Any]) -> Config:
 
     Raises:
         TypeError: a field is unknown or missing.
-
     """
     if not isinstance(data, dict):
         raise TypeError(f'expected an object with the fields of {kind.__name__}, got {data!r}')

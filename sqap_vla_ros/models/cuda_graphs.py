@@ -49,7 +49,6 @@ class StepRunner:
 
         Returns:
             Tensors on the device, valid until the next call.
-
         """
         return self._step(plan, {name: x.to(self._device) for name, x in tensors.items()})
 
@@ -68,7 +67,6 @@ class GraphRecorder(Protocol):
 
         Returns:
             Its outputs, and a function that runs it again from these inputs into these outputs.
-
         """
 
 
@@ -115,7 +113,7 @@ class CudaGraphRunner(StepRunner):
     def __init__(
         self, step: Step, device: torch.device, recorder: GraphRecorder, strict: bool
     ) -> None:
-        """strict: raise UserError where recording fails, instead of running directly from then on."""
+        """strict: raise UserError where recording fails; otherwise run directly from then on."""
         super().__init__(step, device)
         self._recorder: GraphRecorder | None = recorder
         self._strict = strict
@@ -214,7 +212,6 @@ def make_runner(step: Step, device: torch.device, runtime: RuntimeOptions) -> St
 
     Raises:
         UserError: `cuda_graphs` is another word, or 'on' without a CUDA device.
-
     """
     wanted = runtime.cuda_graphs
     if wanted not in CUDA_GRAPHS:

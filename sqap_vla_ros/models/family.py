@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TYPE_CHECKING, TypeVar
+from typing import Any, TYPE_CHECKING
 
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.runtime_options import RuntimeOptions
@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # these modules import torch, which takes seconds
 CONFIG_FILE = 'config.json'
 """Of a policy directory: the family's `model_type` and the fields of its configuration."""
 
-Result = TypeVar('Result')
 Stage = tuple[str, Callable[[Any], Any]]
 """Name, and a function from the result of the previous stage to its own."""
 
@@ -50,7 +49,7 @@ class BenchmarkInputs:
     noise: Callable[..., torch.Tensor]
     """Takes a shape; returns a standard normal tensor in the model's type, on its device."""
     pruned: Callable[[Callable[[PruningPoint | None], Any]], Any]
-    """Calls its argument with the pruning point of this inference, or None, and returns the result."""
+    """Calls a function with the pruning point of this inference, or None; returns its result."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Family:
     """
 
     model_type: str
-    """`model_type` in `config.json`; also the default of the configuration's field of that name."""
+    """`model_type` in `config.json`, and the default of the configuration's field."""
     title: str
     """Name for messages and model cards, for example 'OpenVLA'."""
     config: type
@@ -78,8 +77,8 @@ class Family:
     """
     Puts a loaded model behind the policy interface.
 
-    Takes the model, the policy directory (tokenizer and statistics are there), the description
-    that `Policy.describe` returns, and the runtime options. Raises UserError.
+    Takes the model, the policy directory (with tokenizer and statistics), the description that
+    `Policy.describe` returns, and the runtime options. Raises UserError.
     """
     recognises: Callable[[dict[str, Any]], bool] = lambda released: False
     """

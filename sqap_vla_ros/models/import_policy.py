@@ -30,7 +30,6 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
 
     Raises:
         UserError: names the folder, file or key that is wrong.
-
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -47,7 +46,8 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
             return family.open_released(folder, options)
     kind = data.get('type') or data.get('model_type')
     raise UserError(
-        f'{folder / CONFIG_FILE}: model type is {kind!r}, expected a released {titles()} checkpoint'
+        f'{folder / CONFIG_FILE}: model type is {kind!r}, expected a released {titles()} '
+        'checkpoint'
     )
 
 
@@ -70,7 +70,6 @@ def import_policy(
 
     Raises:
         UserError: names the file, key, tensor or option that is wrong.
-
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -109,7 +108,6 @@ def plan(
 
     Raises:
         UserError: names the first tensor that is missing or has another shape.
-
     """
     with torch.device('meta'):
         expected = build_model(released.config).state_dict()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open, SafetensorError
 import torch
@@ -43,7 +44,6 @@ def load_policy(
 
     Raises:
         UserError: names the file or field that is wrong.
-
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -107,13 +107,12 @@ def calibration_of(
 
     Raises:
         UserError: the file of samples is missing or wrong.
-
     """
     if not needs_calibration(recipe):
         return None
     observations = load_samples(samples or Path(directory) / CALIBRATION_FILE)
 
-    def run(model: nn.Module) -> None:
+    def run(model: Any) -> None:
         policy = make_policy(model, directory, {})
         for observation in observations:
             policy.predict(observation)
@@ -138,7 +137,6 @@ def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> Vl
 
     Raises:
         UserError: names the file, and the tensor that is missing, unexpected or of wrong shape.
-
     """
     path = Path(directory) / WEIGHTS_FILE
     if is_compressed(directory):

@@ -12,7 +12,7 @@ import torch
 
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.compression.pruning.protection import patch_distances_m
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cuda_graphs import make_runner, StepRunner, Tensors
 from sqap_vla_ros.models.layers.guidance import Guide
@@ -43,7 +43,8 @@ class PrunedPolicy(Policy):
     `statistics`.
     """
 
-    statistics: ActionStatistics
+    statistics: Any
+    """See `ActionStatistics`."""
 
     def __init__(
         self,
@@ -62,10 +63,9 @@ class PrunedPolicy(Policy):
             layers: number of decoder layers that visual tokens pass.
             description: what `describe` returns, beside how the policy runs.
             runtime: see `make_runner`.
-
         """
-        config = model.config
-        self.model = model.eval().requires_grad_(False)
+        config: Any = model.config
+        self.model: Any = model.eval().requires_grad_(False)
         self.spec = spec
         self._device = next(model.parameters()).device
         self._description = description or {}
@@ -99,7 +99,6 @@ class PrunedPolicy(Policy):
 
         Returns:
             'actions', and whatever else is named in `_answers`.
-
         """
 
     @abstractmethod
@@ -109,7 +108,8 @@ class PrunedPolicy(Policy):
     @torch.inference_mode()
     def predict(self, observation: Observation) -> Inference:
         """See `Policy`."""
-        latencies, started = {}, perf_counter()
+        latencies: dict[str, float] = {}
+        started = perf_counter()
         with stage_timer(latencies, 'preprocess'):
             tensors, plan = self._inputs(observation), None
             if self._selector is not None:
@@ -146,7 +146,7 @@ class PrunedPolicy(Policy):
         self._selector.end()
         return {**outputs, **self._selector.outputs()}
 
-    _answers = ('actions',)
+    _answers: tuple[str, ...] = ('actions',)
     """Tensors that `_forward` returns and `_values` reads."""
 
     def _stage(self, name: str) -> AbstractContextManager[None]:
@@ -190,6 +190,7 @@ class PrunedPolicy(Policy):
 
     def _begin(self, observation: Observation) -> None:
         """Give the selector what is known before an inference."""
+        assert self._selector is not None
         self._selector.begin(
             np.concatenate(
                 [
@@ -216,10 +217,10 @@ class PrunedPolicy(Policy):
         if point is None:
             return PruningPoint(1, None, observe=lambda row: listener(row, None))
 
-        def observe(row) -> None:
+        def observe(row: torch.Tensor) -> None:
             if point.observe is not None:
                 point.observe(row)
-            kept = selector.kept
+            kept = None if selector is None else selector.kept
             listener(row, None if kept is None or point.select is None else kept.indices)
 
         return replace(point, observe=observe)

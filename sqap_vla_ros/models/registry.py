@@ -30,7 +30,6 @@ def register_family(family: Family) -> None:
 
     Raises:
         ValueError: another family has this `model_type`.
-
     """
     known = _families.setdefault(family.model_type, family)
     if known is not family:
@@ -51,7 +50,6 @@ def family_of(model_type: object) -> Family:
 
     Raises:
         UserError: there is no such family; the message lists them.
-
     """
     if not isinstance(model_type, str) or model_type not in _families:
         raise UserError(
@@ -88,6 +86,5 @@ def make_policy(
 
     Raises:
         UserError: names the file or field that is wrong.
-
     """
     return family_of(model.config.model_type).make_policy(model, directory, description, runtime)

@@ -37,7 +37,6 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
 
     Returns:
         The checks in order; only 'finite' where some actions are not finite.
-
     """
     dark = plain_actions(policy, BLACK)
     bright = plain_actions(policy, WHITE)
@@ -114,7 +113,6 @@ def check_image(dark: np.ndarray, bright: np.ndarray, span: np.ndarray | float =
         dark: actions for a black image, [horizon, actions].
         bright: actions for a white image.
         span: range of each action, [actions].
-
     """
     return _differs('image', 'a black and a white image', (bright - dark) / span)
 

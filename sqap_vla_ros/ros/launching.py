@@ -80,7 +80,6 @@ def policy_arguments(profile: str, without: str = '') -> list[DeclareLaunchArgum
 
     Returns:
         The arguments, in the order of --show-args.
-
     """
     return [
         namespace_argument(),
@@ -119,7 +118,6 @@ def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) ->
 
     Returns:
         Actions, for an OpaqueFunction.
-
     """
 
     def start(context: LaunchContext, policy: Path) -> Node:
@@ -147,7 +145,6 @@ def with_compressed_policy(
 
     Returns:
         Actions, for an OpaqueFunction. The launch ends if the policy is not compressed.
-
     """
     policy = Path(LaunchConfiguration('policy').perform(context)).expanduser()
     recipe = LaunchConfiguration('recipe').perform(context)
@@ -193,7 +190,6 @@ def policy_node(
 
     Returns:
         The action.
-
     """
     return Node(
         package=PACKAGE,

@@ -15,7 +15,7 @@ from sqap_vla_ros.benchmark.presets import BareDecoderConfig
 from sqap_vla_ros.benchmark.variants import NAMES, parse
 from sqap_vla_ros.benchmark.workloads import WARM_UP
 from sqap_vla_ros.cli import main
-from sqap_vla_ros.compression.pruning import criteria as token_selection
+from sqap_vla_ros.compression.pruning import coverage
 from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
@@ -228,7 +228,7 @@ def test_a_variant_is_recorded_in_the_warm_up_and_then_replayed(tiny_presets, mo
 
     recorder = TraceRecorder()
     monkeypatch.setattr(workloads, 'CudaGraphRecorder', lambda device: recorder)
-    monkeypatch.setattr(token_selection.cpu, 'available', lambda: False)
+    monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
     direct = workloads.make_workload(
         TINY['decoder'], parse('bf16_prune40'), CPU, 'auto', None, None
     )

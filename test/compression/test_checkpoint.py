@@ -15,7 +15,7 @@ from sqap_vla_ros.compression.checkpoint import (
     read_header,
     save_compressed,
 )
-from sqap_vla_ros.compression.compress import compress, layer_names
+from sqap_vla_ros.compression.compress import compress_model, layer_names
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import load_recipe, PruningRecipe, QuantizationRecipe, Recipe
 from sqap_vla_ros.errors import UserError
@@ -120,7 +120,7 @@ def test_loading_makes_no_float_weight_on_the_way(compressed, model, monkeypatch
 
 def test_shards_give_the_same_model(model, tmp_path):
     layers = layer_names(model, RECIPE)
-    compress(model, RECIPE)
+    compress_model(model, RECIPE)
     one, many = tmp_path / 'one', tmp_path / 'many'
     for directory, size in ((one, 10**9), (many, 4000)):
         directory.mkdir()

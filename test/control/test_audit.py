@@ -83,6 +83,7 @@ def test_a_reset_forgets_what_came_before():
     assert not checker.check(Command([0, 0, 0], [0, 0, 0]), 0.02)
 
 
+@pytest.mark.slow
 def test_random_hostile_input_breaks_no_limit():
     violations, commands, stops = fuzz(range(2000))
     assert violations == {}

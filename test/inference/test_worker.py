@@ -10,6 +10,8 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceFailed, ProcessInference, ThreadInference
 from sqap_vla_ros.policy import Observation
 
+pytestmark = pytest.mark.slow
+
 
 def observation(grey=100):
     return Observation(

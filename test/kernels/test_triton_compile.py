@@ -1,23 +1,23 @@
 """Triton kernels compile ahead of time for every GPU generation they are meant for."""
 
 import os
-from pathlib import Path
 import subprocess
 import sys
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip('triton', reason='Triton is not installed (pip install triton)')
 
 
 @pytest.mark.parametrize('capability', [80, 87, 89, 90, 100, 120])
 def test_kernels_compile(capability):
-    # In a process of its own: this one has Triton's interpreter.
+    # In a separate process: this one runs Triton's interpreter.
     environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
     environment['PYTHONPATH'] = os.pathsep.join(p for p in sys.path if p)
-    script = Path(__file__).parents[1] / 'support' / 'compile_for.py'
     done = subprocess.run(
-        [sys.executable, str(script), str(capability)],
+        [sys.executable, '-m', 'support.compile_for', str(capability)],
         env=environment,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.pruning import criteria as token_selection
+from sqap_vla_ros.compression.pruning import coverage
 from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe, save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cuda_graphs import CudaGraphRunner, make_runner, StepRunner
@@ -54,7 +54,7 @@ def on_device(monkeypatch):
     for module in [m for n, m in sys.modules.items() if n.startswith('sqap_vla_ros.models.')]:
         if hasattr(module, 'resize_like_pillow'):
             monkeypatch.setattr(module, 'resize_like_pillow', pillow_resize)
-    monkeypatch.setattr(token_selection.cpu, 'available', lambda: False)
+    monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
 
 
 def observation(policy, seed, instruction=tiny.INSTRUCTION, continued=False):
@@ -77,6 +77,7 @@ def observation(policy, seed, instruction=tiny.INSTRUCTION, continued=False):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'family, pruning',
     [*((family, 'temporal') for family in FAMILIES), *(('cogact', name) for name in PRUNINGS)],
@@ -113,6 +114,7 @@ def test_the_check_above_finds_what_breaks_a_recording(culprit):
         culprit(torch.ones(3, device='meta'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('family', FAMILIES)
 def test_replayed_inferences_are_those_that_are_run_directly(family, load, on_device):
     direct, replayed = (load(family, TEMPORAL) for _ in range(2))

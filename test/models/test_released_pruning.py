@@ -14,6 +14,8 @@ from sqap_vla_ros.policy import Observation
 from support import tiny_pi0, tiny_released
 from support.released_families import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 LAYERS = 0, 1, 2
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.simulation import loop as simulation_loop
+from sqap_vla_ros.simulation import loop as loop_module
 from sqap_vla_ros.simulation.loop import MAX_LAG_S, Pace, SimulationLoop, TICK_S
 from sqap_vla_ros.system.child_process import wait_until
 
@@ -66,11 +66,11 @@ class Listener:
 def start(monkeypatch):
     loops = []
     monkeypatch.setattr(
-        simulation_loop,
+        loop_module,
         'import_simulator',
         lambda: (SimpleNamespace(SimulatedArm=CountingArm), None),
     )
-    monkeypatch.setattr(simulation_loop, '_scene', lambda task: 'button_panel')
+    monkeypatch.setattr(loop_module, '_scene', lambda task: 'button_panel')
 
     def make(pace=Pace(), image_s=0.0, image_error=None):
         monkeypatch.setattr(CountingArm, 'image_s', image_s)
@@ -133,7 +133,7 @@ def test_commands_for_the_last_episode_do_not_reach_the_next(start):
 
 
 def test_a_loop_that_cannot_keep_up_slows_down_and_says_so_but_never_bursts(start, monkeypatch):
-    monkeypatch.setattr(simulation_loop, 'PACE_WINDOW_S', 0.5)
+    monkeypatch.setattr(loop_module, 'PACE_WINDOW_S', 0.5)
     loop, listener = start(Pace(1.0, 20.0, 50.0), image_s=0.2)
     assert wait_until(lambda: listener.slow, 20)
     achieved, wanted, image_ms = listener.slow[0]

@@ -1,1 +1,1 @@
-"""Helpers of the tests: tiny models, DDS clients, stand-ins and generators of fixtures."""
+"""Helpers of the tests: tiny models, DDS clients, stand-ins, generators of fixtures."""

@@ -1,4 +1,4 @@
-"""The policy node with `faulty_worker` for its inference worker, and nothing else changed."""
+"""The policy node with `faulty_worker` as its inference worker; nothing else is changed."""
 
 import sys
 
@@ -7,7 +7,7 @@ from sqap_vla_ros.ros.policy_node import node as policy_node
 
 
 class CirclingPolicyNode(policy_node.PolicyNode):
-    """Needs test/ on the PYTHONPATH and FAULT_FILE in the environment."""
+    """Needs test/ on PYTHONPATH and `circling.FAULT_FILE` in the environment."""
 
     def make_client(self, policy):
         return ProcessInference(

@@ -7,16 +7,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sqap_vla_ros.kernels import triton_matmul, triton_rows
-from sqap_vla_ros.kernels.tuning import candidates
+from sqap_vla_ros.kernels.triton_tiles import candidates
 
 SHARED_KB = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 120: 99}
 """Shared memory a program may use (CUDA programming guide, compute capabilities)."""
 DIVISIBLE = ('outputs', 'inputs', 'weight_stride', 'width')
-"""Arguments that are multiples of 16, as the launcher finds out for itself."""
+"""Arguments that are multiples of 16; Triton's launcher detects this itself."""
 
 
 def build(kernel, capability, types, constants, warps, stages=3):
-    """Compile one kernel; returns shared memory in bytes and the PTX."""
+    """Compile one kernel and return its shared memory in bytes and its PTX."""
     names = kernel.arg_names
     signature = {name: 'constexpr' if name in constants else types[name] for name in names}
     aligned = [['tt.divisibility', 16]]
@@ -105,7 +105,7 @@ def main(capability):
     results['matmul w4 groups'] = matmul(capability, first, group=128)
     results['matmul w8'] = matmul(capability, first, bits=8)
     results['rms norm 4096'] = rows(capability, 4096, triton_rows.RMS_NORM)
-    # A row of 11008 inputs needs more than some devices have; torch rotates it there.
+    # A row of 11008 inputs needs more shared memory than some devices have; there torch rotates.
     if triton_rows.row_shape(11008).shared_bytes <= SHARED_KB[capability] * 1024:
         results['silu 11008'] = rows(capability, 11008, triton_rows.SILU_MULTIPLY)
     results['silu 8192'] = rows(capability, 8192, triton_rows.SILU_MULTIPLY)

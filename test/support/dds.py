@@ -1,4 +1,4 @@
-"""Real processes and real DDS for the tests: a node in a process, and a client beside it."""
+"""Real processes and real DDS for the tests: a node in its own process and a client node."""
 
 from contextlib import contextmanager
 import os
@@ -28,7 +28,7 @@ def start_node(module, tmp_path, domain_id, *arguments):
 
 
 def domain():
-    """Pick the domain of a test: ROS_DOMAIN_ID where it is set, or one that nobody uses."""
+    """Pick the domain of a test: ROS_DOMAIN_ID if it is set, otherwise an unused one."""
     return int(os.environ.get('ROS_DOMAIN_ID') or pick_domain_id())
 
 
@@ -43,7 +43,7 @@ def domains(count):
 
 
 class Client(Node):
-    """A node whose callbacks run in a thread; keeps the messages of every topic it listens to."""
+    """A node that spins in a thread and keeps the messages of every topic it listens to."""
 
     def __init__(self, context):
         super().__init__('test_client', context=context)
@@ -51,8 +51,8 @@ class Client(Node):
 
     def ask(self, send, timeout_s=DISCOVERY_TIMEOUT_S):
         """Call `send` in the executor's thread and return the result of its future."""
-        # rclpy's action client loses an answer that another thread takes before the request has
-        # been noted.
+        # rclpy's action client loses a response that another thread takes before the request is
+        # registered.
         sent = self.executor.create_task(send)
         assert wait_until(lambda: sent.done() and sent.result().done(), timeout_s)
         return sent.result().result()
@@ -64,7 +64,7 @@ class Client(Node):
         return messages
 
     def wait_for(self, topic, count=1, timeout_s=DISCOVERY_TIMEOUT_S):
-        """Wait for `count` new messages; returns the last one."""
+        """Wait for `count` new messages and return the last one."""
         messages = self.received[topic]
         wanted = len(messages) + count
         assert wait_until(lambda: len(messages) >= wanted, timeout_s), (
@@ -77,7 +77,7 @@ class Client(Node):
         client = self.create_client(kind, name)
         assert client.wait_for_service(timeout_s), f'no service {name}'
         future = client.call_async(request)
-        assert wait_until(future.done, timeout_s), f'no answer of {name}'
+        assert wait_until(future.done, timeout_s), f'no response from {name}'
         self.destroy_client(client)
         return future.result()
 

@@ -1,9 +1,9 @@
 """
-Stands in for the policy node: same interfaces, but the scripted expert drives.
+Stand-in for the policy node: the same interfaces, driven by the scripted expert.
 
-It looks the scene up from task and seed and sees the arm over ROS only. With BEHAVIOUR in its
-environment it fails instead: 'idle' does nothing, 'broken' cannot be configured, 'crash' dies in
-the first goal, 'stubborn' moves until it is killed.
+It rebuilds the scene from task and seed and observes the arm over ROS only. The environment
+variable BEHAVIOUR makes it fail: 'idle' does nothing, 'broken' cannot be configured, 'crash' dies
+in the first goal, 'stubborn' moves until it is killed.
 """
 
 from contextlib import suppress
@@ -35,7 +35,7 @@ PERIOD_S = 0.02
 
 
 class ExpertPolicyNode(LifecycleNode):
-    """A lifecycle node that the demonstration cannot tell from the policy node."""
+    """A lifecycle node with the interfaces of the policy node that the demonstration uses."""
 
     def __init__(self):
         super().__init__('policy_node')
@@ -155,7 +155,7 @@ def main():
     node = ExpertPolicyNode()
     executor = MultiThreadedExecutor(4)
     executor.add_node(node)
-    # RCLError: it was publishing when rclpy's signal handler ended the context.
+    # RCLError: the context was shut down by rclpy's signal handler during a publish.
     with suppress(KeyboardInterrupt, ExternalShutdownException, RCLError):
         executor.spin()
 

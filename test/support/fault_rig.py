@@ -1,4 +1,4 @@
-"""Robot, fault injector, policy node and user, over real DDS; every command is audited."""
+"""Robot, fault injector, policy node and user over real DDS; every command is audited."""
 
 from contextlib import contextmanager
 import os
@@ -34,16 +34,16 @@ from support.robot import Robot
 TESTS = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
 JITTER_S = 0.0005
-"""How far times between commands, taken from their stamps, may be wrong."""
+"""Largest error of the time between two commands, taken from their stamps."""
 SIMULATED_TIME_JITTER_S = 0.04
-"""The same where stamps are a clock that comes by messages, 100 a second."""
+"""The same for stamps of simulated time, which /clock publishes at 100 Hz."""
 TRANSPORT = {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}
-"""Not shared memory: with Fast DDS 2 it may lose what follows a process that was killed."""
+"""Not shared memory: with Fast DDS 2 it may lose messages after a process was killed."""
 NO_FAULTS = {**dict.fromkeys(STREAMS, 'none'), 'clock': 'none'}
 
 
 class SimulatedRobot:
-    """The simulated arm in a process of its own, in place of `robot.Robot`."""
+    """The simulated arm in its own process, in place of `robot.Robot`."""
 
     def __init__(self, client, directory, environment):
         self._client = client
@@ -65,14 +65,14 @@ class SimulatedRobot:
 
 
 class StandInRobot(Robot):
-    """Publishes what a robot publishes; where it is does not depend on commands."""
+    """Publishes the topics of a robot; its pose does not depend on commands."""
 
     def rest(self):
         """Nothing moves it."""
 
 
 class Rig:
-    """One policy node whose inputs pass the fault injector. Times are ns, system clock."""
+    """A policy node whose inputs pass through the fault injector. Times are ns, system clock."""
 
     def __init__(self, client, injector, robot, process, fault_file, jitter_s):
         self.client, self.injector, self.robot = client, injector, robot
@@ -82,7 +82,7 @@ class Rig:
         """(stamp_ns, speed_m_s) of every command."""
         self._answered = 'no service called'
         self.violations = []
-        """What was found, and times (ms) and speeds (m/s) of the last commands."""
+        """Findings of the audit, each with times (ms) and speeds (m/s) of the last commands."""
         client.create_subscription(TwistStamped, 'twist_command', self._take_twist, 100)
         self.states = client.listen(String, 'policy_node/state', LATCHED)
         self.diagnostics = client.listen(DiagnosticArray, '/diagnostics')
@@ -117,10 +117,9 @@ class Rig:
 
     def start(self):
         """
-        Make everything whole again, consent, and wait until the arm moves at the circle's speed.
+        End all faults, resume, and wait until the arm moves at the circle's speed.
 
-        Consents anew when the node holds again meanwhile: a hung worker is found out only at its
-        deadline.
+        Resumes again if the node holds meanwhile: a hung worker is detected only at its deadline.
         """
         self.repair()
         self.service('reset_estop')
@@ -132,7 +131,7 @@ class Rig:
             self.robot.instruction.publish(String(data='lead it around'))
             return self.service('resume').success or self.state().startswith('RUNNING')
 
-        def ran(known):  # it may hold again before that was seen
+        def ran(known):  # it may hold again before the state is read
             return any(message.data.startswith('RUNNING') for message in self.states[known:])
 
         deadline_s = time.monotonic() + PATIENCE_S
@@ -161,12 +160,12 @@ class Rig:
     # Faults
 
     def inject(self, **faults):
-        """Break streams; returns when the last whole message of the first of them passed."""
+        """Break streams and return when the last intact message of the first of them passed."""
         self.injector.set(**faults)
         return self.injector.passed_ns.get(next(iter(faults)), time.time_ns())
 
     def break_policy(self, fault):
-        """Let the policy fail at its next inference; returns now."""
+        """Let the policy fail at its next inference and return the time now."""
         now_ns = time.time_ns()
         self._fault_file.write_text(fault, 'utf-8')
         return now_ns
@@ -187,7 +186,7 @@ class Rig:
         )
 
     def stop_began(self, after_ns):
-        """When the first command after `after_ns` was sent that is slower than the circle."""
+        """Return the stamp of the first command after `after_ns` that is slower."""
 
         def first():
             return next(
@@ -203,14 +202,14 @@ class Rig:
         return first()
 
     def stop_seen(self, count):
-        """When the first command after the first `count` came that is slower; steady clock, s."""
+        """Wait for a slower command after the first `count`; return the time, steady clock, s."""
         assert wait_until(
             lambda: any(v < 0.93 * SPEED_M_S for _, v in self.twists[count:]), PATIENCE_S, 0.002
         ), self.explain()
         return time.monotonic()
 
     def stopped(self):
-        """Wait until standstill is commanded, and see that it stays so for a while."""
+        """Wait until standstill is commanded, and assert that it lasts 0.3 s."""
 
         def still():
             return len(self.twists) > 3 and all(v == 0 for _, v in self.twists[-3:])
@@ -221,14 +220,14 @@ class Rig:
         assert all(v == 0 for _, v in self.twists[count:]), self.explain()
 
     def goes_on(self, seconds=1.0):
-        """See that the arm moves on at its speed."""
+        """Assert that the arm keeps moving at its speed."""
         begun_ns = time.time_ns()
         time.sleep(seconds)
         slow = [v for stamp, v in self.twists if stamp > begun_ns and v < 0.93 * SPEED_M_S]
         assert self.state().startswith('RUNNING') and not slow, self.explain()
 
     def wait_diagnostic(self, text):
-        """Wait for a diagnostic of the node with `text`, whose count, if it has one, is not 0."""
+        """Wait for a diagnostic of the node with `text`; its count, if it has one, is not 0."""
         begun = len(self.diagnostics)
 
         def told():
@@ -248,7 +247,7 @@ class Rig:
         return self.process.log.read_text('utf-8', 'replace')
 
     def healthy(self):
-        """See that the process lives, and that its log has no tracebacks, floods or controls."""
+        """Assert that the process runs and its log has no tracebacks, floods or control codes."""
         log = self.log()
         assert self.process.status is None and 'Traceback' not in log, log[-3000:]
         assert max(map(len, log.splitlines()), default=0) < 1200 and '\x1b[2J' not in log
@@ -285,7 +284,7 @@ class Rig:
 
 
 def start_policy(directory, environment, *arguments):
-    """Start the node; returns its process."""
+    """Start the node and return its process."""
     command = [
         sys.executable,
         '-m',
@@ -311,7 +310,7 @@ def start_policy(directory, environment, *arguments):
 
 @contextmanager
 def running(directory, domain_id, simulated, clock=False):
-    """Start everything; the policy node is ready."""
+    """Start everything and yield a rig whose policy node is READY."""
     fault_file = directory / 'fault'
     fault_file.write_text('', 'utf-8')
     environment = isolated_environment(domain_id)

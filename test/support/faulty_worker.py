@@ -1,7 +1,7 @@
 """
-An inference worker whose policy leads the arm in a circle, and fails as a file tells it.
+An inference worker whose policy moves the arm in a circle and fails on demand.
 
-The file is named by FAULT_FILE and read at each inference.
+The name of the failure is read at each inference from the file that FAULT_FILE names.
 """
 
 import os
@@ -22,7 +22,7 @@ STATES = ('end_effector.x', 'end_effector.y', 'end_effector.z', 'gripper')
 
 
 class CirclingPolicy(Policy):
-    """Constant speed, so that on the wire the begin of a stop is seen at once."""
+    """Constant speed, so that the first command of a stop is recognised by its speed."""
 
     def __init__(self, fault_file: Path):
         action = ActionSpec(
@@ -39,7 +39,7 @@ class CirclingPolicy(Policy):
             fault = fault.removesuffix('_once')
         if fault in FAILURES:
             FAILURES[fault]()
-        grey = observation.images['camera'].mean() / 255  # it does look
+        grey = observation.images['camera'].mean() / 255  # the images are used
         times_s = observation.stamp_ns % 10**12 * 1e-9 + (np.arange(16) + 0.5) * spec.step_s
         values = np.zeros((16, 4), np.float32)
         values[:, 0] = SPEED_M_S * np.cos(TURN_RAD_S * times_s)
@@ -53,7 +53,7 @@ class CirclingPolicy(Policy):
         return Inference(ActionChunk(values, spec, observation.stamp_ns), {'total': 1.0}, 4)
 
     def reset(self):
-        """Nothing is remembered."""
+        """Do nothing: the policy has no state."""
 
     def describe(self):
         return {

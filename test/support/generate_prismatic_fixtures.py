@@ -10,7 +10,7 @@ Not run in CI. Needs a separate environment (Python 3.11) and the two projects' 
     python -O -m support.generate_prismatic_fixtures OPENVLA_SOURCE COGACT_SOURCE fixtures
 
 where OPENVLA_SOURCE is a checkout of openvla/openvla and COGACT_SOURCE one of microsoft/CogACT;
--O because CogACT asserts that the decoder is 4096 wide. The weights are those of
+-O disables CogACT's assertion that the decoder is 4096 wide. The weights are those of
 tiny_released.py; only inputs and outputs are stored.
 """
 
@@ -31,7 +31,7 @@ GUIDANCE, DDIM_STEPS = 1.5, 10
 
 
 def small_towers():
-    """Have timm build the named towers with the tiny widths."""
+    """Make timm build the named towers with the tiny widths."""
     create = timm.create_model
 
     def create_small(name, **arguments):
@@ -41,7 +41,7 @@ def small_towers():
 
 
 def check_names(missing, unexpected):
-    """Only the unused pooling head may differ: the tiny file has two of its tensors."""
+    """Exit unless only the unused pooling head differs, of which the tiny file has two tensors."""
     wrong = [name for name in [*missing, *unexpected] if 'attn_pool' not in name]
     if wrong:
         raise SystemExit(f'tiny_released.py and the official class disagree: {wrong}')
@@ -126,9 +126,9 @@ def cogact(openvla_source: Path, cogact_source: Path, folder: Path) -> dict[str,
         depth=2, hidden_size=384, num_heads=4, **a
     )
     models.LabelEmbedder.__init__.__defaults__ = (0.1, (1, 1, width))
-    # What the hub would answer for meta-llama/Llama-2-7b-hf, whose norms have eps 1e-5.
+    # The hub's configuration of meta-llama/Llama-2-7b-hf, whose norms have eps 1e-5.
     fields = {k: v for k, v in tiny.LLAMA.items() if k != 'model_type'}
-    # Its heads are 128 wide: a decoder of 64 channels has one.
+    # Its heads are 128 wide, so a decoder of 64 channels has one.
     fields |= {'num_attention_heads': 1, 'num_key_value_heads': 1}
     base_llm.AutoConfig.from_pretrained = lambda *_, **__: LlamaConfig(**fields, rms_norm_eps=1e-5)
     tiny.write_cogact(folder)

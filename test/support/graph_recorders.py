@@ -1,4 +1,4 @@
-"""Stand-ins for a CUDA device: what a graph records, and what it must not contain."""
+"""Stand-ins for a CUDA device: recording a graph, and detecting what a capture forbids."""
 
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -8,10 +8,9 @@ from torch.utils._pytree import tree_leaves
 
 class TraceRecorder:
     """
-    Records the operations of a function, and replays these and no Python.
+    Records the tensor operations of a function and replays them without Python.
 
-    Whatever Python decided, and whatever number it held, is fixed at the recording, as in a CUDA
-    graph.
+    Branches taken and numbers held by Python are fixed at the recording, as in a CUDA graph.
     """
 
     def __init__(self):
@@ -34,9 +33,9 @@ class TraceRecorder:
 
 class HostForbidden(TorchDispatchMode):
     """
-    Lets only operations of the device pass, for which 'meta' stands.
+    Allows only operations on the device; the 'meta' device stands for it.
 
-    A capture is broken by a tensor that comes from the host, and by a number that Python reads.
+    A tensor on the host breaks a capture, and so does a value that Python reads back.
     """
 
     WAITING = {

@@ -1,4 +1,4 @@
-"""Instructions that somebody hostile, or something broken, might send."""
+"""Malicious and malformed instructions."""
 
 import random
 

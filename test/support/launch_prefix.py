@@ -1,4 +1,4 @@
-"""An ament prefix with stand-ins for packages that are not installed, for launch tests."""
+"""An ament prefix with stand-ins for ROS packages that are not installed, for launch tests."""
 
 from pathlib import Path
 import sys
@@ -34,7 +34,7 @@ PROGRAMS = {
 
 
 def make_prefix(prefix: Path) -> Path:
-    """Write the stand-ins of `PROGRAMS`; `create` and `spawner` do nothing and end."""
+    """Write the stand-ins of `PROGRAMS`; `create` and `spawner` end at once."""
     for package, programs in PROGRAMS.items():
         index = prefix / 'share/ament_index/resource_index/packages'
         index.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A robot profile of two joints and commands for it, for the tests of the outputs."""
+"""A robot profile with two joints and commands for it, for the tests of the outputs."""
 
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.profiles.robot_profile import Action, Gripper, Joint, RobotProfile

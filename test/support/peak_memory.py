@@ -1,9 +1,10 @@
 """
-Run a command and print its time and its largest anonymous memory (RssAnon; Linux).
+Run a command and print its time and its peak anonymous memory (RssAnon; Linux).
 
-    python test/support/peak_memory.py COMMAND ARGUMENTS...
+    cd test && python -m support.peak_memory COMMAND ARGUMENTS...
 
-Anonymous memory is what a process allocates; pages of mapped files can be dropped at any time.
+Anonymous memory is what a process allocates itself; the kernel can drop pages of mapped files at
+any time.
 """
 
 import os

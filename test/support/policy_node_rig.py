@@ -1,4 +1,4 @@
-"""A robot, a user and the policy node in a process between them, over DDS."""
+"""A policy node in its own process, with a stand-in robot and a user, over DDS."""
 
 from contextlib import contextmanager
 
@@ -21,7 +21,7 @@ PATIENCE_S = 120
 
 
 class Rig:
-    """Robot, user and the node between them."""
+    """Stand-in robot, user and policy node."""
 
     def __init__(self, client, process):
         self.client, self.process = client, process
@@ -86,7 +86,7 @@ class Rig:
         assert wait_until(still, PATIENCE_S), self.explain()
 
     def counted(self, text):
-        """Whether the diagnostics of the node have a key with this text and a count."""
+        """Whether a diagnostic key with this text has a count other than 0."""
         for array in self.diagnostics[-3:]:
             for status in array.status:
                 if any(text in v.key and v.value not in ('', '0') for v in status.values):

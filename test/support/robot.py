@@ -1,4 +1,4 @@
-"""A stand-in robot for the policy node: publishes what a robot publishes, can be made to fail."""
+"""A stand-in robot for the policy node: publishes the topics of a robot; each can be silenced."""
 
 from threading import Event, Lock, Thread
 
@@ -30,7 +30,7 @@ class Robot:
         self.twists = client.listen(TwistStamped, 'twist_command', 100)
         self.grippers = client.listen(Float64, 'gripper_command', 100)
         self.silent = set()
-        """Names of streams that are not sent: 'image', 'pose', 'joints'."""
+        """Streams that are not published: 'image', 'pose', 'joints'."""
         self._rng = np.random.default_rng(0)
         self._stopping = Event()
         self._lock = Lock()
@@ -44,35 +44,35 @@ class Robot:
         self._thread.join()
 
     def header(self, message, frame_id='base'):
-        """Stamp a message with now."""
+        """Set the stamp (now) and the frame of a message."""
         message.header.stamp = self.client.get_clock().now().to_msg()
         message.header.frame_id = frame_id
         return message
 
     def make_image(self, size=96):
-        """Noise, rgb8."""
+        """Return an rgb8 image of noise."""
         pixels = self._rng.integers(0, 256, (size, size, 3), np.uint8)
         return self.header(rgb_to_image(pixels), 'camera_optical_frame')
 
     def make_pose(self, x=0.0, y=0.65, z=0.2):
-        """Pose of the end effector inside the workspace."""
+        """Return a pose of the end effector inside the workspace."""
         message = self.header(PoseStamped())
         message.pose.position.x, message.pose.position.y, message.pose.position.z = x, y, z
         message.pose.orientation.w = 1.0
         return message
 
     def make_joints(self, names=('right_j0', 'r_close')):
-        """Joint state, everything at 0.01."""
+        """Return a joint state with all positions at 0.01."""
         return self.header(JointState(name=list(names), position=[0.01] * len(names)))
 
     def make_info(self):
-        """Intrinsics of a 96 x 96 camera."""
+        """Return the intrinsics of a 96 x 96 camera."""
         message = self.header(CameraInfo(width=96, height=96), 'camera_optical_frame')
         message.k = [100.0, 0.0, 48.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0]
         return message
 
     def make_extrinsics(self):
-        """Camera one metre above the table, looking down."""
+        """Return the pose of a camera one metre above the table, looking down."""
         message = self.header(PoseStamped())
         message.pose.position.y, message.pose.position.z = 0.65, 1.0
         message.pose.orientation.x, message.pose.orientation.w = 1.0, 0.0

@@ -1,10 +1,10 @@
 """
 Write a random checkpoint with OpenVLA 7B's real tensor names, shapes and layout (15 GB).
 
-    PYTHONPATH=. python test/support/synthesize_openvla_7b.py FOLDER
+    cd test && python -m support.synthesize_openvla_7b FOLDER
 
-For measuring import and compression at full size where the real weights cannot be had. Not run
-in CI. Sharded and bfloat16, like the release; the tokenizer is the tests' small one.
+For measuring import and compression at full size without the real weights. Sharded and bfloat16,
+like the release; the tokenizer is the small one of the tests. Not run in CI.
 """
 
 import itertools
@@ -57,7 +57,7 @@ def main():
     folder.mkdir(parents=True)
     names = shapes()
     largest = max(torch.Size(shape).numel() for shape in names.values())
-    # One pool of random numbers for all: each tensor is a stretch of it.
+    # One pool of random numbers: each tensor is a slice of it.
     pool = torch.empty(largest + SLACK, dtype=torch.bfloat16)
     pool.normal_(0, 0.02, generator=torch.Generator().manual_seed(0))
 

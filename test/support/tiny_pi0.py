@@ -101,7 +101,7 @@ def tensors() -> dict[str, torch.Tensor]:
 
 
 def statistics() -> dict[str, torch.Tensor]:
-    """Means and deviations as lerobot's normalizer keeps them."""
+    """Means and standard deviations, as lerobot's normalizer stores them."""
     random = np.random.RandomState(3)
     return {
         f'{key}.{field}': torch.from_numpy(random.uniform(0.1, 1, columns).astype(np.float32))
@@ -111,7 +111,7 @@ def statistics() -> dict[str, torch.Tensor]:
 
 
 def state() -> np.ndarray:
-    """float32 [STATES], in units."""
+    """Return a state, float32 [STATES], in its units."""
     return np.random.RandomState(4).uniform(-1, 1, STATES).astype(np.float32)
 
 

@@ -11,7 +11,7 @@ STATES = ('x', 'y', 'z', 'gripper')
 
 
 def tiny_config(**changes) -> CogActConfig:
-    """64 visual tokens, three decoder layers, two query heads a key head."""
+    """Return a configuration: 64 visual tokens, 3 decoder layers, 2 query heads per key head."""
     values = {
         'vision': (
             VisionConfig(
@@ -52,7 +52,7 @@ def tiny_config(**changes) -> CogActConfig:
 
 
 def tiny_model(**changes) -> CogActModel:
-    """Seeded random weights, large enough that attention is not uniform."""
+    """Return a model of seeded random weights, large enough that attention is not uniform."""
     torch.manual_seed(0)
     model = CogActModel(tiny_config(**changes)).eval().requires_grad_(False)
     for parameter in model.parameters():

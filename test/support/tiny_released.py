@@ -1,9 +1,9 @@
 """
-Tiny checkpoints in the released file formats, with weights that follow from their names.
+Tiny checkpoints in the released file formats, with weights determined by their names.
 
-Used by the tests and, in another environment, by the fixture generators beside this file: torch,
-numpy and safetensors only. A weight is drawn from numpy's frozen legacy generator, seeded by a
-checksum of its name, so the fixtures need not store weights.
+Used by the tests and, in another environment, by the fixture generators in this folder; so it
+imports only torch, numpy and safetensors. A weight is drawn from NumPy's frozen legacy generator,
+seeded with a checksum of its name, so the fixtures store no weights.
 """
 
 import json
@@ -49,7 +49,7 @@ STATISTICS = {
 
 
 def weight(name: str, shape: tuple[int, ...], gain: float = 1) -> torch.Tensor:
-    """float32 tensor that depends on the name and shape alone; keeps activations around one."""
+    """Return float32 values that depend on name and shape alone and keep activations near one."""
     draw = np.random.RandomState(crc32(name.encode())).standard_normal(shape)
     if name.endswith('norm.weight') or name.endswith(('gamma', 'scale_factor')) or '.norm' in name:
         draw = float(name.endswith(('weight', 'gamma', 'scale_factor'))) + 0.2 * draw
@@ -168,7 +168,7 @@ def openvla_tensors() -> dict[str, torch.Tensor]:
     """All tensors of a tiny OpenVLA checkpoint, under their released names."""
     vision = 'vision_backbone.'
     language = filled('language_model.', llama_shapes(), 2)
-    # Louder rows make the most likely token an action token, as it is after training.
+    # Larger rows make the most likely token an action token, as it is after training.
     language['language_model.lm_head.weight'][31744:32000] *= 3
     return {
         **filled(vision + 'featurizer.', vit_shapes(4, 256, 'scale_factor', False)),
@@ -227,8 +227,8 @@ def cogact_groups() -> dict[str, dict[str, torch.Tensor]]:
     }
     layers = projector_shapes(['projector.0', 'projector.2', 'projector.4'])
     head = filled('net.', dit_shapes())
-    # A final layer that undoes the embedding estimates about the noise that it is given, so that
-    # sampling stays in the range of actions.
+    # A final layer that inverts the embedding estimates roughly the noise in its input, so that
+    # samples stay in the range of actions.
     head['net.final_layer.linear.weight'] = (
         head['net.x_embedder.linear.weight'].T.contiguous() * 0.04
     )
@@ -258,7 +258,7 @@ def write_llama_tokenizer(folder: Path):
     """
     Write a small tokenizer.json of Llama 2's kind: byte-fallback BPE over `▁`-marked text.
 
-    The real file is gated; ids that the models rely on (1, 2, 29871) are where they are in it.
+    The real file is gated. The ids that the models rely on (1, 2, 29871) are the same in it.
     """
     words = [
         '▁In',

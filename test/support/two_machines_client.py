@@ -1,4 +1,4 @@
-"""On the arm's machine: gives goals and measures from image stamp to command. Prints JSON."""
+"""Run on the arm's machine: send goals and print JSON with the image-to-command latency."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ TASKS = ('press_red', 'press_blue', 'open_drawer')
 
 
 def main():
-    """Run each task until it succeeds, three times at most."""
+    """Run each task until it succeeds, at most three times."""
     client = DemoClient(int(sys.argv[1]), lambda: None)
     latency, factor = ChunkLatency(client), float(sys.argv[3])
     report = {'tasks': {}}

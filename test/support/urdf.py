@@ -1,4 +1,4 @@
-"""A robot of two joints, for the tests of profiles."""
+"""URDF of a robot with two joints, for the tests of profiles."""
 
 URDF = """<robot name="two">
   <link name="base_link"/><link name="upper"/><link name="tool"/><link name="optical"/>

@@ -25,7 +25,7 @@ STEP_S = {
     'libero_10_no_noops': 0.05,
 }
 """Seconds between the actions of datasets that checkpoints are often used with."""
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each image channel."""
 IMAGENET: Normalisation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES: Normalisation = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -68,7 +68,6 @@ def read_vision(
 
     Returns:
         Configurations of the two encoders, and their towers.
-
     """
     towers = [read_tower(reader, prefix) for prefix in prefixes]
     vision: list[VisionConfig] = []
@@ -122,7 +121,6 @@ def llama_arguments(path: Path, given: dict[str, Any], defaults: dict[str, Any])
 
     Raises:
         UserError: the decoder is not a Llama, or has other rotary embeddings than Llama 2.
-
     """
     if given.get('model_type', 'llama') != 'llama':
         raise UserError(
@@ -160,7 +158,6 @@ def action_columns(
 
     Raises:
         UserError: there are not seven columns, or the time between actions is unknown.
-
     """
     try:
         columns = len(statistics['action']['q01'])

@@ -92,7 +92,7 @@ def siglip_sources(tower: Tower, prefix: str, ours: str) -> dict[str, Source]:
 
 def projector_sources(released: list[str]) -> dict[str, Source]:
     """Name the sources of the projector, given its linear layers' released names in order."""
-    sources = {}
+    sources: dict[str, Source] = {}
     for i, name in enumerate(released):
         sources |= _linear(f'projector.{2 * i}', name)
     return sources
@@ -135,5 +135,5 @@ class _Third:
 
     index: int
 
-    def __call__(self, joint):
+    def __call__(self, joint: torch.Tensor) -> torch.Tensor:
         return joint.chunk(3)[self.index]

@@ -67,7 +67,6 @@ def choose_dataset(statistics: dict[str, Any], wanted: str | None, where: Path |
 
     Raises:
         UserError: there is none, or none of that name, or several; the message lists the keys.
-
     """
     known = sorted(key for key, value in statistics.items() if isinstance(value, dict))
     if not known:

@@ -39,7 +39,6 @@ def write_safetensors(
 
     Raises:
         ValueError: `read` returned another type or shape.
-
     """
     header: dict[str, Any] = {}
     offset = 0
@@ -64,4 +63,4 @@ def write_safetensors(
                     f'{name} is {tensor.dtype} {tuple(tensor.shape)}, announced '
                     f'as {dtype} {tuple(shape)}'
                 )
-            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

@@ -1,5 +1,7 @@
 """The prunable decoder with a key-value cache, for models that generate tokens."""
 
+from typing import Any
+
 import torch
 
 from sqap_vla_ros.models.layers.attention import attention
@@ -25,7 +27,6 @@ class CachedDecoder(PrunableDecoder):
         Returns:
             The final hidden state of the last token [1, width], the cache, and the kept visual
             tokens [budget] or None.
-
         """
         cache = KeyValueCache(position=embeddings.shape[1])
         hidden, kept = self(embeddings, visual, pruning, cache)
@@ -41,11 +42,11 @@ class CachedDecoder(PrunableDecoder):
 
         Returns:
             Its final hidden state [1, width].
-
         """
         hidden = embedding
         cos, sin = self._rotary_tables(embedding, cache.position)
-        for index, layer in enumerate(self.llama.layers):
+        layers: Any = self.llama.layers
+        for index, layer in enumerate(layers):
             normed = layer.input_layernorm(hidden)
             query, key, value = self._project(layer.self_attn, normed, cos, sin)
             keys, values = cache.append(index, key, value)

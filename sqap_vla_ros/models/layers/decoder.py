@@ -1,13 +1,16 @@
 """A Llama decoder that can leave out visual tokens on the way (SQAP-VLA, arXiv 2509.09090)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, LlamaRotaryEmbedding
 
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.kernels.hadamard import rotate, unrotate
 from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
-from sqap_vla_ros.models.layers.pruned_layers import PruningPoint, run_pruned_layers
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint, Rotary, run_pruned_layers
 
 
 class PrunableDecoder(nn.Module):
@@ -19,10 +22,11 @@ class PrunableDecoder(nn.Module):
         # Replaced by `_rotary_tables`: it has no weights, but buffers that no checkpoint fills.
         del self.llama.rotary_emb
         self.config = config
-        self.query_key_quantizer = None
+        self.query_key_quantizer: QueryKeyQuantizer | None = None
         # int8 [width] where the residual stream runs in a rotated basis.
         self.register_buffer('residual_signs', None)
-        self._rotary = None
+        self._rotary: LlamaRotaryEmbedding | None = None
+        self.residual_signs: torch.Tensor | None
 
     def forward(
         self,
@@ -43,7 +47,6 @@ class PrunableDecoder(nn.Module):
         Returns:
             The final hidden state of the last token [B, width], and the kept visual tokens
             [budget] or None.
-
         """
         hidden, kept = run_pruned_layers(
             self.llama.layers,
@@ -71,7 +74,6 @@ class PrunableDecoder(nn.Module):
         Args:
             signs: int8 [width], random signs of the rotation.
             writers: layers outside the decoder whose outputs it reads.
-
         """
 
         def read(layer: nn.Linear, norm: nn.Module) -> None:
@@ -89,7 +91,8 @@ class PrunableDecoder(nn.Module):
         embedding.copy_(rotate(embedding, signs))
         for layer in writers:
             write(layer)
-        for block in self.llama.layers:
+        blocks: Any = self.llama.layers
+        for block in blocks:
             attention_block, feed_forward = block.self_attn, block.mlp
             for layer in (attention_block.q_proj, attention_block.k_proj, attention_block.v_proj):
                 read(layer, block.input_layernorm)
@@ -101,8 +104,10 @@ class PrunableDecoder(nn.Module):
             write(feed_forward.down_proj)
         self.residual_signs = signs
 
-    def _project(self, block, hidden, cos, sin):
-        def split(x):  # [B, N, heads * d] -> [B, heads, N, d]
+    def _project(
+        self, block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def split(x: torch.Tensor) -> torch.Tensor:  # [B, N, heads * d] -> [B, heads, N, d]
             return x.view(*x.shape[:2], -1, block.head_dim).transpose(1, 2)
 
         query, key = apply_rotary_pos_emb(
@@ -112,7 +117,7 @@ class PrunableDecoder(nn.Module):
             query, key = self.query_key_quantizer(query, key)
         return query, key, split(block.v_proj(hidden))
 
-    def _rotary_tables(self, embeddings, first=0):
+    def _rotary_tables(self, embeddings: torch.Tensor, first: int = 0) -> Rotary:
         """Cosine and sine [1, N, d] of N positions from `first` on; they are not weights."""
         if self._rotary is None or self._rotary.inv_freq.device != embeddings.device:
             # Not as a submodule: a model that is built without storage, to load compressed
@@ -122,4 +127,5 @@ class PrunableDecoder(nn.Module):
         positions = torch.arange(first, first + embeddings.shape[1], device=embeddings.device)[
             None
         ]
-        return self._rotary(embeddings, positions)
+        tables: Rotary = self._rotary(embeddings, positions)  # type: ignore[misc]
+        return tables

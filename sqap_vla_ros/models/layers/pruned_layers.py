@@ -7,12 +7,12 @@ selected, dropped and observed.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
 
-from sqap_vla_ros.compression.pruning.criteria import attention_row
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.pruning.relevance import attention_row
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.models.layers.attention import attention
 from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
 
@@ -25,7 +25,7 @@ Features are the hidden states of the visual tokens as they enter the layer that
 Rotary = tuple[torch.Tensor, torch.Tensor]
 """Cosine and sine [1, N, d] of the rotary embedding at the positions of the tokens."""
 Projection = Callable[
-    [nn.Module, torch.Tensor, torch.Tensor, torch.Tensor],
+    [Any, torch.Tensor, torch.Tensor, torch.Tensor],
     tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ]
 """(attention block, normed hidden [B, N, width], cosine, sine) -> query, key, value."""
@@ -56,7 +56,7 @@ def pruning_point(selector: TokenSelector) -> PruningPoint:
 
 
 def run_pruned_layers(
-    layers: Iterable[nn.Module],
+    layers: Iterable[Any],
     project: Projection,
     hidden: torch.Tensor,
     rotary: Rotary,
@@ -87,7 +87,6 @@ def run_pruned_layers(
     Returns:
         Hidden states after the last layer [B, left, width], not normed (with `cache_only_last`,
         those that enter it), and the kept visual tokens [budget] or None.
-
     """
     layers = list(layers)
     cos, sin = rotary
@@ -95,17 +94,16 @@ def run_pruned_layers(
     select = None if pruning is None else pruning.select
     observe = None if pruning is None else pruning.observe
     first = 0 if pruning is None else pruning.layer
+    needs_attention = pruning is not None and pruning.needs_attention
     scoring = max(first - 1, 0)
-    if select is not None and first == 0 and not pruning.needs_attention:
+    if select is not None and first == 0 and not needs_attention:
         kept = select(None, hidden[0, visual])
         stay = _remaining(kept, visual, hidden.shape[1])
         hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
     for index, layer in enumerate(layers):
         query, key, value = project(layer.self_attn, layer.input_layernorm(hidden), cos, sin)
         if select is not None and kept is None and index == scoring:
-            row = (
-                attention_row(query[0, :, -1], key[0], visual) if pruning.needs_attention else None
-            )
+            row = attention_row(query[0, :, -1], key[0], visual) if needs_attention else None
             kept = select(row, hidden[0, visual])
             stay = _remaining(kept, visual, hidden.shape[1])
             if first == 0:
@@ -129,7 +127,7 @@ def run_pruned_layers(
 
 
 def _remaining(kept: torch.Tensor, visual: slice, length: int) -> torch.Tensor:
-    """Indices into the sequence: what is before the visual tokens, the kept ones, the rest."""
+    """Index the sequence: what is before the visual tokens, the kept ones, the rest."""
     device = kept.device
     return torch.cat(
         [

@@ -26,7 +26,7 @@ class VisionEncoder(nn.Module):
         if config.drop_last_layers:
             del self._layers[-config.drop_last_layers :]
         self.grid = config.model['image_size'] // config.model['patch_size']
-        self.window_mask = None
+        self.window_mask: torch.Tensor | None = None
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """

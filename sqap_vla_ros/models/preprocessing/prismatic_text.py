@@ -50,7 +50,6 @@ def check_vocabulary(directory: Path, tokenizer: Sized, size: int) -> None:
 
     Raises:
         UserError: the tokenizer has ids that the model cannot embed.
-
     """
     if len(tokenizer) > size:
         raise UserError(

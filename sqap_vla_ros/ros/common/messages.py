@@ -46,7 +46,6 @@ def pinhole_camera(
 
     Raises:
         UserError: The focal lengths, the size or the pose make no sense.
-
     """
     intrinsics = np.array(info.k, np.float64).reshape(3, 3)
     if not (np.isfinite(intrinsics).all() and intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
@@ -91,7 +90,6 @@ def stats_message(
 
     Returns:
         The message.
-
     """
     inference = answer.inference
     stages = {k: v for k, v in inference.latencies_ms.items() if k != 'total'}

@@ -30,7 +30,6 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
 
     Returns:
         Exit status: 0, or 2 after an error of the user, which is printed in one line.
-
     """
     stop = threading.Event()
     previous = {

@@ -22,7 +22,6 @@ def make_pose(
 
     Returns:
         The message.
-
     """
     message = PoseStamped(header=header)
     p, q = message.pose.position, message.pose.orientation
@@ -55,7 +54,6 @@ def import_tf2_ros() -> ModuleType:
 
     Raises:
         UserError: tf2_ros is not installed.
-
     """
     try:
         import tf2_ros

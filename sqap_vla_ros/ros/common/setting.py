@@ -69,7 +69,6 @@ class Setting:
 
         Returns:
             What is wrong, beginning with 'is' or 'expected'; None if the value is valid.
-
         """
         if self.choices and not self._is_choice(value):
             return f'is {value!r}, expected one of {", ".join(self.choices)}'
@@ -93,7 +92,6 @@ class Setting:
 
         Raises:
             UserError: The given value is not valid.
-
         """
         if node.has_parameter(self.name):
             value = node.get_parameter(self.name).value
@@ -128,7 +126,6 @@ def setting(
 
     Returns:
         A `dataclasses.field`; Any, as the type checker expects a value of the field's type.
-
     """
     return field(
         default=default,
@@ -161,7 +158,6 @@ def declare(node: Node, cls: type[S], defaults: Mapping[str, Any] | None = None)
 
     Raises:
         UserError: A given value is not one of the choices, not finite, or too short a list.
-
     """
     defaults = defaults or {}
     return cls(**{s.name: s.declare(node, defaults.get(s.name)) for s in settings_of(cls)})

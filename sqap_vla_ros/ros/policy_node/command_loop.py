@@ -37,7 +37,6 @@ class CommandLoop:
         outputs: Where they are published.
         black_box: Records them.
         rate_hz: Commands per second; may be changed at any time.
-
     """
 
     def __init__(
@@ -102,7 +101,6 @@ def read_clocks(clock: Clock, tries: int = 5) -> tuple[Time, int]:
 
     Returns:
         Time of the ROS clock, and of the steady clock in ns.
-
     """
     best: tuple[int, Time, int] | None = None
     for _ in range(max(tries, 1)):

@@ -44,7 +44,6 @@ class Configured:
 
     Raises:
         UserError: The policy cannot be loaded, or does not fit the robot; nothing is left over.
-
     """
 
     def __init__(
@@ -106,7 +105,6 @@ class Configured:
 
         Raises:
             ValueError: The limits cannot be changed now; then nothing is changed.
-
         """
         limits = settings.motion_limits()
         if limits != self.inputs.settings.motion_limits():

@@ -38,7 +38,6 @@ def diagnostic_array(
 
     Returns:
         The message.
-
     """
     message = f'{state}: {reason}' + ''.join(f'; {problem}' for problem in problems)
     status = DiagnosticStatus(
@@ -64,7 +63,6 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
 
     Returns:
         Rates, ages and rejections as key to text; and one line for each problem.
-
     """
     now_s = time.monotonic()
     values, problems = {}, []

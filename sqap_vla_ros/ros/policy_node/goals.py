@@ -35,7 +35,6 @@ class Motion(Protocol):
 
         Returns:
             None if motion started; otherwise why not.
-
         """
 
     def current_instruction(self) -> str | None:
@@ -79,7 +78,6 @@ class InstructionGoals:
         node: Node that serves the action.
         settings: Parameters of the node.
         motion: What starts and stops the arm.
-
     """
 
     def __init__(self, node: Node, settings: PolicyNodeSettings, motion: Motion) -> None:

@@ -57,7 +57,6 @@ def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:
 
     Returns:
         One line for each topic that has other publishers.
-
     """
     problems = []
     for topic in topics:

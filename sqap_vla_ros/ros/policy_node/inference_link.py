@@ -35,7 +35,6 @@ def make_client(policy: str, settings: PolicyNodeSettings) -> InferenceClient:
 
     Returns:
         The client.
-
     """
     if settings.inference_process:
         return ProcessInference(policy, settings.runtime(), settings.inference_deadline_s)
@@ -83,7 +82,6 @@ class InferenceLink:
         source: What requests are made of.
         sink: Where requests and answers go.
         options: See `LinkOptions`.
-
     """
 
     def __init__(self, node: Node, source: Source, sink: Sink, options: LinkOptions) -> None:
@@ -154,7 +152,6 @@ class InferenceLink:
         Args:
             reason: Of `InferenceFailed`, 'restart' or 'internal'.
             text: What happened, one line.
-
         """
         self._generation = None  # the runner resets the policy
         self._node.get_logger().error(f'inference {reason}: {text}', throttle_duration_sec=1.0)

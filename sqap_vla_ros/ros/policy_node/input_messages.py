@@ -34,7 +34,6 @@ def check_age(stamp_ns: int, now_ns: int, max_age_s: float) -> None:
 
     Raises:
         InvalidMessage: The stamp is older, or more than FUTURE_STAMP_S in the future.
-
     """
     age_s = (now_ns - stamp_ns) / 1e9
     if age_s > max_age_s or age_s < -FUTURE_STAMP_S:
@@ -59,7 +58,6 @@ def read_pose(message: PoseStamped, base_frame: str) -> Pose:
 
     Raises:
         InvalidMessage: The pose is in another frame or not finite.
-
     """
     if message.header.frame_id != base_frame:
         raise InvalidMessage(
@@ -87,7 +85,6 @@ def read_joints(message: JointState, needed: Iterable[str]) -> dict[str, float]:
 
     Raises:
         InvalidMessage: A joint is missing or not finite, or the lengths differ.
-
     """
     if len(message.name) != len(message.position):
         raise InvalidMessage(

@@ -38,7 +38,6 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
 
     Raises:
         UserError: The robot lacks a camera or a state column that the policy needs.
-
     """
     for name in spec.state_names:
         if name not in (*END_EFFECTOR, 'gripper') and not name.startswith('joint.'):

@@ -65,7 +65,6 @@ class Inputs:
 
     Raises:
         UserError: The robot cannot provide what the policy needs.
-
     """
 
     def __init__(
@@ -138,7 +137,6 @@ class Inputs:
             The observation, stamped like its oldest image, and when that image arrived (steady
             clock, s). None while a required message is missing or the stamps of the images
             differ by more than `max_camera_skew` of the profile.
-
         """
         with self._lock:
             latest = dict(self._latest)

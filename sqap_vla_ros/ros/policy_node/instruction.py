@@ -20,7 +20,6 @@ def clean_instruction(text: str, max_length: int) -> str:
 
     Raises:
         UserError: It is too long, or empty after normalisation.
-
     """
     if len(text) > max_length:
         raise UserError(

@@ -180,7 +180,6 @@ class PolicyNodeSettings:
 
         Raises:
             ValueError: Two limits contradict each other; names the field.
-
         """
         return MotionLimits(
             workspace_low_m=self.workspace_low_m,
@@ -226,7 +225,6 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
 
     Raises:
         UserError: The profile or a value is wrong.
-
     """
     profile = load_profile(BY_NAME['profile'].declare(node))
     settings = declare(node, PolicyNodeSettings, profile_defaults(profile))
@@ -255,7 +253,6 @@ def check_acknowledged(settings: PolicyNodeSettings, profile: RobotProfile) -> N
 
     Raises:
         UserError: The user has not acknowledged it.
-
     """
     if (
         profile.needs_acknowledgement
@@ -282,7 +279,6 @@ def changed(current: PolicyNodeSettings, changes: Iterable[Parameter]) -> Policy
 
     Raises:
         ValueError: One of them is wrong, in a line that names it.
-
     """
     values: dict[str, Any] = {}
     for parameter in changes:

@@ -40,7 +40,6 @@ class Reports:
         node: Node that publishes.
         frame_id: Base frame, which commands and poses are in.
         command_topics: Topics of the arm, on which no other node should publish.
-
     """
 
     def __init__(self, node: Node, frame_id: str, command_topics: Iterable[str]) -> None:
@@ -61,7 +60,6 @@ class Reports:
 
         Args:
             description: `Policy.describe` of that policy.
-
         """
         self._description = description
         self._latencies = LatencyWindow()
@@ -120,7 +118,6 @@ class Reports:
             inputs: None while the node is not configured.
             status: None while the node is not configured.
             token_share: Share of the token budget of the recipe that coarse motion may use.
-
         """
         values = {'token budget (%)': f'{100 * token_share:.0f}'}
         problems: list[str] = []
@@ -179,7 +176,6 @@ def path_marker(chunk: Chunk, start_m: NDArray[np.float64], frame_id: str) -> Ma
 
     Returns:
         A line; None for a chunk without linear columns or with non-finite values.
-
     """
     columns = {name: index for index, name in enumerate(chunk.spec.names)}
     indices = [columns[f'linear.{axis}'] for axis in 'xyz' if f'linear.{axis}' in columns]

@@ -19,7 +19,6 @@ class RobotState:
 
     Raises:
         UserError: The policy needs the gripper and nothing measures it.
-
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class RobotState:
         Returns:
             float32 [states], positions in the frame that the policy was trained in; None for a
             policy without a state.
-
         """
         if not self._spec.state_names:
             return None

@@ -24,7 +24,6 @@ class TransformPoller:
 
     Raises:
         UserError: tf2_ros is not installed.
-
     """
 
     def __init__(

@@ -44,7 +44,6 @@ class SimArmPublisher:
         node: Node that publishes.
         joints: Names of the arm's joints.
         publish_clock: Publish /clock and stamp with simulation time.
-
     """
 
     def __init__(self, node: Node, joints: tuple[str, ...], publish_clock: bool) -> None:

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.pruning.criteria import (
-    attention_row,
-    draw_tokens,
-    farthest_points,
-    grid_separation,
-    select_by_criteria,
-    select_top,
-)
+from sqap_vla_ros.compression.pruning.coverage import farthest_points, grid_separation
+from sqap_vla_ros.compression.pruning.criteria import draw_tokens, select_by_criteria, select_top
+from sqap_vla_ros.compression.pruning.relevance import attention_row
 from sqap_vla_ros.policy import Criterion
 
 GRID = (4, 6)
@@ -53,6 +48,7 @@ def brute_force_farthest(places, chosen, count):
     return order
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(cases())
 def test_the_budget_is_met_exactly_in_ascending_order_without_repetition(case):
@@ -63,6 +59,7 @@ def test_the_budget_is_met_exactly_in_ascending_order_without_repetition(case):
     assert indices == sorted(set(indices)) and indices[0] >= 0 and indices[-1] < TOKENS
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(cases())
 def test_protected_tokens_stay_and_the_nearest_first_where_they_do_not_all_fit(case):
@@ -77,6 +74,7 @@ def test_protected_tokens_stay_and_the_nearest_first_where_they_do_not_all_fit(c
     assert set(named) == staying
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(cases())
 def test_the_highest_scores_stay_in_what_protection_leaves(case):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.pruning import criteria as token_selection
+from sqap_vla_ros.compression.pruning import coverage
 from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe, save_recipe
 from sqap_vla_ros.models.cuda_graphs import CudaGraphRunner
 from sqap_vla_ros.models.loading import load_policy
@@ -14,6 +14,8 @@ from sqap_vla_ros.policy import Continuation
 from sqap_vla_ros.runtime_options import RuntimeOptions
 
 from support.graph_recorders import TraceRecorder
+
+pytestmark = pytest.mark.slow
 
 PRUNINGS = {
     'none': None,
@@ -27,7 +29,7 @@ PRUNINGS = {
 @pytest.fixture
 def load(policy_directory, tmp_path, monkeypatch):
     """Load the tiny policy with a pruning recipe, to run directly or to be replayed."""
-    monkeypatch.setattr(token_selection.cpu, 'available', lambda: False)
+    monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
 
     def load(pruning, replayed):
         save_recipe(Recipe('r', QuantizationRecipe(), pruning), tmp_path / 'recipe.yaml')

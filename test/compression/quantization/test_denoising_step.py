@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sqap_vla_ros.compression.compress import compress
+from sqap_vla_ros.compression.compress import compress_model
 from sqap_vla_ros.compression.recipe import (
     PruningRecipe,
     QuantizationRecipe,
@@ -51,10 +51,10 @@ def test_a_policy_denoises_in_the_steps_of_its_recipe(policy_directory, observat
 @pytest.mark.parametrize('steps, words', [(3, 'expected a divisor'), (0, 'expected 1 or more')])
 def test_steps_that_cannot_be_are_refused_in_one_line(steps, words):
     with pytest.raises(UserError, match=words):
-        compress(tiny_model(), recipe_from_dict({'name': 'r', 'denoising_steps': steps}))
+        compress_model(tiny_model(), recipe_from_dict({'name': 'r', 'denoising_steps': steps}))
 
 
 def test_a_head_without_steps_refuses_them(model):
     model.set_denoising_steps = super(type(model), model).set_denoising_steps
     with pytest.raises(UserError, match='denoising_steps is for heads that denoise'):
-        compress(model, replace(Recipe(), denoising_steps=5))
+        compress_model(model, replace(Recipe(), denoising_steps=5))

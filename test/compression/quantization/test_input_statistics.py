@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.compress import compress, prepare
+from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.quantization.input_statistics import collecting
 from sqap_vla_ros.compression.quantization.integers import dequantize_weight
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
@@ -98,7 +98,7 @@ def test_statistics_are_those_of_the_rotated_inputs():
 def test_recipes_that_need_samples_say_so(quantization):
     recipe = recipe_from_dict({'quantization': {**quantization, 'targets': ['decoder']}})
     with pytest.raises(UserError, match='calibration'):
-        compress(tiny_model(), recipe)
+        compress_model(tiny_model(), recipe)
 
 
 def test_static_scales_need_one_scale_for_all_tokens():
@@ -150,7 +150,7 @@ def test_static_scales_run_on_a_backend_that_uses_them(weight_bits):
         {'quantization': {**STATIC, 'targets': ['action_head'], 'weight_bits': weight_bits}}
     )
     condition, noise = torch.randn(1, 1, 32), torch.randn(1, 4, 2)
-    compress(model, recipe, lambda m: m.action_head.sample(condition, noise))
+    compress_model(model, recipe, lambda m: m.action_head.sample(condition, noise))
     before = model.action_head.sample(condition, noise)
     prepare(model)
     assert torch.allclose(model.action_head.sample(condition, noise), before, atol=1e-5)
@@ -166,7 +166,7 @@ def test_static_scales_cover_what_calibration_showed():
     recipe = recipe_from_dict(
         {'quantization': {**STATIC, 'targets': ['action_head'], 'rotation': 'none'}}
     )
-    compress(model, recipe, lambda m: m.action_head.sample(condition, noise))
+    compress_model(model, recipe, lambda m: m.action_head.sample(condition, noise))
     scales = model.get_submodule(name).ascale * 127
     assert scales.tolist() == pytest.approx(seen[::-1])  # the last step is denoised first
 

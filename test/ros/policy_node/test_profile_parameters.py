@@ -115,7 +115,8 @@ def test_an_untested_profile_needs_an_acknowledgement_or_a_dry_run():
 
 
 @pytest.mark.parametrize(
-    'text, words', [('nonsense', 'none of those that are shipped'), ('robot: x', 'is missing')]
+    'text, words',
+    [('nonsense', 'neither a file nor a shipped profile'), ('robot: x', 'is missing')],
 )
 def test_a_wrong_profile_ends_the_node_with_one_line(tmp_path, text, words):
     profile = text

@@ -39,7 +39,6 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
 
     Raises:
         UserError: names the file and the key that is missing or of another model.
-
     """
     path = folder / CONFIG_FILE
     settings = read_json(path).get('vla')

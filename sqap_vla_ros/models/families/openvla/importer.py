@@ -33,7 +33,6 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
 
     Raises:
         UserError: names the file and the key that is missing or of another model.
-
     """
     path = folder / CONFIG_FILE
     data = read_json(path)

@@ -38,7 +38,6 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
 
     Raises:
         UserError: names the file and the key that is missing or of another model.
-
     """
     path = folder / CONFIG_FILE
     data = read_json(path)
@@ -48,7 +47,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
     check_sources(reader, sources, UNUSED)
     statistics, where = _statistics(folder)
     dataset = choose_dataset(statistics, options.dataset, where)
-    columns = {}
+    columns: dict[str, int] = {}
     for part in ('state', 'action'):
         try:
             columns[part] = len(statistics[dataset][part]['mean'])

@@ -30,7 +30,6 @@ class AllOutputs:
 
     Raises:
         UserError: An output needs a package that is not installed.
-
     """
 
     def __init__(self, node: Node, profile: RobotProfile, dry_run: bool = False) -> None:
@@ -54,7 +53,6 @@ class AllOutputs:
         Args:
             command: A twist or joint velocities, as `action.space` of the profile says.
             stamp: Time that the command was made for; None: now.
-
         """
         if stamp is None:
             stamp = self._node.get_clock().now().to_msg()

@@ -29,7 +29,6 @@ class GripperAction:
 
     Raises:
         UserError: control_msgs is not installed.
-
     """
 
     def __init__(self, node: Node, output: GripperOutput) -> None:

@@ -21,7 +21,6 @@ class JointReference:
 
     Args:
         clock: Steady clock, s.
-
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +37,6 @@ class JointReference:
 
         Returns:
             Joint name to position, rad or m; None while the position of a joint is unknown.
-
         """
         if not set(command.velocities) <= set(command.positions):
             return None

@@ -56,7 +56,6 @@ class ArmOutput(Protocol):
             command: `control.command.Command` of a profile with `action.space: twist`, otherwise
                 `control.joint_command.JointCommand`. Limits have been applied.
             stamp: Time that the command was made for, clock of the node.
-
         """
 
 
@@ -96,7 +95,6 @@ def register_output(type_name: str, factory: ArmFactory, *, joint_space: bool = 
 
     Raises:
         ValueError: The name is taken.
-
     """
     if type_name in ARM_OUTPUTS:
         raise ValueError(f'output type {type_name!r} is registered already')
@@ -116,7 +114,6 @@ def register_gripper_output(type_name: str, factory: GripperFactory) -> None:
 
     Raises:
         ValueError: The name is taken.
-
     """
     if type_name in GRIPPER_OUTPUTS:
         raise ValueError(f'gripper output type {type_name!r} is registered already')

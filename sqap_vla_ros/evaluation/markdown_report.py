@@ -1,9 +1,9 @@
-"""Markdown of what episodes say: success, paired comparisons, smoothness, time."""
+"""The Markdown report: success, paired comparisons, smoothness, time."""
 
 from collections.abc import Sequence
 
-from sqap_vla_ros.evaluation.confidence import holm, percent
-from sqap_vla_ros.evaluation.results import known_recipe
+from sqap_vla_ros.evaluation.proportions import holm, percent
+from sqap_vla_ros.evaluation.result_files import known_recipe
 from sqap_vla_ros.evaluation.summary import REFERENCES, summarise
 
 TOKENS_TITLE = 'Kept visual tokens'
@@ -22,11 +22,16 @@ def markdown(
     open_loop: Sequence[dict] = (),
 ) -> str:
     """
-    Write the report.
+    Format the report.
 
-    by_baseline: episodes as `read_results` gives them. plots: title to file name, in the report's
-    directory; not_drawn: title to the reason why there is no such plot. open_loop: as
-    `read_open_loop` gives them.
+    Args:
+        by_baseline: episodes, from `read_results`.
+        plots: title to file name, in the directory of the report.
+        not_drawn: title to the reason why there is no such plot.
+        open_loop: open-loop comparisons, from `read_open_loop`.
+
+    Returns:
+        The report as Markdown.
     """
     parts = ['# Evaluation']
     if by_baseline:
@@ -53,12 +58,12 @@ def markdown(
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Markdown table."""
+    """Format a Markdown table."""
     lines = [header, ['---'] * len(header), *rows]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def _success(summaries):
+def _success(summaries: list[dict]) -> str:
     tasks = list(dict.fromkeys(task for s in summaries for task in s['tasks']))
     rows = []
     for s in summaries:
@@ -67,11 +72,11 @@ def _success(summaries):
     return table(['variant', *tasks, 'all', 'episodes'], rows)
 
 
-def _share(part):
+def _share(part: dict) -> str:
     return percent(round(part['success'] * part['episodes']), part['episodes'])
 
 
-def _plots(summaries, plots, not_drawn):
+def _plots(summaries: list[dict], plots: dict[str, str], not_drawn: dict[str, str]) -> list[str]:
     parts = [f'### {title}\n\n![{title}]({file})' for title, file in plots.items()]
     parts += [f'No plot "{title}": {reason}.' for title, reason in not_drawn.items()]
     unknown = [f'`{s["variant"]}`' for s in summaries if known_recipe(s['variant']) is None]
@@ -80,12 +85,12 @@ def _plots(summaries, plots, not_drawn):
     return parts
 
 
-def _comparisons(summaries):
+def _comparisons(summaries: list[dict]) -> list[str]:
     """
-    One section for each variant that others are compared with.
+    Format one section for each variant that others are compared with.
 
-    All are compared with full precision; with others only those of the same bits that prune the
-    same share. Holm's correction is over the rows of a section.
+    All variants are compared with full precision; with another reference, only those with the
+    same bits and the same pruned share. Holm's correction is over the rows of a section.
     """
     parts = []
     for other in (s['variant'] for s in summaries if s['variant'].split('_')[0] in REFERENCES):
@@ -128,23 +133,21 @@ def _comparisons(summaries):
     return parts
 
 
-def _budget(variant):
-    """Bits and share of pruned tokens; None where the recipe is not known any more."""
+def _budget(variant: str) -> tuple[object, float] | None:
+    """Return bits and pruned share; None when the recipe is not known any more."""
     recipe = known_recipe(variant)
     if recipe is None:
         return None
-    bits = recipe.quantization and (
-        recipe.quantization.weight_bits,
-        recipe.quantization.activation_bits,
-    )
+    quantization = recipe.quantization
+    bits = quantization and (quantization.weight_bits, quantization.activation_bits)
     return bits, 0.0 if recipe.pruning is None else recipe.pruning.ratio
 
 
-def _p(value) -> str:
+def _p(value: float) -> str:
     return f'{value:.2g}' if value >= 1e-4 else f'{value:.0e}'
 
 
-def _motion(summaries):
+def _motion(summaries: list[dict]) -> str:
     stages = list(dict.fromkeys(stage for s in summaries for stage in s['median_latency_ms']))
     rows = []
     for s in summaries:
@@ -175,16 +178,16 @@ def _motion(summaries):
     )
 
 
-def _open_loop(found):
-    """Section of one file of `--open-loop`."""
+def _open_loop(found: dict) -> str:
+    """Format the section of one file of `--open-loop`."""
     variants = found['variants']
     columns = list(
         dict.fromkeys(name for own in variants.values() for name in own['action_error'])
     )
     rows = []
     for variant, own in variants.items():
-        layers = own['layer_error'] or {}
-        worst = max(layers, key=layers.get, default=None)
+        layers: dict[str, float] = own['layer_error'] or {}
+        worst = max(layers, key=layers.__getitem__, default=None)
         rows.append(
             [
                 f'`{variant}`',

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from sqap_vla_ros.evaluation.confidence import (
+from sqap_vla_ros.evaluation.proportions import (
     mcnemar_exact,
     paired_difference,
     percent,

@@ -1,8 +1,9 @@
-"""Result files of `sqap_vla evaluate`: read, checked, merged."""
+"""Reads, checks and merges the result files of `sqap_vla evaluate`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 import json
 from pathlib import Path
+from typing import Any
 
 from sqap_vla_ros.compression.recipe import find_recipe, load_recipe, Recipe
 from sqap_vla_ros.errors import UserError
@@ -10,24 +11,26 @@ from sqap_vla_ros.errors import UserError
 _ORIGIN = 'a file of `sqap_vla evaluate --json`'
 
 
-def _number(value):
-    # Finite, and so that its square is.
+def _number(value: object) -> bool:
+    # Finite, and with a finite square.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e150
 
 
-def _numbers(value):
+def _numbers(value: object) -> bool:
     return isinstance(value, dict) and all(map(_number, value.values()))
 
 
-def _text(value):
+def _text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _bool(value):
+def _bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-_EPISODE = {
+_Fields = Mapping[str, Callable[[Any], bool]]
+"""Name of a field to the check of its value."""
+_EPISODE: _Fields = {
     'variant': _text,
     'baseline': _text,
     'task': _text,
@@ -39,9 +42,9 @@ _EPISODE = {
     'jerk_m_s3': _number,
     'latency_ms': _numbers,
 }
-_SINCE = {'weight_bytes': lambda value: value is None or _number(value)}
-"""Fields that files of earlier versions lack."""
-_OPEN_LOOP = {
+_SINCE: _Fields = {'weight_bytes': lambda value: value is None or _number(value)}
+"""Fields that files of earlier versions do not have."""
+_OPEN_LOOP: _Fields = {
     'frames': _number,
     'action_error': _numbers,
     'attention_overlap': lambda value: value is None or _number(value),
@@ -51,13 +54,19 @@ _OPEN_LOOP = {
 
 def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
     """
-    Episodes of all files, by baseline ('none' first), in the order of the files.
+    Read the episodes of all files.
 
-    An episode that several files hold counts once. Files of `--open-loop` have none and are passed
-    over. Raises UserError that names the file and what is wrong with it, also where files disagree
-    about an episode or are of different policies.
+    An episode that is in several files counts once. Files of `--open-loop` are skipped.
+
+    Returns:
+        Baseline ('none' first) to its episodes, in the order of the files.
+
+    Raises:
+        UserError: a file is wrong, disagrees with another one about an episode, or is of another
+            policy or protocol; names the file and what is wrong.
     """
-    episodes, setting = {}, None
+    episodes: dict[tuple, dict] = {}
+    setting = None
     for path in paths:
         data = _read(path)
         if 'open_loop' in data:
@@ -87,7 +96,7 @@ def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
                     f'{path}: episodes[{number}]: latency_ms has other stages than '
                     'the episodes before; make a report of each'
                 )
-    by_baseline = {'none': []}
+    by_baseline: dict[str, list[dict]] = {'none': []}
     for episode in episodes.values():
         by_baseline.setdefault(episode['baseline'], []).append(episode)
     return {baseline: own for baseline, own in by_baseline.items() if own}
@@ -95,9 +104,14 @@ def read_results(paths: Iterable[Path]) -> dict[str, list[dict]]:
 
 def read_open_loop(paths: Iterable[Path]) -> list[dict]:
     """
-    Read the files of `sqap_vla evaluate --open-loop`, one dict a file; pass over all others.
+    Read the files of `sqap_vla evaluate --open-loop`; all others are skipped.
 
-    'tasks': names; 'variants': as `open_loop.compare_open_loop` returns them. Raises UserError.
+    Returns:
+        One dict per file. 'tasks': names; 'variants': as `open_loop.compare_open_loop` returns
+        them.
+
+    Raises:
+        UserError: a file is wrong; names the file and what is wrong.
     """
     found = []
     for path in paths:
@@ -106,7 +120,7 @@ def read_open_loop(paths: Iterable[Path]) -> list[dict]:
             continue
         variants, tasks = data['open_loop'], data['experiment'].get('tasks')
         if not isinstance(variants, dict):
-            raise UserError(f'{path}: "open_loop" is no mapping; expected {_ORIGIN}')
+            raise UserError(f'{path}: "open_loop" is not a mapping; expected {_ORIGIN}')
         if not isinstance(tasks, list) or not all(map(_text, tasks)):
             raise UserError(f'{path}: experiment: "tasks" is missing, expected a list of names')
         for variant, own in variants.items():
@@ -116,27 +130,27 @@ def read_open_loop(paths: Iterable[Path]) -> list[dict]:
 
 
 def known_recipe(variant: str) -> Recipe | None:
-    """Recipe of a variant; None where it is not to be found (any more)."""
+    """Return the recipe of a variant; None when it is not found (any more)."""
     try:
         return load_recipe(find_recipe(variant))
     except UserError:
         return None
 
 
-def _same(first, second):
-    """Compare settings; one that another version of the package did not know is off there."""
+def _same(first: Any, second: Any) -> bool:
+    """Compare settings; a setting that an earlier version did not have counts as off."""
     if isinstance(first, dict) and isinstance(second, dict):
         return all(_same(first.get(name), second.get(name)) for name in {**first, **second})
     return first == second or not (first or second)
 
 
-def _read(path):
+def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(Path(path).read_text('utf-8'))
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}; expected {_ORIGIN}') from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f'{path}: no JSON ({error}); expected {_ORIGIN}') from None
+        raise UserError(f'{path}: not valid JSON ({error}); expected {_ORIGIN}') from None
     if not isinstance(data, dict) or not isinstance(data.get('experiment'), dict):
         raise UserError(f'{path}: no "experiment"; expected {_ORIGIN}')
     if not isinstance(data['experiment'].get('policy'), str):
@@ -144,15 +158,15 @@ def _read(path):
     return data
 
 
-def _list_of_episodes(path, data):
+def _list_of_episodes(path: Path, data: dict[str, Any]) -> list[dict]:
     if not isinstance(data.get('episodes'), list):
         raise UserError(f'{path}: "episodes" is missing, expected a list; {_ORIGIN} has one')
     return data['episodes']
 
 
-def _check(place, data, fields) -> None:
+def _check(place: str, data: Any, fields: _Fields) -> None:
     for name, good in fields.items():
         if not isinstance(data, dict) or name not in data or not good(data[name]):
             raise UserError(
-                f'{place}: {name!r} is missing or of another kind than `sqap_vla evaluate` writes'
+                f'{place}: {name!r} is missing or not of the type that `sqap_vla evaluate` writes'
             )

@@ -1,12 +1,13 @@
-"""Inferring while the arm moves against inferring while it stands: same scenes, same delay."""
+"""Compares execution modes, inference while the arm moves or stands: same scenes and delay."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig, Mode
-from sqap_vla_ros.evaluation.confidence import percent
+from sqap_vla_ros.evaluation.proportions import percent
 from sqap_vla_ros.evaluation.rollout import Protocol, run_episode
 from sqap_vla_ros.evaluation.runner import Experiment, load_variant, run_experiment
 from sqap_vla_ros.evaluation.summary import compare
@@ -14,14 +15,15 @@ from sqap_vla_ros.simulation.arm import SimulatedArm
 
 MODES = ('asynchronous', 'real_time_chunking', 'sequential', 'plain')
 """
-real_time_chunking: asynchronous, each chunk inferred as a continuation of the one in use; plain:
-sequential, with neither interpolation nor limiter.
+real_time_chunking: asynchronous, and each chunk is inferred as a continuation of the one being
+executed; plain: sequential, with neither interpolation nor limiter.
 """
 MOVING = MODES[:2]
+"""Modes that infer while the arm moves."""
 
 
 def protocols(delay_s: float) -> dict[str, Protocol]:
-    """Mode to protocol; a chunk comes `delay_s` after its observation in both."""
+    """Return each mode's protocol; a chunk always arrives `delay_s` after its observation."""
     asynchronous = Protocol(delay_s=delay_s, inference_period_s=max(delay_s, 0.2))
     continued = replace(asynchronous, executor=ExecutorConfig(Mode.REAL_TIME_CHUNKING))
     sequential = replace(asynchronous, sequential=True)
@@ -34,7 +36,18 @@ def protocols(delay_s: float) -> dict[str, Protocol]:
 def run_modes(
     experiment: Experiment, delay_s: float, workers: int, log: Path | None = None
 ) -> dict[str, list[dict]]:
-    """Mode to its episodes. log: prefix of one file a mode, from which a run goes on."""
+    """
+    Run an experiment in every mode.
+
+    Args:
+        experiment: what to run; its protocol is replaced.
+        delay_s: robot time from an observation to its chunk, seconds.
+        workers: processes.
+        log: prefix of one log file per mode, from which an interrupted run continues.
+
+    Returns:
+        Mode to its episodes.
+    """
     return {
         mode: run_experiment(
             replace(experiment, protocol=protocol), workers, log and Path(f'{log}.{mode}')
@@ -43,17 +56,17 @@ def run_modes(
     }
 
 
-def summarise_modes(episodes: dict[str, list[dict]]) -> dict:
+def summarise_modes(episodes: dict[str, list[dict]]) -> dict[str, Any]:
     """
-    Success, jerk and pauses of the modes, and how those that move on differ from the others.
+    Summarise success, jerk and pauses of each mode, and compare `MOVING` with the other modes.
 
-    Jerk is that of the commands, mean of squares over all of a mode's commands that were sent in
-    scenes that all modes solved: an arm that stands still after a failure is smooth, too.
+    Jerk is the mean square over all commands of a mode, in the scenes that every mode solved: an
+    arm that stands still after a failure is smooth, too.
     """
     solved_by_all = set.intersection(
         *({(e['task'], e['seed']) for e in own if e['succeeded']} for own in episodes.values())
     )
-    report = {}
+    report: dict[str, Any] = {}
     for mode, own in episodes.items():
         solved = [e for e in own if (e['task'], e['seed']) in solved_by_all]
         weights = [e['duration_s'] for e in solved]
@@ -87,7 +100,7 @@ def summarise_modes(episodes: dict[str, list[dict]]) -> dict:
 
 
 def text(report: dict) -> str:
-    """Plain text: a row a mode, and the comparisons."""
+    """Format as plain text: one row per mode, then the comparisons."""
     lines = []
     for mode in MODES:
         own = report[mode]
@@ -120,8 +133,8 @@ def text(report: dict) -> str:
     return '\n'.join(lines)
 
 
-def telling_scene(episodes: dict[str, list[dict]]) -> tuple[str, int]:
-    """Task and seed of the scene with the most pauses, solved in all modes where there is one."""
+def scene_with_most_pauses(episodes: dict[str, list[dict]]) -> tuple[str, int]:
+    """Find the scene (task, seed) with the most pauses, among those that all modes solved."""
     failed = {
         (e['task'], e['seed']) for own in episodes.values() for e in own if not e['succeeded']
     }
@@ -135,14 +148,27 @@ def telling_scene(episodes: dict[str, list[dict]]) -> tuple[str, int]:
 def plot_example(
     path: Path, policy: str, variant: str, task: str, seed: int, delay_s: float
 ) -> None:
-    """Draw the commanded speed of one episode in both modes; matplotlib's formats."""
+    """
+    Draw the commanded speed of one episode in every mode.
+
+    Args:
+        path: file to write, in a format that matplotlib knows.
+        policy: float policy directory.
+        variant: recipe name or file; 'full' for none.
+        task: task of the scene.
+        seed: seed of the scene.
+        delay_s: robot time from an observation to its chunk, seconds.
+
+    Raises:
+        UserError: the policy or the recipe cannot be loaded.
+    """
     from matplotlib.figure import Figure
 
     loaded, arm = load_variant(policy, variant), SimulatedArm(task)
     figure = Figure(figsize=(8, 3.6), layout='constrained')
     axes = figure.add_subplot()
     for mode, protocol in protocols(delay_s).items():
-        velocities = []
+        velocities: list[np.ndarray] = []
         instructions = arm.task.instructions
         episode = run_episode(
             arm, loaded, instructions[seed % len(instructions)], seed, protocol, trace=velocities

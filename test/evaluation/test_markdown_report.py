@@ -9,10 +9,10 @@ import pytest
 
 from sqap_vla_ros.cli import main
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.evaluation.confidence import holm
+from sqap_vla_ros.evaluation.markdown_report import markdown
 from sqap_vla_ros.evaluation.plots import draw_plots, points_of, rule
-from sqap_vla_ros.evaluation.report import markdown
-from sqap_vla_ros.evaluation.results import read_open_loop, read_results
+from sqap_vla_ros.evaluation.proportions import holm
+from sqap_vla_ros.evaluation.result_files import read_open_loop, read_results
 from sqap_vla_ros.evaluation.summary import summarise
 
 SHARES = {
@@ -111,7 +111,7 @@ def test_files_are_merged_and_an_episode_counts_once(tmp_path, episodes):
 @pytest.mark.parametrize(
     'content, told',
     [
-        ('nonsense', 'no JSON'),
+        ('nonsense', 'not valid JSON'),
         ('[]', '"experiment"'),
         ('{"experiment": {}}', '"policy"'),
         ('{"experiment": {"policy": "p"}}', '"episodes"'),
@@ -119,7 +119,7 @@ def test_files_are_merged_and_an_episode_counts_once(tmp_path, episodes):
             '{"experiment": {"policy": "p"}, "episodes": [{"variant": "full"}]}',
             r"episodes\[0\]: 'baseline'",
         ),
-        ('[' * 100_000, 'no JSON'),
+        ('[' * 100_000, 'not valid JSON'),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(tmp_path, content, told):
@@ -131,6 +131,7 @@ def test_a_wrong_file_is_named_with_its_field(tmp_path, content, told):
         read_results([tmp_path / 'absent.json'])
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(sorted(episode('full', 1, True))),
     st.one_of(
@@ -217,6 +218,7 @@ def test_a_baseline_is_compared_with_the_same_bits_and_share_only(episodes):
     assert 'recipes were not found: `w4a4_of_before`' in text
 
 
+@pytest.mark.slow
 def test_plots_are_drawn_where_there_is_data_and_of_recipes(tmp_path, episodes):
     summaries = summarise(episodes)
     written = draw_plots(summaries, tmp_path)
@@ -272,6 +274,7 @@ def open_loop_file(path, **fields):
     return path
 
 
+@pytest.mark.slow
 def test_open_loop_files_get_a_section_beside_episodes(tmp_path, episodes):
     files = [write(tmp_path / 'a.json', episodes), open_loop_file(tmp_path / 'b.json')]
     assert main(['report', *map(str, files), '--output', str(tmp_path)]) == 0
@@ -289,6 +292,7 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f'sqap_vla report: --output {results}: cannot')
 
 
+@pytest.mark.slow
 def test_the_verb_writes_markdown_and_plots(tmp_path, episodes, capsys):
     results, output = write(tmp_path / 'a.json', episodes), tmp_path / 'report'
     assert main(['report', str(results), '--output', str(output)]) == 0
@@ -300,6 +304,7 @@ def test_the_verb_writes_markdown_and_plots(tmp_path, episodes, capsys):
     assert 'none.json' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_kept_tokens_are_drawn_for_the_variants_that_prune(tmp_path, random_policy):
     pytest.importorskip('mujoco')
     pytest.importorskip('metaworld')

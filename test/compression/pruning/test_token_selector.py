@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.pruning.criteria import farthest_points
-from sqap_vla_ros.compression.pruning.features import difference_from_mean, feature_separation
+from sqap_vla_ros.compression.pruning.coverage import farthest_points, feature_separation
 from sqap_vla_ros.compression.pruning.phase import PhaseGate
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
-from sqap_vla_ros.compression.pruning.temporal import SceneWatch, ScoreHistory
+from sqap_vla_ros.compression.pruning.relevance import difference_from_mean
+from sqap_vla_ros.compression.pruning.score_history import SceneWatch, ScoreHistory
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.compression.recipe import PruningRecipe, Recipe, save_recipe
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Criterion

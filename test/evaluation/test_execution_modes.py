@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqap_vla_ros.evaluation.execution import MODES, protocols, summarise_modes, text
+from sqap_vla_ros.evaluation.execution_modes import MODES, protocols, summarise_modes, text
 from sqap_vla_ros.evaluation.rollout import count_pauses
 
 
