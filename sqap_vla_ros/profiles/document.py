@@ -1,5 +1,6 @@
 """YAML read with line numbers, so that every problem is reported with its line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -74,15 +75,13 @@ class Section:
         return tuple(self._nodes)
 
     @overload
-    def text(
-        self, key: str, default: None = None, choices: tuple[str, ...] = ()
-    ) -> str | None: ...
+    def text(self, key: str, default: None = None, choices: Sequence[str] = ()) -> str | None: ...
 
     @overload
-    def text(self, key: str, default: str, choices: tuple[str, ...] = ()) -> str: ...
+    def text(self, key: str, default: str, choices: Sequence[str] = ()) -> str: ...
 
     def text(
-        self, key: str, default: str | None = None, choices: tuple[str, ...] = ()
+        self, key: str, default: str | None = None, choices: Sequence[str] = ()
     ) -> str | None:
         """
         Read text; empty text counts as missing.
