@@ -298,7 +298,7 @@ def _assign(model: CompressibleModel, name: str, tensor: torch.Tensor) -> None:
 
 def _add(digest: 'hashlib._Hash', name: str, tensor: torch.Tensor) -> None:
     digest.update(name.encode())
-    digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy())
+    digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy().data)
 
 
 def _split(tensors: dict[str, torch.Tensor], shard_bytes: int) -> list[dict[str, torch.Tensor]]:

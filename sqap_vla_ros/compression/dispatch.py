@@ -118,7 +118,7 @@ def probe(backend: Backend, spec: LinearFormat, device: torch.device) -> str | N
     codes = torch.arange(5 * spec.inputs).view(5, spec.inputs) * 7919 % (2 * top + 1) - top
     codes[:, 0] = top
     x = codes.float().to(device)
-    if spec.rotated:
+    if layer.rotation_signs is not None:
         x = unrotate(x, layer.rotation_signs)
     expected = REFERENCE.forward(layer, x)
     try:

@@ -12,6 +12,7 @@ from typing import get_args
 
 import yaml
 
+from sqap_vla_ros.compression.pruning.phase import FINE_SPEED_M_S
 from sqap_vla_ros.errors import UserError
 
 FULL_PRECISION_BITS = 16
@@ -129,7 +130,7 @@ class PruningRecipe:
     """
     fine_ratio: float | None = None
     """Ratio while the arm does fine work (slow, or the gripper moves); null: always `ratio`."""
-    fine_speed_m_s: float = 0.05
+    fine_speed_m_s: float = FINE_SPEED_M_S
     """End-effector speed below which work is fine, metres a second."""
     seed: int = 0
     """'random': seed of the selection."""

@@ -1,13 +1,15 @@
 """
 Bindings of the C++ kernels in `csrc/`, by ctypes with raw pointers.
 
-A call costs a few microseconds, which a layer of the small policy would notice if it were more.
-The library is built by the package's CMake; where it is missing, `load` says so.
+A call costs a few microseconds; more would slow the small layers of the shipped policy. CMake
+builds the library with the package; if it is missing, `load` says so.
 """
 
 import ctypes
 from functools import cache
+import os
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -16,6 +18,8 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import hadamard
 
 LIBRARY = 'libsqap_vla_kernels.so'
+LIBRARY_VARIABLE = 'SQAP_VLA_KERNELS_LIBRARY'
+"""Environment variable: path of a library to load instead, such as one with sanitizers."""
 PANEL = 32
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 GATES = {'silu': 0, 'gelu_tanh': 1}
@@ -43,16 +47,13 @@ class _Linear(ctypes.Structure):
 
 @cache
 def load() -> ctypes.CDLL:
-    """Load the library. Raises UserError where it was not built."""
-    for root in sqap_vla_ros.__path__:
-        path = Path(root) / 'kernels' / LIBRARY
-        if path.exists():
-            break
-    else:
-        raise UserError(
-            f'kernels/{LIBRARY} is not installed; build the package with CMake or '
-            'colcon, or choose the backend reference'
-        )
+    """
+    Load the library.
+
+    Raises:
+        UserError: it was not built, or cannot be loaded.
+    """
+    path = _library()
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -110,16 +111,33 @@ def load() -> ctypes.CDLL:
     return library
 
 
+def _library() -> Path:
+    if LIBRARY_VARIABLE in os.environ:
+        return Path(os.environ[LIBRARY_VARIABLE])
+    for root in sqap_vla_ros.__path__:
+        path = Path(root) / 'kernels' / LIBRARY
+        if path.exists():
+            return path
+    raise UserError(
+        f'kernels/{LIBRARY} is not installed; build the package with CMake or '
+        'colcon, or choose the backend reference'
+    )
+
+
 def instruction_set() -> str:
     """Name of the instruction set in use: 'amx_int8', 'avx512_vnni', 'avx2' or 'generic'."""
-    return load().sqap_isa().decode()
+    return cast(bytes, load().sqap_isa()).decode()
 
 
 def set_instruction_set(name: str | None) -> None:
     """
-    Use this instruction set from now on, None: the best that the processor has.
+    Use an instruction set from now on.
 
-    Raises UserError where the processor does not have it.
+    Args:
+        name: one of `instruction_set`; None: the best that the processor has.
+
+    Raises:
+        UserError: the processor does not have it.
     """
     if load().sqap_set_isa(name.encode() if name else None):
         raise UserError(f'instruction set {name!r} is unknown, or this processor lacks it')
@@ -127,7 +145,7 @@ def set_instruction_set(name: str | None) -> None:
 
 @cache
 def hartley(size: int) -> tuple[int, torch.Tensor | None]:
-    """Odd factor m of a size, and the orthonormal Hartley matrix float32 [m, m], None for 1."""
+    """Odd factor m of a size, and the Hartley matrix float32 [m, m]; None for m = 1."""
     odd = size
     while odd % 2 == 0:
         odd //= 2
@@ -135,14 +153,7 @@ def hartley(size: int) -> tuple[int, torch.Tensor | None]:
 
 
 class PackedLinear:
-    """
-    One layer in the kernels' layout (csrc/kernels.h); its weights are stored once, here.
-
-    codes: as in a checkpoint, uint8 [N, K / 2] or int8 [N, K]; scale: float32 [N] or [N, groups];
-    bias: float32 [N] or None; signs: int8 [K] or None where inputs are not rotated;
-    activation_levels: largest code of the activations. All contiguous, on the CPU. With groups,
-    K / groups is a multiple of 4.
-    """
+    """One layer in the kernels' layout (csrc/kernels.h); the only copy of its weights."""
 
     def __init__(
         self,
@@ -152,6 +163,16 @@ class PackedLinear:
         signs: torch.Tensor | None,
         activation_levels: int,
     ) -> None:
+        """
+        Pack a layer. All tensors are contiguous and on the CPU.
+
+        Args:
+            codes: as in a checkpoint, uint8 [N, K / 2] or int8 [N, K].
+            scale: float32 [N] or [N, groups]; with groups, K / groups is a multiple of 4.
+            bias: float32 [N] or None.
+            signs: int8 [K]; None: inputs are not rotated.
+            activation_levels: largest code of the activations.
+        """
         self._library = library = load()
         bits = 4 if codes.dtype == torch.uint8 else 8
         self.outputs, self.inputs = codes.shape[0], codes.shape[1] * 8 // bits
@@ -177,7 +198,7 @@ class PackedLinear:
         self.signs = signs
         odd, self._hartley = (1, None) if signs is None else hartley(self.inputs)
 
-        def address(tensor):
+        def address(tensor: torch.Tensor | None) -> int | None:
             return None if tensor is None else tensor.data_ptr()
 
         self._struct = _Linear(
@@ -197,7 +218,7 @@ class PackedLinear:
         self._linear = library.sqap_linear
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """x: float32 or bfloat16 [..., K]. Returns [..., N] of the same type."""
+        """Run the layer on x [..., K], float32 or bfloat16: [..., N] of the same type."""
         if not x.is_contiguous():
             x = x.contiguous()
         y = x.new_empty((*x.shape[:-1], self.outputs))
@@ -212,7 +233,7 @@ class PackedLinear:
         return y
 
     def quantize(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes int8 [M, K] and scales float32 [M] that the layer makes of x [M, K]."""
+        """Quantize x [M, K] as the layer does: codes int8 [M, K] and scales float32 [M]."""
         codes = torch.empty(x.shape, dtype=torch.int8)
         scales = torch.empty(len(x))
         self._library.sqap_quantize(
@@ -249,9 +270,16 @@ def quantize_once(
     epsilon: float = 0.0,
 ) -> PackedRows:
     """
-    Quantize x [..., K] for `layer` and all that share its inputs and rotation; see `multiply`.
+    Quantize activations once, for all layers with the same inputs and rotation.
 
-    norm_weight: float32 [K], of an RMSNorm that is applied to x before, or None.
+    Args:
+        layer: one of these layers.
+        x: [..., K], float32 or bfloat16.
+        norm_weight: float32 [K], of an RMSNorm that is first applied to x; None: no norm.
+        epsilon: of the norm.
+
+    Returns:
+        Input of `multiply`.
     """
     x = x.contiguous()
     rows = x.numel() // layer.inputs
@@ -271,7 +299,7 @@ def quantize_once(
 
 
 def multiply(layer: PackedLinear, x: PackedRows) -> torch.Tensor:
-    """Output [..., N] of a layer, in the type that x had."""
+    """Multiply quantized rows by a layer: [..., N], of the type that was quantized."""
     y = torch.empty((*x.shape[:-1], layer.outputs), dtype=x.dtype)
     load().sqap_multiply(
         layer.address,
@@ -294,9 +322,19 @@ def gated_mlp(
     epsilon: float = 0.0,
 ) -> torch.Tensor:
     """
-    Compute down(f(gate(x)) * up(x)) of x [..., K], f of GATES.
+    Compute down(f(gate(x)) * up(x)).
 
-    Gate and up share inputs and rotation. norm_weight, epsilon: as in `quantize_once`.
+    Args:
+        gate: shares inputs and rotation with `up`.
+        up: N outputs, the inputs of `down`.
+        down: K outputs.
+        x: [..., K], float32 or bfloat16.
+        function: f, one of GATES.
+        norm_weight: see `quantize_once`.
+        epsilon: see `quantize_once`.
+
+    Returns:
+        [..., K] of the type of x.
     """
     x = x.contiguous()
     y = x.new_empty((*x.shape[:-1], down.outputs))
@@ -344,10 +382,16 @@ def round_rows(x: torch.Tensor, levels: int, signs: torch.Tensor | None) -> torc
 
 def farthest_points(separation: torch.Tensor, nearest: torch.Tensor, count: int) -> torch.Tensor:
     """
-    Pick `count` points one by one, each the farthest from all before; see `token_selection`.
+    Pick points one by one, each the farthest from all before; see `compression.pruning.coverage`.
 
-    separation: float32 [V, V]; nearest: float32 [V], distances to those chosen before, which is
-    brought up to date in place. Both contiguous. Returns int64 [count].
+    Args:
+        separation: float32 [V, V], contiguous.
+        nearest: float32 [V], contiguous, distances to the nearest point chosen so far; updated in
+            place.
+        count: how many points to pick.
+
+    Returns:
+        int64 [count].
     """
     points = torch.empty(count, dtype=torch.int64)
     load().sqap_farthest_points(
@@ -366,5 +410,5 @@ def available() -> bool:
 
 
 def peak(rounds: int) -> float:
-    """Multiply-adds done by `rounds` rounds of the multiplying instruction and nothing else."""
-    return load().sqap_peak(rounds)
+    """Run `rounds` rounds of the multiply instruction alone; returns the multiply-adds done."""
+    return cast(float, load().sqap_peak(rounds))

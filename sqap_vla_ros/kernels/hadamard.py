@@ -1,11 +1,11 @@
 """
 Orthonormal rotations that spread outliers over all channels.
 
-A rotation is x -> (x * signs) H. Signs are +1 or -1. H is the orthonormal Hadamard matrix of the
-size n where n is a power of two, H[i, j] = (-1)^popcount(i & j) / sqrt(n) (Sylvester's order).
-For n = 2^a m with odd m it is the Kronecker product of that of 2^a and the Hartley matrix
-cas(2 pi j k / m) / sqrt(m) with cas = cos + sin: real, symmetric, orthonormal, no entry above
-sqrt(2 / m), and in closed form for every m, where Hadamard matrices need a table.
+A rotation is x -> (x * signs) H with signs +1 or -1. If the size n is a power of two, H is the
+orthonormal Hadamard matrix H[i, j] = (-1)^popcount(i & j) / sqrt(n) (Sylvester's order). For
+n = 2^a m with odd m, H is the Kronecker product of the Hadamard matrix of size 2^a and the Hartley
+matrix cas(2 pi j k / m) / sqrt(m) with cas = cos + sin: real, symmetric, orthonormal, no entry
+above sqrt(2 / m), and in closed form for every m, where Hadamard matrices need a table.
 
 Every such H is symmetric, and so its own inverse. It is never built for large n: with n = r c the
 transform of a row, seen as an r x c matrix X, is A X B with the matrices of sizes r and c.
@@ -16,7 +16,7 @@ import math
 
 import torch
 
-# Up to here one matrix product with H is faster than two small ones (AVX-512, 100 to 300 rows).
+# Up to this size, one product with H is faster than two small ones (AVX-512, 100 to 300 rows).
 _LARGEST_DENSE = 256
 
 
@@ -32,7 +32,8 @@ def hadamard(x: torch.Tensor) -> torch.Tensor:
     if rows == 1:
         return x @ _matrix(columns, x.device, x.dtype)
     left = _matrix(rows, x.device, x.dtype)
-    return (left @ hadamard(x.unflatten(-1, (rows, columns)))).flatten(-2)
+    inner = hadamard(torch.unflatten(x, -1, (rows, columns)))
+    return (left @ inner).flatten(-2)
 
 
 def rotate(x: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
@@ -46,8 +47,8 @@ def unrotate(x: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _split(size):
-    """Kronecker factors (rows, columns) of a size; rows is 1 where H is used as it is."""
+def _split(size: int) -> tuple[int, int]:
+    """Kronecker factors (rows, columns) of a size; rows is 1 if H is used whole."""
     odd = size
     while odd % 2 == 0:
         odd //= 2
@@ -62,12 +63,14 @@ def _split(size):
 
 @cache
 @torch.inference_mode(False)
-def _matrix(size, device, dtype):
+def _matrix(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Orthonormal symmetric matrix [size, size] of one Kronecker factor."""
     index = torch.arange(size)
     if size & (size - 1) == 0:
         common = index[:, None] & index[None]
-        parity = sum((common >> bit) & 1 for bit in range(size.bit_length())) & 1
+        parity = torch.zeros_like(common)
+        for bit in range(size.bit_length()):
+            parity ^= (common >> bit) & 1
         matrix = (1 - 2 * parity).double() / math.sqrt(size)
     else:
         angle = (2 * math.pi / size) * ((index[:, None] * index[None]) % size).double()

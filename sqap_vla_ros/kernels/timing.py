@@ -10,8 +10,16 @@ def best_seconds(run: Callable[[], object], device: torch.device, repeats: int =
     """
     Shortest of a few runs after one warm-up; waits for the device.
 
-    Work of a single thread is timed by that thread's processor time: what else the machine does
-    must not decide which backend is taken.
+    Single-threaded work is timed by the processor time of its thread, so that other load on the
+    machine does not decide which backend is chosen.
+
+    Args:
+        run: what to time.
+        device: where it runs.
+        repeats: number of timed runs.
+
+    Returns:
+        Seconds.
     """
     alone = device.type == 'cpu' and torch.get_num_threads() == 1
     clock = thread_time if alone else perf_counter

@@ -1,14 +1,14 @@
 """
 Triton kernel: packed low-bit weights times int8 activations, scales applied to the exact sums.
 
-Weights of 4 bits stay packed up to the registers. In a block of 128 inputs the byte j of an output
-holds input j in its low and input 64 + j in its high nibble, both in two's complement: as int8,
-byte << 4 and byte & 0xF0 are 16 times the weight, so that unpacking costs one instruction a
-value, and the factor 16 leaves with the scale. Sums stay exact: 16 * 8 * 127 * K < 2^31 up to
-K = 131 000.
+4-bit weights stay packed until they are in registers. In a block of 128 inputs, byte j of an
+output holds input j in its low and input 64 + j in its high nibble, both in two's complement. As
+int8, byte << 4 and byte & 0xF0 are 16 times the weight, so that unpacking costs one instruction
+per value, and the factor 16 is divided out with the scale. Sums stay exact: 16 * 8 * 127 * K <
+2^31 up to K = 131 000.
 
 `weights_first` computes the product transposed, with the weights as the left operand: Hopper's
-wgmma reads that one from registers, where the unpacked weights are already.
+wgmma reads the left operand from registers, where the unpacked weights already are.
 """
 
 import torch
@@ -62,11 +62,11 @@ def matmul_kernel(
     BLOCK_K: tl.constexpr,
 ) -> None:
     """
-    One tile of out [rows, outputs].
+    Compute one tile of out [rows, outputs].
 
     codes: int8 [rows, inputs]; weights: uint8 [outputs, inputs / 2] or int8 [outputs, inputs];
-    row_scales: [rows]; scales: [outputs, inputs / GROUP], GROUP 0: [outputs]. BLOCK_K divides
-    inputs and GROUP. EXACT stores the int32 sums themselves (one scale an output).
+    row_scales: [rows]; scales: [outputs, inputs / GROUP], or [outputs] if GROUP is 0. BLOCK_K
+    divides inputs and GROUP. EXACT stores the int32 sums (one scale per output only).
     """
     row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     output = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -94,7 +94,7 @@ def matmul_kernel(
             x = _load_tile(codes, row, k, inputs, rows, WEIGHTS_FIRST)
             total = _add_product(total, x, w, WEIGHTS_FIRST)
         if GROUP > 0:  # noqa: SIM102 (a constant, folded at compile time)
-            # BLOCK_K divides GROUP: at the end of each group its sums are scaled and start anew.
+            # BLOCK_K divides GROUP: at the end of each group, its sums are scaled and reset.
             if (start + BLOCK_K) % GROUP == 0:
                 scale = tl.load(
                     scales + output * (inputs // GROUP) + start // GROUP,
@@ -137,13 +137,14 @@ def matmul_kernel(
 
 
 def pack(codes: torch.Tensor) -> torch.Tensor:
-    """Codes int8 [N, K] in [-8, 7], K a multiple of 128, to uint8 [N, K / 2], layout above."""
-    halves = (codes & 15).to(torch.uint8).unflatten(1, (-1, 2, PACKED_INPUTS // 2))
-    return (halves[:, :, 0] | halves[:, :, 1] << 4).flatten(1).contiguous()
+    """Pack codes int8 [N, K] in [-8, 7], K a multiple of 128, to uint8 [N, K / 2]; see above."""
+    halves = torch.unflatten((codes & 15).to(torch.uint8), 1, (-1, 2, PACKED_INPUTS // 2))
+    packed: torch.Tensor = halves[:, :, 0] | halves[:, :, 1] << 4
+    return packed.flatten(1).contiguous()
 
 
 def block_k(config: MatmulConfig, inputs: int, group: int | None = None) -> int:
-    """Choose the inputs a step: the configuration's, halved until they divide row and group."""
+    """Choose the inputs per step: halve the configured ones until they divide row and group."""
     step = config.block_k
     while inputs % step or (group or step) % step:
         step //= 2
@@ -162,9 +163,17 @@ def matmul(
     """
     Product of quantized activations and weights.
 
-    codes: int8 [M, K]; row_scales: float32 [M]; weights: uint8 [N, K / 2] from `pack`, or int8
-    [N, K]; scales: float32 [N] or [N, K / G]; bias: float32 [N] or None. Returns [M, N] of
-    `dtype`; torch.int32: the sums themselves, unscaled (scales [N] only).
+    Args:
+        codes: int8 [M, K], of the activations.
+        row_scales: float32 [M].
+        weights: uint8 [N, K / 2] from `pack`, or int8 [N, K].
+        scales: float32 [N] or [N, K / G], of the weights.
+        bias: float32 [N] or None.
+        config: tile shape.
+        dtype: of the output; torch.int32 gives the unscaled sums (scales [N] only).
+
+    Returns:
+        [M, N] of `dtype`.
     """
     rows, inputs = codes.shape
     outputs = len(weights)

@@ -1,17 +1,18 @@
 """
-Triton kernel: what comes before a quantized linear layer, in one pass over each row.
+Triton kernel: everything before the product of a quantized linear layer, in one pass per row.
 
-A norm or an activation function, the rotation (see `compression.hadamard`) and the quantization.
-The rotation of K = r a b inputs multiplies the row, seen as an r x a x b block, by one small
+A norm or an activation function, the rotation (see `kernels.hadamard`) and the quantization. The
+rotation of K = r a b inputs multiplies the row, seen as an r x a x b block, by one small
 symmetric matrix along each axis: Hadamard matrices, or along the first axis the Hartley matrix of
-an odd factor and a power of two. Tensor cores do that ('tf32x3' keeps float32's precision). Axes
-are padded to powers of two with zeros. Rows that do not fold so, or not into a device's shared
-memory, are rotated by torch first.
+an odd factor and a power of two. Tensor cores compute it ('tf32x3' keeps the precision of
+float32). Axes are padded to powers of two with zeros. Rows that do not fold like this, or exceed
+the shared memory of the device, are first rotated by torch.
 """
 
 from dataclasses import dataclass
 from functools import cache
 import math
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -21,7 +22,7 @@ import triton.language as tl
 from sqap_vla_ros.kernels.hadamard import hadamard, rotate
 
 NONE, RMS_NORM, SILU_MULTIPLY, GELU_TANH_MULTIPLY, GELU = range(5)
-"""What is done to a row before its rotation."""
+"""Operations on a row before its rotation."""
 
 UNFOLDED_MAJOR = 10
 """Compute capability for which Triton 3.7 does not compile the folded rotation: torch rotates."""
@@ -64,11 +65,10 @@ def rows_kernel(
     PB: tl.constexpr,
 ) -> None:
     """
-    One row of x [rows, width] to codes int8 [rows, width] and scales [rows].
+    Quantize one row of x [rows, width] to codes int8 [rows, width] and scales [rows].
 
-    other: the factor of a gated activation, [rows, width]; left [PR, PR], middle [PA, PA], right
-    [PB, PB]: symmetric matrices, zero beyond R, A and B; factor: what their product lacks of
-    being orthonormal.
+    other: the gate of a gated activation, [rows, width]; left [PR, PR], middle [PA, PA], right
+    [PB, PB]: symmetric matrices, zero beyond R, A and B; factor: makes their product orthonormal.
     """
     row = tl.program_id(0).to(tl.int64)
     r = tl.arange(0, PR)[:, None, None]
@@ -109,7 +109,7 @@ def rows_kernel(
         values = tl.dot(tl.reshape(values, (PB * PA, PR)), matrix, input_precision='tf32x3')
         values = tl.permute(tl.reshape(values, (PB, PA, PR)), (2, 1, 0))
     largest = tl.max(tl.max(tl.max(tl.abs(values), 2), 1), 0)
-    # A maximum may pass over a NaN; a sum does not.
+    # A maximum may drop a NaN; a sum does not.
     poison = tl.sum(tl.sum(tl.sum(values - values, 2), 1), 0)
     scale = tl.maximum(largest * factor, 1e-12) / levels
     tl.store(scales + row, scale + poison)
@@ -130,7 +130,7 @@ class RowShape:
 
     @property
     def shared_bytes(self) -> int:
-        """Shared memory that a program needs: the row as float32, twice, to turn its axes."""
+        """Shared memory of one program: the row as float32, twice, to permute its axes."""
         return 8 * math.prod(self.padded)
 
 
@@ -152,14 +152,15 @@ def row_shape(width: int) -> RowShape | None:
     axes = (odd << first, 1 << middle, 1 << (left - middle))
     if max(axes) > _WIDEST:
         return None
-    padded = tuple(1 << (axis - 1).bit_length() for axis in axes)
-    return RowShape(axes, padded, 1 / math.sqrt(2**bits))
+    r, a, b = (1 << (axis - 1).bit_length() for axis in axes)
+    return RowShape(axes, (r, a, b), 1 / math.sqrt(2**bits))
 
 
 @cache
 @torch.inference_mode(False)
-def _matrices(width, device):
+def _matrices(width: int, device: torch.device) -> list[torch.Tensor]:
     shape = row_shape(width)
+    assert shape is not None, f'a row of {width} does not fold'
     result = []
     for axis, padded in zip(shape.axes, shape.padded):
         power = axis & -axis
@@ -172,24 +173,33 @@ def _matrices(width, device):
 
 
 @cache
-def _shared_memory(device):
-    """Bytes of shared memory that a rotation can have in one program."""
+def _shared_memory(device: torch.device) -> float:
+    """Bytes of shared memory that one program can use for a rotation."""
     if device.type != 'cuda':
         return math.inf
     if torch.cuda.get_device_capability(device)[0] == UNFOLDED_MAJOR:
         return 0
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    # Missing in torch's type stubs.
+    properties: Any = torch.cuda.get_device_properties(device)
+    return float(properties.shared_memory_per_block_optin)
 
 
-def _in_torch(x, signs, before, other, norm_weight, epsilon):
-    """Do what comes before the quantization by torch: float32 [M, K]."""
+def _in_torch(
+    x: torch.Tensor,
+    signs: torch.Tensor,
+    before: int,
+    other: torch.Tensor | None,
+    norm_weight: torch.Tensor | None,
+    epsilon: float,
+) -> torch.Tensor:
+    """Compute everything before the quantization by torch: float32 [M, K]."""
     values = x.float()
-    if before == RMS_NORM:
+    if before == RMS_NORM and norm_weight is not None:
         normed = values * torch.rsqrt(values.square().mean(-1, keepdim=True) + epsilon)
         values = (norm_weight * normed.to(x.dtype)).to(x.dtype).float()
-    elif before == SILU_MULTIPLY:
+    elif before == SILU_MULTIPLY and other is not None:
         values = values * functional.silu(other.float())
-    elif before == GELU_TANH_MULTIPLY:
+    elif before == GELU_TANH_MULTIPLY and other is not None:
         values = values * functional.gelu(other.float(), approximate='tanh')
     elif before == GELU:
         values = functional.gelu(values)
@@ -211,24 +221,36 @@ def quantize_rows(
     epsilon: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Quantize rows, each with a scale of its own.
+    Quantize rows, each with its own scale.
 
-    x: [M, K] floating point; levels: largest code; signs: int8 [K], None: no rotation. before:
-    RMS_NORM (norm_weight [K], epsilon), SILU_MULTIPLY and GELU_TANH_MULTIPLY (x times the
-    activation of `other` [M, K]), GELU (exact). Returns codes int8 [M, K] and scales float32 [M].
+    Args:
+        x: [M, K], floating point.
+        levels: largest code.
+        signs: int8 [K]; None: no rotation.
+        before: NONE, RMS_NORM, SILU_MULTIPLY and GELU_TANH_MULTIPLY (x times the activation of
+            `other`) or GELU (exact).
+        other: [M, K], for the two gated activations.
+        norm_weight: [K], for RMS_NORM.
+        epsilon: for RMS_NORM.
+
+    Returns:
+        Codes int8 [M, K] and scales float32 [M].
     """
     rows, width = x.shape
     codes = torch.empty(rows, width, dtype=torch.int8, device=x.device)
     scales = torch.empty(rows, dtype=torch.float32, device=x.device)
-    shape = None if signs is None else row_shape(width)
-    if signs is not None and (shape is None or shape.shared_bytes > _shared_memory(x.device)):
+    folded = None if signs is None else row_shape(width)
+    if folded is not None and folded.shared_bytes > _shared_memory(x.device):
+        folded = None
+    if signs is not None and folded is None:
         x = _in_torch(x, signs, before, other, norm_weight, epsilon)
         signs, before = None, NONE
-    if signs is None:
+    if folded is None:
         left = middle = right = x
         shape = RowShape((1, 1, width), (1, 1, triton.next_power_of_2(width)), 1.0)
     else:
         left, middle, right = _matrices(width, x.device)
+        shape = folded
     (r, a, b), (pr, pa, pb) = shape.axes, shape.padded
     rows_kernel[(rows,)](
         x,

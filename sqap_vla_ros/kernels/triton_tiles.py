@@ -1,9 +1,9 @@
 """
-Tile shapes that are tried for the Triton kernels, by compute capability and number of rows.
+Candidate tile shapes of the Triton kernels, by compute capability and number of rows.
 
-They are candidates, not results: a backend times them for each shape on the device at hand and
-keeps the fastest (`compression.backends.triton_backend`). Made from what the architectures offer
-(arithmetic and shared memory per SM), without having been measured on each.
+A backend times the candidates for each shape on the device in use and keeps the fastest
+(`compression.backends.triton_backend`). They are derived from the architectures (arithmetic and
+shared memory per SM) and have not been measured on each.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MatmulConfig:
-    """One way to run the matrix product."""
+    """Tile shape and launch options of the matrix product."""
 
     block_m: int
-    """Rows of activations a program."""
+    """Rows of activations per program."""
     block_n: int
-    """Outputs a program."""
+    """Outputs per program."""
     block_k: int
-    """Inputs a step."""
+    """Inputs per step."""
     warps: int
     stages: int
     """Loads in flight."""
@@ -26,9 +26,10 @@ class MatmulConfig:
     """Weights as the left operand (see `triton_matmul`)."""
 
 
-# Up to 16 rows the weights' bandwidth decides: narrow tiles, so that every SM has some, deep
-# pipelines. (rows up to, candidates)
-_ORIN = (
+# Up to 16 rows, the bandwidth of the weights decides: narrow tiles, so that every SM has work, and
+# deep pipelines. Entries are (rows up to, candidates).
+_Table = tuple[tuple[int | None, tuple[MatmulConfig, ...]], ...]
+_ORIN: _Table = (
     # sm_87: 16 SMs of 163 kB shared memory; int8 at 137 TOPS dense, 205 GB/s.
     (
         16,
@@ -63,7 +64,7 @@ _ORIN = (
         ),
     ),
 )
-_AMPERE = (
+_AMPERE: _Table = (
     # sm_80: 108 SMs, 163 kB.
     (16, (MatmulConfig(16, 32, 256, 4, 5), MatmulConfig(16, 64, 256, 4, 4))),
     (64, (MatmulConfig(32, 64, 128, 4, 4), MatmulConfig(64, 64, 128, 4, 4))),
@@ -76,7 +77,7 @@ _AMPERE = (
         ),
     ),
 )
-_CONSUMER = (
+_CONSUMER: _Table = (
     # sm_86, 89 and 120: 99 kB of shared memory.
     (16, (MatmulConfig(16, 32, 256, 4, 4), MatmulConfig(16, 64, 256, 4, 3))),
     (64, (MatmulConfig(32, 64, 128, 4, 4), MatmulConfig(64, 64, 128, 4, 3))),
@@ -89,7 +90,7 @@ _CONSUMER = (
         ),
     ),
 )
-_HOPPER = (
+_HOPPER: _Table = (
     # sm_90 and 100: wgmma tiles have 64 outputs and more on the left.
     (16, (MatmulConfig(16, 64, 256, 4, 5), MatmulConfig(16, 64, 128, 4, 5))),
     (64, (MatmulConfig(64, 64, 128, 4, 4), MatmulConfig(32, 64, 256, 4, 4))),
@@ -112,14 +113,14 @@ _BY_CAPABILITY = {
     120: _CONSUMER,
 }
 CAPABILITIES = tuple(_BY_CAPABILITY)
-"""Compute capabilities with a table of their own, 10 * major + minor."""
+"""Compute capabilities that have their own table, 10 * major + minor."""
 
 
 def candidates(capability: int, rows: int) -> tuple[MatmulConfig, ...]:
     """
     List configurations to try for this many rows, most promising first.
 
-    A capability without a table takes that of the nearest older one; 80 at least.
+    A capability without a table uses that of the nearest older one, at least 80.
     """
     known = max(c for c in CAPABILITIES if c <= max(capability, 80))
     for most, configs in _BY_CAPABILITY[known]:
@@ -129,7 +130,7 @@ def candidates(capability: int, rows: int) -> tuple[MatmulConfig, ...]:
 
 
 def row_bucket(rows: int) -> int:
-    """Rows rounded up to a size that choices are remembered for: powers of two, steps of 64."""
+    """Round rows up to a size that choices are stored for: powers of two, then multiples of 64."""
     if rows <= 64:
         return max(16, 1 << (rows - 1).bit_length())
     return -(-rows // 64) * 64

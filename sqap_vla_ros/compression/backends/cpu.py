@@ -58,7 +58,7 @@ class CpuBackend(Backend):
     def forward(self, layer: QuantizedLayer, x: torch.Tensor | cpu.PackedRows) -> torch.Tensor:
         """See `Backend`; also takes rows that a `CpuNormAndQuantize` has quantized."""
         kernel: cpu.PackedLinear = layer.kernel
-        if type(x) is cpu.PackedRows:
+        if isinstance(x, cpu.PackedRows):
             return cpu.multiply(kernel, x)
         if x.dtype in cpu.TYPES:
             return kernel(x)
@@ -77,10 +77,10 @@ class CpuBackend(Backend):
             model.set_submodule(group.name, mlp)
             if group.norm_name is not None:
                 model.set_submodule(group.norm_name, nn.Identity())
-        for group in attentions(model, self):
+        for block in attentions(model, self):
             model.set_submodule(
-                group.norm_name,
-                CpuNormAndQuantize(model.get_submodule(group.norm_name), group.norm, group.first),
+                block.norm_name,
+                CpuNormAndQuantize(model.get_submodule(block.norm_name), block.norm, block.first),
             )
         for module in model.modules():
             for quantizer in vars(module).values():
@@ -96,7 +96,12 @@ class CpuGatedMlp(nn.Module):
         self.gate_proj, self.up_proj, self.down_proj = layers
         self._function = function
         self._norm = (norm.weight, norm.epsilon) if norm else (None, 0.0)
-        self._kernels: list[cpu.PackedLinear] = [layer.kernel for layer in layers]
+        gate, up, down = layers
+        self._kernels: tuple[cpu.PackedLinear, cpu.PackedLinear, cpu.PackedLinear] = (
+            gate.kernel,
+            up.kernel,
+            down.kernel,
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map x [..., K] to [..., K]."""

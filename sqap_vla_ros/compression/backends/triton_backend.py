@@ -90,8 +90,8 @@ class TritonBackend(Backend):
             model.set_submodule(group.name, mlp)
             if group.norm_name is not None:
                 model.set_submodule(group.norm_name, nn.Identity())
-        for group in attentions(model, self):
-            model.set_submodule(group.norm_name, TritonNormAndQuantize(group.norm, group.first))
+        for block in attentions(model, self):
+            model.set_submodule(block.norm_name, TritonNormAndQuantize(block.norm, block.first))
 
     def _config(
         self, layer: QuantizedLayer, codes: torch.Tensor, scales: torch.Tensor

@@ -20,7 +20,8 @@ def attention_row(query: torch.Tensor, key: torch.Tensor, visual: slice) -> torc
     """
     grouped = torch.unflatten(query, 0, (key.shape[0], -1)).float()
     logits = grouped @ key.float().transpose(1, 2) / query.shape[-1] ** 0.5
-    return logits.softmax(-1)[:, :, visual].mean((0, 1))
+    attention: torch.Tensor = logits.softmax(-1)[:, :, visual].mean((0, 1))
+    return attention
 
 
 def difference_from_mean(features: torch.Tensor) -> torch.Tensor:
@@ -37,4 +38,5 @@ def difference_from_mean(features: torch.Tensor) -> torch.Tensor:
         float32 [V].
     """
     features = features.float()
-    return (features - features.mean(0)).norm(dim=-1)
+    distance: torch.Tensor = (features - features.mean(0)).norm(dim=-1)
+    return distance

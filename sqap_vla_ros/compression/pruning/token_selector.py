@@ -68,6 +68,7 @@ class TokenSelector:
         if self._phase is not None:
             self._phase.reset()
         self.kept: Kept | None = None
+        self._observed: list[torch.Tensor] = []
         self.tensors: dict[str, torch.Tensor] = {}
         """The inputs of this inference's choice, by name."""
 
