@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from support.markers import MARKS, marker_of, TESTS
+from support.markers import marker_of, MARKS, TESTS
 
 
 @pytest.mark.parametrize('path', MARKS)
