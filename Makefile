@@ -2,6 +2,7 @@
 # make test       set up .venv, then run all tests; `make test NUMPY=1.26` does it with NumPy 1.26
 # make test-fast  the tests that neither start nodes nor render nor take long, in about a minute
 # make lint       ruff, clang-format and mypy
+# make docs       write doc/api.md from the docstrings
 # make faults     repeat every fault of doc/faults.md FAULT_REPEATS times (5)
 # make soak       let the demonstration run for half an hour with random faults
 # make fuzz       try 10 000 hostile instructions
@@ -19,7 +20,7 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: demo test test-fast lint faults soak fuzz setup clean
+.PHONY: demo test test-fast lint docs faults soak fuzz setup clean
 
 demo: setup
 	$(VENV)/bin/sqap_vla demo $(DEMO_ARGS)
@@ -47,6 +48,9 @@ soak: setup
 
 fuzz: setup
 	INSTRUCTION_CASES=10000 $(VENV)/bin/python -m pytest -q test/ros/policy_node/test_instruction_fuzz.py
+
+docs: setup
+	$(VENV)/bin/python test/support/api_reference.py doc/api.md
 
 setup:
 	@$(PYTHON) wheels_build/setup_venv.py --venv $(VENV) --numpy '$(NUMPY)'

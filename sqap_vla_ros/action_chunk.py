@@ -1,4 +1,4 @@
-"""The one value that passes from a policy to a controller. Imported by every layer; numpy only."""
+"""Action chunks: what a policy passes to a controller. Depends on numpy only."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,24 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What each column of a chunk means, and how long each row lasts."""
+    """
+    What each column of a chunk means, and how long each row lasts.
+
+    Raises:
+        ValueError: the numbers of names and units differ, the step is not positive, or there is no
+            row.
+    """
 
     names: tuple[str, ...]
-    """One name a column, for example `('linear.x', 'linear.y', 'linear.z', 'gripper')`."""
+    """Name of each column, for example `('linear.x', 'linear.y', 'linear.z', 'gripper')`."""
     units: tuple[str, ...]
-    """One unit a column: 'm/s', 'rad/s', 'm', 'rad', or '1' for a ratio in [0, 1]."""
+    """Unit of each column: 'm/s', 'rad/s', 'm', 'rad', or '1' for a ratio in [0, 1]."""
     step_s: float
-    """Robot time that one row lasts, seconds."""
+    """Duration of a row in robot time, seconds."""
     horizon: int
-    """Rows in a chunk."""
+    """Number of rows in a chunk."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.names) != len(self.units):
             raise ValueError(f'{len(self.names)} action names but {len(self.units)} units')
         if not self.step_s > 0 or self.horizon < 1:
@@ -28,20 +34,24 @@ class ActionSpec:
 @dataclass(frozen=True)
 class ActionChunk:
     """
-    Actions for the time from `stamp_ns` on: row i covers [stamp + i step, stamp + (i + 1) step).
+    Actions from `stamp_ns` on: row i covers [stamp + i * step, stamp + (i + 1) * step).
 
-    Read-only; safe to hand between threads.
+    The values are read-only, so a chunk can be shared between threads.
+
+    Raises:
+        ValueError: the shape of `values` does not match `spec`.
     """
 
     values: np.ndarray
     """float32 [horizon, actions], in `spec.units`."""
     spec: ActionSpec
     stamp_ns: int
-    """Stamp of the observation that the chunk answers, nanoseconds, on the observation's clock."""
+    """Stamp of the observation that the chunk was inferred from, nanoseconds, in that clock."""
     generation: int = 0
-    """Counts resets, holds and new instructions; chunks of an older one are never executed."""
+    """Incremented by resets, holds and new instructions; chunks of an older generation are never
+    executed."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float32)
         if values.shape != (self.spec.horizon, len(self.spec.names)):
             raise ValueError(
@@ -53,5 +63,5 @@ class ActionChunk:
 
     @property
     def finite(self) -> bool:
-        """Whether every value is finite. Anything else must not reach a robot."""
+        """Whether every value is finite. A chunk that is not must never reach a robot."""
         return bool(np.isfinite(self.values).all())

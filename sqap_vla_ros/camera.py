@@ -1,4 +1,4 @@
-"""A pinhole camera in a known place: where points of the base frame fall in the image."""
+"""Pinhole camera with a known pose: projects points of the base frame into the image."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class PinholeCamera:
-    """Intrinsics and extrinsics of one camera, without lens distortion."""
+    """Intrinsics and extrinsics of one camera. Lens distortion is not modelled."""
 
     intrinsics: np.ndarray
     """float64 [3, 3], pixels, as `CameraInfo.k`."""
@@ -18,10 +18,14 @@ class PinholeCamera:
 
     def project(self, point_m: np.ndarray) -> tuple[float, float, float] | None:
         """
-        Pixel column, pixel row and depth in metres of a point [3] in the base frame, metres.
+        Project a point into the image.
 
-        None where the point is not in front of the camera or is not finite. A pixel outside
-        the image is returned as it is.
+        Args:
+            point_m: [3], base frame, metres.
+
+        Returns:
+            Pixel column, pixel row and depth in metres; the pixel may lie outside the image.
+            None where the point is not in front of the camera or is not finite.
         """
         x, y, z = (self.optical_from_base @ np.append(np.asarray(point_m, np.float64), 1.0))[:3]
         if not np.isfinite([x, y, z]).all() or z <= 1e-6:

@@ -1,10 +1,10 @@
-"""The one exception that users see."""
+"""The exception whose message is meant for the user."""
 
 
 class UserError(Exception):
     """
-    Something that the user can mend: a bad file, field, topic or argument.
+    A mistake that the user can correct: a bad file, field, topic or argument.
 
-    The message is one line that names what is wrong, what was expected and what to do.
-    Command lines and nodes print it without a traceback.
+    The message is one line. It names what is wrong, what was expected and what to do. Commands
+    and nodes print it without a traceback.
     """

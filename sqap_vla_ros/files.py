@@ -1,4 +1,4 @@
-"""Reading files, and replacing files and folders whole or not at all."""
+"""Reading JSON files, and replacing files and directories atomically."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,16 +7,17 @@ import os
 from pathlib import Path
 import shutil
 import tempfile
+from typing import Any
 
 from sqap_vla_ros.errors import UserError
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
     """
     Read a JSON object.
 
     Raises:
-        UserError: the file is missing, is no JSON or holds something else than an object.
+        UserError: the file is missing, is not JSON, or holds something other than an object.
     """
     try:
         data = json.loads(Path(path).read_text('utf-8'))
@@ -32,10 +33,13 @@ def read_json(path: Path) -> dict:
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
     """
-    Yield a temporary file to write; it takes the place of `path` when the block ends well.
+    Yield a temporary file to write, which replaces `path` when the block succeeds.
 
-    The temporary file is in the folder of `path` and is on disk before it is renamed. When the
-    block raises, it is removed and `path` stays as it was.
+    The temporary file is in the directory of `path`, and is synced to disk before it is renamed.
+    When the block raises, it is removed and `path` stays as it was.
+
+    Args:
+        path: file to create or replace; its directory must exist.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
@@ -54,10 +58,13 @@ def replaced_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def replaced_directory(path: Path) -> Iterator[Path]:
     """
-    Yield a temporary directory to fill; it takes the place of `path` when the block ends well.
+    Yield a temporary directory to fill, which replaces `path` when the block succeeds.
 
-    When the block raises, the temporary directory is removed and `path` stays as it was. The
-    caller decides before whether `path` may be replaced: whatever it holds is deleted.
+    When the block raises, the temporary directory is removed and `path` stays as it was.
+
+    Args:
+        path: directory to create or replace. Everything in it is deleted: check first that it
+            may be.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

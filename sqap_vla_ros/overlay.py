@@ -1,4 +1,4 @@
-"""A picture of what the policy looks at: kept visual tokens, coloured by criterion."""
+"""Overlays on camera images: the visual tokens a policy kept, coloured by criterion."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ COLOURS = {
     Criterion.FEATURE: (80, 230, 230),
     Criterion.DIFFERENCE: (250, 220, 60),
 }
-"""RGB of the frame around a kept token."""
+"""RGB colour of the frame around a kept token."""
 
 
 def draw_overlays(
@@ -26,9 +26,16 @@ def draw_overlays(
     end_effector_m: np.ndarray | None = None,
 ) -> np.ndarray:
     """
-    Draw the overlays of all cameras side by side, as high as the first.
+    Draw the overlays of all cameras side by side, scaled to the height of the first.
 
-    images: in the order of the policy's cameras; cameras: of those that are known.
+    Args:
+        images: camera name to uint8 [H, W, 3], RGB, in the order of the policy's cameras.
+        selection: tokens of all cameras; None: every token was kept.
+        cameras: those whose pose is known, by name.
+        end_effector_m: [3], base frame, metres; None: not drawn.
+
+    Returns:
+        uint8 [H, sum of widths, 3], RGB, a new image.
     """
     pictures = [
         draw_overlay(image, selection, cameras.get(name), end_effector_m, number)
@@ -56,26 +63,33 @@ def draw_overlay(
     number: int = 0,
 ) -> np.ndarray:
     """
-    Darken the pruned patches, frame the kept ones, mark the projected end effector.
+    Darken the pruned patches, frame the kept ones, and mark the projected end effector.
 
-    image: uint8 [H, W, 3], RGB, of the selection's camera `number`. Returns a new image.
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        selection: tokens of all cameras; None: every token was kept.
+        camera: its intrinsics and pose; None: the end effector is not drawn.
+        end_effector_m: [3], base frame, metres; None: not drawn.
+        number: index of the image's camera among the policy's cameras.
+
+    Returns:
+        uint8 [H, W, 3], RGB, a new image.
     """
     picture = image.copy()
     if selection is not None:
         picture = _draw_tokens(picture, selection, number)
-    pixel = None
     if camera is not None and end_effector_m is not None:
         pixel = camera.project(end_effector_m)
-    if pixel is not None:
-        centre = (
-            round(pixel[0] * image.shape[1] / camera.width),
-            round(pixel[1] * image.shape[0] / camera.height),
-        )
-        cv2.drawMarker(picture, centre, (255, 255, 255), cv2.MARKER_CROSS, 11, 1, cv2.LINE_AA)
+        if pixel is not None:
+            centre = (
+                round(pixel[0] * image.shape[1] / camera.width),
+                round(pixel[1] * image.shape[0] / camera.height),
+            )
+            cv2.drawMarker(picture, centre, (255, 255, 255), cv2.MARKER_CROSS, 11, 1, cv2.LINE_AA)
     return picture
 
 
-def _draw_tokens(image, selection, number):
+def _draw_tokens(image: np.ndarray, selection: TokenSelection, number: int) -> np.ndarray:
     rows, columns = selection.grid
     own = selection.kept // (rows * columns) == number
     kept, criteria = selection.kept[own] % (rows * columns), selection.criterion[own]
@@ -85,7 +99,7 @@ def _draw_tokens(image, selection, number):
     bright = cv2.resize(
         mask.reshape(rows, columns), (width, height), interpolation=cv2.INTER_NEAREST
     )[..., None]
-    picture = (image * (0.25 + 0.75 * bright)).astype(np.uint8)
+    picture: np.ndarray = (image * (0.25 + 0.75 * bright)).astype(np.uint8)
     for token, criterion in zip(kept, criteria):
         row, column = divmod(int(token), columns)
         corner = (round(column * width / columns), round(row * height / rows))

@@ -1,8 +1,9 @@
-"""The interface between a model and everything that runs one: observation in, action chunk out."""
+"""The interface between models and what runs them: observation in, action chunk out."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -12,30 +13,32 @@ from sqap_vla_ros.camera import PinholeCamera
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What a policy needs and what it gives; fixed once it is loaded."""
+    """Inputs and outputs of a policy; fixed once it is loaded."""
 
     cameras: tuple[str, ...]
-    """Names of the images it needs, for example `('camera',)`."""
+    """Names of the required images, for example `('camera',)`."""
     state_names: tuple[str, ...]
-    """Names of the state columns; empty when the policy takes no state."""
+    """Names of the state's columns; empty when the policy takes no state."""
     state_units: tuple[str, ...]
+    """Unit of each state column."""
     action: ActionSpec
+    """What the chunks consist of."""
     visual_tokens: int
     """Visual tokens before pruning, over all cameras."""
     token_grid: tuple[int, int]
-    """Rows and columns of one camera's tokens."""
+    """Rows and columns of the tokens of one camera."""
     continues: bool = False
-    """Whether it heeds `Observation.continuation`: its head denoises a chunk as a whole."""
+    """Whether it uses `Observation.continuation`: true of heads that denoise a whole chunk."""
 
     def gripper(self, state: np.ndarray | None) -> float | None:
         """
-        Look the gripper up in a state.
+        Find the gripper's position in a state.
 
         Args:
             state: [states], in the spec's order; None where the policy takes none.
 
         Returns:
-            0 open .. 1 closed; None where the state does not have it.
+            0 (open) .. 1 (closed); None where the state does not contain it.
         """
         if state is None or 'gripper' not in self.state_names:
             return None
@@ -44,34 +47,37 @@ class PolicySpec:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a new chunk is to agree with: rows of the chunk that is being executed meanwhile."""
+    """Real-time chunking (arXiv 2506.07339): what a new chunk must agree with."""
 
     values: np.ndarray
-    """float32 [horizon, actions], in the spec's units; row 0 begins at the observation."""
+    """float32 [horizon, actions], in the spec's units: rows of the chunk being executed; row 0
+    begins at the observation."""
     weights: np.ndarray
-    """float32 [horizon], 1: this row is fixed, 0: it is free."""
+    """float32 [horizon]; 1: the row is fixed, 0: it is free."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One moment as a policy sees it."""
+    """What a policy sees at one moment."""
 
     images: dict[str, np.ndarray]
     """Camera name to uint8 [height, width, 3], RGB."""
     instruction: str
+    """The task in words."""
     state: np.ndarray | None = None
     """float32 [states], in the spec's units."""
     cameras: dict[str, PinholeCamera] = field(default_factory=dict)
-    """Cameras whose place is known; needed for robot-aware token protection only."""
+    """Cameras whose pose is known, by name; used by robot-aware token protection only."""
     end_effector_m: np.ndarray | None = None
-    """float64 [3], base frame, metres; needed for robot-aware token protection only."""
+    """float64 [3], base frame, metres; used by robot-aware token protection only."""
     stamp_ns: int = 0
+    """When it was observed, nanoseconds; the chunk carries the same stamp."""
     continuation: Continuation | None = None
-    """For policies that can inpaint (`PolicySpec.continues`); others leave it alone."""
+    """For policies with `PolicySpec.continues`; the others ignore it."""
 
 
 class Criterion(IntEnum):
-    """Why a token was kept; the CRITERION_* values of TokenSelection.msg."""
+    """Why a token was kept: the CRITERION_* values of TokenSelection.msg."""
 
     ATTENTION = 0
     ROBOT = 1
@@ -83,27 +89,27 @@ class Criterion(IntEnum):
 
 @dataclass(frozen=True)
 class TokenSelection:
-    """Which visual tokens one inference kept, and why."""
+    """The visual tokens that one inference kept, and why."""
 
     grid: tuple[int, int]
-    """Rows and columns of one camera's tokens; cameras follow one another."""
+    """Rows and columns of the tokens of one camera; the cameras' tokens follow each other."""
     kept: np.ndarray
-    """int64 [kept], ascending token indices, row-major."""
+    """int64 [kept], ascending token indices, row-major within a camera."""
     criterion: np.ndarray
-    """uint8 [kept], a `Criterion` each."""
+    """uint8 [kept], the `Criterion` of each."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """The answer to one observation."""
+    """The result of one observation."""
 
     chunk: ActionChunk
     latencies_ms: dict[str, float]
     """
     Stage name to milliseconds: 'preprocess', 'vision', 'decoder', 'action_head', 'total'.
 
-    'graph' in place of the three in the middle where they are one CUDA graph. On a GPU, stages
-    that are run one by one count until they have been started, the last one until it has ended.
+    'graph' replaces the three in the middle where they are one CUDA graph. On a GPU, stages that
+    run one by one are timed until they have been launched, the last one until it has finished.
     """
     tokens: int
     """Visual tokens before pruning."""
@@ -120,41 +126,51 @@ class Policy(ABC):
     """
     A loaded model on its device.
 
-    One thread at a time: the owner serialises calls. `predict` neither blocks on anything but
-    the device nor keeps state across calls other than what `reset` clears.
+    Not thread-safe: the owner serialises calls. `predict` blocks on nothing but the device, and
+    keeps no state between calls other than what `reset` clears.
     """
 
     spec: PolicySpec
+    """Inputs and outputs of the policy."""
 
     @abstractmethod
     def predict(self, observation: Observation) -> Inference:
         """
         Run the model once.
 
-        Raises UserError when the observation lacks an image or state that the spec names.
-        The chunk may hold non-finite values when the model produced them: callers check
-        `chunk.finite`.
+        Args:
+            observation: every image and state that `spec` names.
+
+        Returns:
+            The action chunk, with the observation's stamp, and how it was computed. The chunk
+            holds non-finite values when the model produced them: check `chunk.finite`.
+
+        Raises:
+            UserError: the observation lacks an image or a state that `spec` names.
         """
 
     @abstractmethod
-    def reset(self):
-        """Forget everything that earlier observations left: call on a new task or scene cut."""
+    def reset(self) -> None:
+        """Forget earlier observations: call when the task or the scene changes."""
 
     def set_budget(self, share: float) -> None:
         """
-        Keep only a share of the recipe's token budget from now on, 0 < share <= 1.
+        Scale the recipe's token budget from now on.
 
-        A policy that does not prune keeps all of them, whatever the share.
+        A policy that does not prune keeps every token, whatever the share.
+
+        Args:
+            share: of the recipe's budget, 0 < share <= 1.
         """
 
     @abstractmethod
-    def describe(self) -> dict:
-        """Name, recipe, bits, backend, parameter bytes and checkpoint hash, for logs and stats."""
+    def describe(self) -> dict[str, Any]:
+        """Return name, recipe, bits, backend, parameter bytes and checkpoint hash, for logs."""
 
     @abstractmethod
     def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Range of the training data's actions, low and high: float32 [actions], spec's units."""
+        """Return the range of the training data's actions: low and high, float32 [actions]."""
 
     @abstractmethod
     def typical_state(self) -> np.ndarray | None:
-        """Mean state of the training data, float32 [states]; None where none is needed."""
+        """Return the training data's mean state, float32 [states]; None without a state."""

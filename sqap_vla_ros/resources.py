@@ -1,4 +1,4 @@
-"""Files that come with the package: in a source checkout, or installed under share/."""
+"""Files shipped with the package: in a source checkout, or installed under share/."""
 
 import os
 from pathlib import Path
@@ -9,9 +9,16 @@ from sqap_vla_ros.errors import UserError
 
 def find_resource(name: str) -> Path:
     """
-    Path of a file or directory of the package, for example 'policies/small'.
+    Find a file or directory shipped with the package.
 
-    Raises UserError when neither the checkout nor an installation has it.
+    Args:
+        name: path relative to the repository, for example 'policies/small'.
+
+    Returns:
+        Its path in the source checkout, or else in the first installation that has it.
+
+    Raises:
+        UserError: neither the checkout nor an installation has it.
     """
     prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
     roots = [

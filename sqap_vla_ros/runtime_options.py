@@ -1,17 +1,17 @@
-"""Where and how a policy runs; what the weights are is the recipe's business."""
+"""Where and how a policy runs. The recipe, not this, decides what its weights are."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Chosen when a policy is loaded, and the same from the node's parameters to the kernels."""
+    """Chosen when a policy is loaded; the same from the node's parameters to the kernels."""
 
     device: str = 'cpu'
     """'cpu', 'cuda' or 'cuda:N'."""
     threads: int = 1
-    """CPU threads of one inference."""
+    """CPU threads that one inference uses."""
     backend: str = 'auto'
-    """Kernels of the quantized layers: a backend's name, or 'auto' for the fastest that can."""
+    """Kernels of the quantized layers: a backend's name, or 'auto' for the fastest that works."""
     cuda_graphs: str = 'auto'
-    """'auto': on CUDA devices, where recording works; 'on': refuse to go without; 'off': never."""
+    """'auto': on CUDA devices where capture works; 'on': fail without them; 'off': never."""

@@ -41,11 +41,10 @@ def test_relative_links_lead_to_files_and_headings(page):
             assert anchor in anchors(path), f'{page.name}: {target}'
 
 
-def test_the_navigation_names_pages_that_exist():
+def test_the_navigation_names_all_pages():
     navigation = yaml.safe_load((REPOSITORY / 'mkdocs.yml').read_text('utf-8'))['nav']
     named = {page for entry in navigation for page in entry.values()}
-    assert {'index.md', 'tutorial.md', 'your_robot.md', 'safety.md'} <= named
-    assert all((REPOSITORY / 'doc' / page).exists() for page in named)
+    assert named == {page.name for page in (REPOSITORY / 'doc').glob('*.md')}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
@@ -58,6 +57,21 @@ def test_launch_files_programs_and_tests_that_are_named_exist(page):
         assert f'install_python_program({name} ' in cmake, name
     for name in re.findall(r'\btest/[\w/]+\.py\b', text):
         assert (REPOSITORY / name).exists(), name
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_source_files_that_are_named_exist(page):
+    for name in re.findall(r'`([\w/]+/\w+\.py)`', page.read_text('utf-8')):
+        roots = (REPOSITORY, REPOSITORY / 'sqap_vla_ros')
+        assert any((root / name).exists() for root in roots), f'{page.name}: {name}'
+
+
+def test_names_that_pages_import_are_public():
+    import sqap_vla_ros
+
+    for page in PAGES:
+        for names in re.findall(r'^from sqap_vla_ros import (.+)$', page.read_text('utf-8'), re.M):
+            assert set(names.split(', ')) <= set(sqap_vla_ros.__all__), (page.name, names)
 
 
 def test_verbs_of_the_command_line_that_are_named_exist():

@@ -1,62 +1,37 @@
-"""Models of real shapes with random weights, made in the precision in which they run."""
+"""Models of real shape with random weights, built in the precision in which they run."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import nn
-from transformers import LlamaConfig
 
+from sqap_vla_ros.benchmark.bare_decoder import measured_family
+from sqap_vla_ros.benchmark.bf16_linear import Bf16Linear, replace_bf16_linears
 from sqap_vla_ros.benchmark.machine import free_bytes
-from sqap_vla_ros.benchmark.presets import Preset
-from sqap_vla_ros.benchmark.variants import prepack, PrepackedLinear, Variant
+from sqap_vla_ros.benchmark.variants import Variant
 from sqap_vla_ros.compression.compress import configure, layer_names, make_room, prepare
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import random_signs
-from sqap_vla_ros.models.layers.decoder import PrunableDecoder
-from sqap_vla_ros.models.registry import build_model
+from sqap_vla_ros.models.family import Preset
 from sqap_vla_ros.models.vla_model import VlaModel
 
 _HEADROOM = 1.15
-"""Memory for activations and for laying weights out anew, as a factor of the weights."""
+"""Factor on the memory of the weights, for activations and for repacking weights."""
 
 
-class BareDecoder(VlaModel):
-    """Nothing but decoder layers, for measurements."""
-
-    target_roots: ClassVar[dict[str, tuple[str, ...]]] = {'decoder': ('decoder.llama.layers',)}
-
-    def __init__(self, llama: dict) -> None:
-        super().__init__()
-        self.decoder = PrunableDecoder(LlamaConfig(**llama))
-
-    @property
-    def head_width(self) -> int:
-        """See `VlaModel`."""
-        return self.decoder.llama.layers[0].self_attn.head_dim
-
-    def set_query_key_quantizer(self, quantizer) -> None:
-        """See `VlaModel`."""
-        self.decoder.query_key_quantizer = quantizer
-
-
-def outline(preset: Preset, variant: Variant) -> nn.Module:
+def outline(preset: Preset, variant: Variant) -> VlaModel:
     """Make the module tree without storage, the decoder's layers quantized as the variant says."""
     with torch.device('meta'):
-        model = (
-            BareDecoder(preset.config)
-            if isinstance(preset.config, dict)
-            else build_model(preset.config)
-        ).to(variant.dtype)
+        model = measured_family(preset).model(preset.config).to(variant.dtype)
         recipe = variant.recipe
         make_room(model, recipe, layer_names(model, recipe))
     return model.eval().requires_grad_(False)
 
 
 def needed_bytes(model: nn.Module) -> int:
-    """Bytes of all weights of a model, with storage or without."""
-    packed = sum(m.packed_bytes for m in model.modules() if isinstance(m, PrepackedLinear))
+    """Count the bytes of all weights of a model, with storage or without."""
+    packed = sum(m.packed_bytes for m in model.modules() if isinstance(m, Bf16Linear))
     return packed + sum(
         t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())
     )
@@ -64,11 +39,22 @@ def needed_bytes(model: nn.Module) -> int:
 
 def build(
     preset: Preset, variant: Variant, device: torch.device, backend: str
-) -> tuple[nn.Module, str]:
+) -> tuple[VlaModel, str]:
     """
-    Make a model; returns it and the names of the backends that run it.
+    Make a model with random weights.
 
-    Raises UserError where it does not fit into the memory that is free.
+    Args:
+        preset: its shape.
+        variant: its precision, quantization and pruning.
+        device: where it runs.
+        backend: of the quantized layers.
+
+    Returns:
+        The model, and the names of the backends that run it, with that of the bfloat16 layers on
+        a CPU.
+
+    Raises:
+        UserError: it does not fit into the free memory.
     """
     model = outline(preset, variant)
     needed, free = needed_bytes(model) * _HEADROOM, free_bytes(device)
@@ -87,12 +73,12 @@ def build(
     configure(model, variant.recipe)
     backends = prepare(model, backend)
     if device.type == 'cpu' and variant.dtype == torch.bfloat16:
-        prepack(model, preset.visual_tokens + preset.text_tokens)
-        backends = f'{backends}+onednn_bf16' if variant.quantization else 'onednn_bf16'
+        baseline = replace_bf16_linears(model, preset.visual_tokens + preset.text_tokens)
+        backends = f'{backends}+{baseline}' if variant.quantization else baseline
     return model, backends
 
 
-def _fill(module, device, generator) -> None:
+def _fill(module: nn.Module, device: torch.device, generator: torch.Generator) -> None:
     for name, parameter in list(module.named_parameters(recurse=False)):
         value = torch.empty(parameter.shape, dtype=parameter.dtype)
         if parameter.dim() < 2:
@@ -102,8 +88,8 @@ def _fill(module, device, generator) -> None:
         setattr(module, name, nn.Parameter(value.to(device), requires_grad=False))
 
 
-def _repeat_noise(value, deviation, generator) -> None:
-    """Fill a tensor with a block of noise again and again: drawing billions of numbers is slow."""
+def _repeat_noise(value: torch.Tensor, deviation: float, generator: torch.Generator) -> None:
+    """Fill a tensor with repetitions of a block of noise; drawing billions of numbers is slow."""
     block = torch.randn(min(value.numel(), 2**20 + 7), generator=generator) * deviation
     flat = value.view(-1)
     for start in range(0, flat.numel(), block.numel()):
@@ -111,7 +97,7 @@ def _repeat_noise(value, deviation, generator) -> None:
         part.copy_(block[: part.numel()])
 
 
-def _fill_quantized(layer, device, generator) -> None:
+def _fill_quantized(layer: QuantLinear, device: torch.device, generator: torch.Generator) -> None:
     spec = layer.format
     shape, scale_shape = layer.qweight.shape, layer.wscale.shape
     block = torch.randint(
@@ -129,8 +115,8 @@ def _fill_quantized(layer, device, generator) -> None:
         scale_shape, spec.inputs**-0.5 / 2 ** (spec.weight_bits - 2), device=device
     )
     if spec.rotated:
-        # As in a compressed model: layers that share their input share its rotation, which is
-        # what lets a backend fuse them.
+        # As in a compressed model, layers that share an input share its rotation, so that a
+        # backend can fuse them.
         layer.rotation_signs = random_signs(spec.inputs, 0).to(device)
     if spec.bias:
         layer.bias = torch.zeros(spec.outputs, device=device)

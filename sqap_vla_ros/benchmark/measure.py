@@ -38,7 +38,7 @@ def measure(
     for workload in workloads:
         for _ in range(WARM_UP):
             workload.run()
-    times = [[] for _ in workloads]
+    times: list[list[dict[str, float]]] = [[] for _ in workloads]
     for turn in progress(range(rounds)):
         for i in range(len(workloads)):
             index = (turn + i) % len(workloads)

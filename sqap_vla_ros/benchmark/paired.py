@@ -49,9 +49,10 @@ def paired_ratio(baseline: np.ndarray, times: np.ndarray) -> Ratio:
     return Ratio(float(np.median(ratios)), *_interval(ratios), float(high - low))
 
 
-def _interval(values):
+def _interval(values: np.ndarray) -> tuple[float, float]:
     generator = np.random.default_rng(0)
     picks = generator.integers(0, len(values), (_RESAMPLES, len(values)))
     medians = np.median(values[picks], axis=1)
     edge = (1 - CONFIDENCE) / 2
-    return tuple(float(q) for q in np.quantile(medians, (edge, 1 - edge)))
+    low, high = np.quantile(medians, (edge, 1 - edge))
+    return float(low), float(high)

@@ -1,8 +1,9 @@
-"""What a benchmark found: a table, JSON and a plot."""
+"""The result of a benchmark: a table, JSON and a plot."""
 
 from dataclasses import asdict
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +18,14 @@ BASELINES = ('fp32', 'bf16', 'bf16_graph')
 
 def to_json(
     preset: str,
-    machine: dict,
-    peaks: dict,
+    machine: dict[str, Any],
+    peaks: dict[str, float],
     measurements: list[Measurement],
     linears: list[LinearResult],
     left_out: list[str],
-    settings: dict,
-) -> dict:
-    """Everything, JSON-ready; ratios that the spread exceeds are null."""
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Collect everything, JSON-ready; a ratio is null where its spread exceeds the difference."""
     by_name = {m.workload.variant.name: m for m in measurements}
     return {
         'preset': preset,
@@ -38,7 +39,7 @@ def to_json(
     }
 
 
-def _variant(measurement, by_name):
+def _variant(measurement: Measurement, by_name: dict[str, Measurement]) -> dict[str, Any]:
     workload, total = measurement.workload, measurement.total
     peak = workload.peak_bytes()
     return {
@@ -62,7 +63,7 @@ def _variant(measurement, by_name):
     }
 
 
-def _ratio(ratio: Ratio):
+def _ratio(ratio: Ratio) -> dict[str, Any]:
     return {
         'value': ratio.value if ratio.resolved else None,
         'interval': [ratio.low, ratio.high],
@@ -70,7 +71,7 @@ def _ratio(ratio: Ratio):
     }
 
 
-def print_report(report: dict) -> None:
+def print_report(report: dict[str, Any]) -> None:
     """Table of the variants, of the linear layers, and what the machine was."""
     print('  '.join(f'{key} {value}' for key, value in report['machine'].items()))
     print(
@@ -91,7 +92,7 @@ def print_report(report: dict) -> None:
         _print_linears(report['linears'], report['peak_gmacs'])
 
 
-def _print_variants(variants) -> None:
+def _print_variants(variants: list[dict[str, Any]]) -> None:
     baselines = [name for name in BASELINES if any(v['variant'] == name for v in variants)]
     header = [
         'variant',
@@ -123,7 +124,7 @@ def _print_variants(variants) -> None:
         print('(spread): rounds differ by more than the ratio does from 1')
 
 
-def _print_linears(linears, peaks) -> None:
+def _print_linears(linears: list[dict[str, Any]], peaks: dict[str, float]) -> None:
     rows = [
         [
             f'{r["inputs"]} -> {r["outputs"]}',
@@ -135,33 +136,45 @@ def _print_linears(linears, peaks) -> None:
             f'{r["gmacs"]:.0f}',
             f'{r["gmacs"] / peaks["int8"]:.0%}' if 'int8' in peaks else '',
             r['backend'],
+            r['baseline'],
         ]
         for r in linears
     ]
     _print_table(
-        ['layer', 'rows', 'variant', 'ms', 'bf16 ms', 'x bf16', 'GMAC/s', 'of peak', 'backend'],
+        [
+            'layer',
+            'rows',
+            'variant',
+            'ms',
+            'bf16 ms',
+            'x bf16',
+            'GMAC/s',
+            'of peak',
+            'backend',
+            'bf16 by',
+        ],
         rows,
     )
 
 
-def _show(ratio) -> str:
+def _show(ratio: dict[str, Any] | None) -> str:
     if ratio is None:
         return '1'
     return '(spread)' if ratio['value'] is None else f'{ratio["value"]:.2f}'
 
 
-def _print_table(header, rows) -> None:
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     for row in (header, *rows):
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def write_json(report: dict, path: Path) -> None:
+def write_json(report: dict[str, Any], path: Path) -> None:
     """Write the report."""
     path.write_text(json.dumps(report, indent=1) + '\n', 'utf-8')
 
 
-def plot(report: dict, path: Path) -> None:
+def plot(report: dict[str, Any], path: Path) -> None:
     """Stacked bars of the stages' medians, with the interval of the whole."""
     from matplotlib.figure import Figure
 

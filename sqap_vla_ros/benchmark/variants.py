@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
 from sqap_vla_ros.errors import UserError
@@ -45,42 +44,12 @@ class Variant:
 
     @property
     def graph(self) -> bool:
-        """Whether the whole step must be one CUDA graph; quantized ones are where they can."""
+        """Whether the step must be one CUDA graph; quantized variants are where they can be."""
         return self.precision.endswith('_graph')
 
 
 def parse(name: str) -> Variant:
-    """Variant of a name. Raises UserError that lists the names."""
+    """Look a variant up. Raises UserError that lists the names."""
     if name not in NAMES:
         raise UserError(f'variant is {name!r}, expected one of {", ".join(NAMES)}')
     return Variant(name, name.removesuffix(_SUFFIX), name.endswith(_SUFFIX))
-
-
-class PrepackedLinear(nn.Module):
-    """
-    bfloat16 linear layer whose weight oneDNN has laid out once: the fair baseline on a CPU.
-
-    nn.Linear lays it out at every call, which costs more than the product where rows are few.
-    """
-
-    def __init__(self, linear: nn.Linear, rows: int) -> None:
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bias = linear.bias
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), rows)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map x [..., K], bfloat16, to [..., N]."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, 'none', [], '')
-
-    @property
-    def packed_bytes(self) -> int:
-        """Bytes of the laid-out weight."""
-        return self.in_features * self.out_features * 2
-
-
-def prepack(model: nn.Module, rows: int) -> None:
-    """Replace every bfloat16 nn.Linear on the CPU, whose activations have about `rows` rows."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16:
-            model.set_submodule(name, PrepackedLinear(module, rows))

@@ -1,27 +1,28 @@
 """One inference of each model, as a sequence of stages that are timed apart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from sqap_vla_ros.benchmark.building import BareDecoder, build, needed_bytes
-from sqap_vla_ros.benchmark.presets import Preset
+from sqap_vla_ros.benchmark.bare_decoder import measured_family
+from sqap_vla_ros.benchmark.building import build, needed_bytes
 from sqap_vla_ros.benchmark.variants import Variant
 from sqap_vla_ros.camera import PinholeCamera
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.compression.recipe import save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.timing import synchronize
-from sqap_vla_ros.models.cuda_graphs import CudaRecorder, GraphRunner
-from sqap_vla_ros.models.families.cogact.model import CogActModel
-from sqap_vla_ros.models.families.openvla.model import OpenVlaModel
-from sqap_vla_ros.models.layers.decoder import pruning_point
-from sqap_vla_ros.policy import Observation
+from sqap_vla_ros.models.cuda_graphs import CudaGraphRecorder, CudaGraphRunner, Tensors
+from sqap_vla_ros.models.family import BenchmarkInputs, Preset, Stage
+from sqap_vla_ros.models.layers.pruned_layers import pruning_point, PruningPoint
+from sqap_vla_ros.models.vla_model import VlaModel
+from sqap_vla_ros.policy import Observation, Policy, PolicySpec
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 WARM_UP = 4
 """
@@ -29,15 +30,14 @@ Inferences that are part of no figure: a policy that prunes by what it saw befor
 second on, and is then run directly, recorded and replayed.
 """
 
-Stage = tuple[str, Callable[[object], object]]
-"""Name, and a function of the stage before's result."""
-
 
 class Workload:
     """A built variant, ready to run; one thread."""
 
-    runtime = 'eager'
-    """How its operations are started; see `StepRunner.runtime`."""
+    @property
+    def runtime(self) -> str:
+        """How its operations are started; see `StepRunner.runtime`."""
+        return 'eager'
 
     def __init__(
         self,
@@ -85,10 +85,12 @@ class Workload:
 class GraphWorkload(Workload):
     """All stages as one CUDA graph."""
 
-    def __init__(self, *arguments, strict: bool) -> None:
-        """Strict: as for `GraphRunner`."""
+    def __init__(self, *arguments: Any, strict: bool) -> None:
+        """strict: as for `CudaGraphRunner`."""
         super().__init__(*arguments)
-        self._runner = GraphRunner(self._step, self.device, CudaRecorder(self.device), strict)
+        self._runner = CudaGraphRunner(
+            self._step, self.device, CudaGraphRecorder(self.device), strict
+        )
 
     @property
     def runtime(self) -> str:
@@ -110,7 +112,7 @@ class GraphWorkload(Workload):
         synchronize(self.device)
         return {'total': (self.clock() - start) * 1e3}
 
-    def _step(self, _, tensors):
+    def _step(self, _: Hashable, tensors: Tensors) -> Tensors:
         if self._selector is not None:
             self._selector.bind(tensors)
         value = None
@@ -123,7 +125,7 @@ class GraphWorkload(Workload):
 class PolicyWorkload(Workload):
     """The shipped policy, whose own stage latencies are reported where the clock is theirs."""
 
-    def __init__(self, variant: Variant, policy, device: torch.device) -> None:
+    def __init__(self, variant: Variant, policy: Policy, device: torch.device) -> None:
         description = policy.describe()
         super().__init__(
             variant, [], device, description['backend'], description['parameter_bytes']
@@ -151,17 +153,27 @@ def make_workload(
     device: torch.device,
     backend: str,
     policy: Path | None,
-    scratch: Path,
+    scratch: Path | None,
 ) -> Workload:
     """
     Build one variant.
 
-    policy: directory of the shipped policy, for the preset 'shipped'; scratch: a directory for
-    the variant's recipe. Raises UserError for what cannot be built here, and says why.
+    Args:
+        preset: the model.
+        variant: how it runs.
+        device: where it runs.
+        backend: of the quantized layers.
+        policy: directory of the shipped policy, for the preset 'shipped'.
+        scratch: directory for the variant's recipe, for the same preset.
+
+    Raises:
+        UserError: it cannot be built here; the message says why.
     """
     if variant.graph and device.type != 'cuda':
         raise UserError(f'{variant.name}: CUDA graphs need --device cuda')
     if preset.config is None:
+        if policy is None or scratch is None:
+            raise ValueError('the shipped policy needs its directory and a directory for recipes')
         return _shipped(variant, device, backend, policy, scratch)
     model, backends = build(preset, variant, device, backend)
     selector = _selector(preset, model, device) if variant.pruned else None
@@ -176,7 +188,9 @@ def make_workload(
     return workload
 
 
-def _shipped(variant, device, backend, policy, scratch):
+def _shipped(
+    variant: Variant, device: torch.device, backend: str, policy: Path, scratch: Path
+) -> Workload:
     from sqap_vla_ros.models.loading import load_policy
 
     if variant.precision == 'bf16':
@@ -185,16 +199,16 @@ def _shipped(variant, device, backend, policy, scratch):
     if variant.name != 'fp32':
         recipe = scratch / f'{variant.name}.yaml'
         save_recipe(variant.recipe, recipe)
+    graphs = 'off' if variant.quantization is None else 'auto'
+    runtime = RuntimeOptions(str(device), backend=backend, cuda_graphs=graphs)
     return PolicyWorkload(
         variant,
-        load_policy(
-            policy, str(device), recipe, backend, 'off' if variant.quantization is None else 'auto'
-        ),
+        load_policy(policy, recipe=recipe, runtime=runtime),
         device,
     )
 
 
-def _observation(spec) -> Observation:
+def _observation(spec: PolicySpec) -> Observation:
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     pose = np.eye(4)
     pose[2, 3] = 1.0
@@ -208,12 +222,13 @@ def _observation(spec) -> Observation:
     )
 
 
-def _selector(preset, model, device) -> TokenSelector:
-    side = 16 if isinstance(model, BareDecoder) else model.grid
+def _selector(preset: Preset, model: VlaModel, device: torch.device) -> TokenSelector:
+    side = model.grid
+    assert model.pruning is not None
     return TokenSelector(model.pruning, (side, side), preset.visual_tokens // side**2, device)
 
 
-def _pruned(selector, decode):
+def _pruned(selector: TokenSelector | None, decode: Callable[[PruningPoint | None], Any]) -> Any:
     """Run `decode` at a pruning point; the first time all tokens stay (temporal relevance)."""
     if selector is None:
         return decode(None)
@@ -222,58 +237,25 @@ def _pruned(selector, decode):
     return decoded
 
 
-def _stages(preset: Preset, model: nn.Module, selector, dtype, device) -> list[Stage]:
+def _stages(
+    preset: Preset,
+    model: VlaModel,
+    selector: TokenSelector | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> list[Stage]:
+    stages = measured_family(preset).stages
+    if stages is None:
+        raise UserError(f'preset {preset.name}: its model family has no stages to measure')
     generator = torch.Generator().manual_seed(0)
+    text = torch.randint(5, 30, (1, preset.text_tokens), generator=generator).to(device)
 
-    def noise(*shape):
+    def noise(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator).to(device, dtype)
 
-    text = torch.randint(5, 30, (1, preset.text_tokens), generator=generator).to(device)
-    if isinstance(model, BareDecoder):
-        length = preset.visual_tokens + preset.text_tokens
-        embeddings = noise(1, length, model.decoder.config.hidden_size)
-        visual = slice(1, 1 + preset.visual_tokens)
-        return [
-            (
-                'decoder',
-                lambda _: _pruned(
-                    selector, lambda point: model.decoder(embeddings, visual, point)
-                ),
-            )
-        ]
-    config = model.config
-    if isinstance(model, CogActModel):
-        image = noise(1, 3, config.image_size, config.image_size)
-        start = noise(1, *model.action_head.shape)
-        return [
-            ('vision', lambda _: model.encode_image(image)),
-            (
-                'decoder',
-                lambda seen: _pruned(
-                    selector, lambda point: model.cognition(seen, text, None, point)[0]
-                ),
-            ),
-            ('action_head', lambda condition: model.action_head.sample(condition, start)),
-        ]
-    if isinstance(model, OpenVlaModel):
-        image = noise(1, 3, config.image_size, config.image_size)
-        count = len(config.action_names)
-        return [
-            ('vision', lambda _: model.encode_image(image)),
-            (
-                'prefill',
-                lambda seen: _pruned(selector, lambda point: model.prefill(seen, text, point)[:2]),
-            ),
-            ('decode', lambda state: model.write(*state, count)),
-        ]
-    images = noise(len(config.cameras), 3, config.image_size, config.image_size)
-    state = noise(1, config.model['max_state_dim'])
-    start = noise(1, config.horizon, config.model['max_action_dim'])
-    return [
-        ('vision', lambda _: model.encode_images(images)),
-        (
-            'decoder',
-            lambda seen: _pruned(selector, lambda point: model.prefix(seen, text, point)[0]),
+    return stages(
+        model,
+        BenchmarkInputs(
+            text, preset.visual_tokens, noise, lambda decode: _pruned(selector, decode)
         ),
-        ('action_head', lambda cache: model.sample(cache, state, start)),
-    ]
+    )

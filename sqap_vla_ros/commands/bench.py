@@ -1,14 +1,25 @@
 """`sqap_vla bench`: how fast models of real shapes run here, and how much compression gains."""
 
+import argparse
 from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from sqap_vla_ros.benchmark.variants import Variant
+    from sqap_vla_ros.benchmark.workloads import Workload
+    from sqap_vla_ros.models.family import Preset
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from sqap_vla_ros.benchmark.presets import all_presets
+
     parser.add_argument(
         '--preset',
         default='shipped',
-        help='shipped, decoder-0.5b, pi0, cogact-7b or openvla-7b (default shipped)',
+        help=f'one of {", ".join(all_presets())} (default %(default)s)',
     )
     parser.add_argument(
         '--policy',
@@ -76,7 +87,7 @@ def add_arguments(parser) -> None:
     parser.add_argument('--plot', type=Path, help='write a plot to this file (png, svg or pdf)')
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Build the variants, measure them in turn, and print a table."""
     from tempfile import TemporaryDirectory
 
@@ -100,7 +111,7 @@ def run(arguments) -> int:
     return 0
 
 
-def _run_control(arguments, scratch) -> None:
+def _run_control(arguments: argparse.Namespace, scratch: Path) -> None:
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.system.command_timing import run as time_commands
 
@@ -124,7 +135,7 @@ def _run_control(arguments, scratch) -> None:
     _write_json(arguments.json, found)
 
 
-def _run_ros(arguments, scratch) -> None:
+def _run_ros(arguments: argparse.Namespace, scratch: Path) -> None:
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.system.chunk_latency import run as time_chunks
 
@@ -143,7 +154,7 @@ def _run_ros(arguments, scratch) -> None:
     _write_json(arguments.json, found)
 
 
-def _write_json(path, found) -> None:
+def _write_json(path: Path | None, found: dict[str, Any]) -> None:
     import json
 
     import torch
@@ -155,7 +166,7 @@ def _write_json(path, found) -> None:
         path.write_text(json.dumps(found, indent=1) + '\n', 'utf-8')
 
 
-def _run(arguments, scratch) -> None:
+def _run(arguments: argparse.Namespace, scratch: Path) -> None:
     from time import perf_counter, thread_time
 
     import torch
@@ -165,19 +176,18 @@ def _run(arguments, scratch) -> None:
     from sqap_vla_ros.benchmark.building import outline
     from sqap_vla_ros.benchmark.linears import decoder_shapes, measure_linears, quantized_variants
     from sqap_vla_ros.benchmark.measure import measure
-    from sqap_vla_ros.benchmark.presets import PRESETS
+    from sqap_vla_ros.benchmark.presets import find_preset
     from sqap_vla_ros.benchmark.variants import NAMES, parse
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.kernels import cpu
 
     if arguments.instruction_set is not None:
         cpu.set_instruction_set(arguments.instruction_set)
-    if arguments.preset not in PRESETS:
-        raise UserError(f'preset is {arguments.preset!r}, expected one of {", ".join(PRESETS)}')
+    preset = find_preset(arguments.preset)
     if arguments.device == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: torch finds no CUDA device here')
     torch.set_num_threads(arguments.threads)
-    preset, device = PRESETS[arguments.preset], torch.device(arguments.device)
+    device = torch.device(arguments.device)
     variants = [parse(name) for name in dict.fromkeys(arguments.variants or NAMES)]
     workloads, left_out = _workloads(arguments, preset, variants, device, scratch)
     clock = thread_time if arguments.cpu_time else perf_counter
@@ -211,8 +221,14 @@ def _run(arguments, scratch) -> None:
         report.plot(found, arguments.plot)
 
 
-def _workloads(arguments, preset, variants, device, scratch):
-    """Variants that can run here, and why the others cannot; one that was asked for must."""
+def _workloads(
+    arguments: argparse.Namespace,
+    preset: 'Preset',
+    variants: list['Variant'],
+    device: 'torch.device',
+    scratch: Path,
+) -> tuple[list['Workload'], list[str]]:
+    """Build the variants that can run here; returns them and why the others cannot."""
     from sqap_vla_ros.benchmark.workloads import make_workload
     from sqap_vla_ros.errors import UserError
 
@@ -231,18 +247,6 @@ def _workloads(arguments, preset, variants, device, scratch):
 
 
 def _shipped_policy() -> Path:
-    """Find policies/small of the source checkout or of the installed package."""
-    import os
+    from sqap_vla_ros.resources import find_resource
 
-    from sqap_vla_ros.errors import UserError
-
-    roots = [Path(__file__).parents[2]]
-    roots += [
-        Path(prefix) / 'share' / 'sqap_vla_ros'
-        for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
-        if prefix
-    ]
-    for root in roots:
-        if (root / 'policies' / 'small' / 'config.json').is_file():
-            return root / 'policies' / 'small'
-    raise UserError('the shipped policy policies/small is not installed; name one with --policy')
+    return find_resource('policies/small/config.json').parent

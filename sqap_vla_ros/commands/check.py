@@ -1,9 +1,10 @@
 """`sqap_vla check`: whether a policy reacts to image and instruction, and stays in range."""
 
+import argparse
 from pathlib import Path
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('policy', type=Path, help='policy directory, compressed or not')
     parser.add_argument(
@@ -15,13 +16,15 @@ def add_arguments(parser) -> None:
     parser.add_argument('--device', default='cpu', help='torch device (default %(default)s)')
 
 
-def run(arguments) -> int:
-    """Print one line a check and a verdict; 1 when a check failed."""
+def run(arguments: argparse.Namespace) -> int:
+    """Print one line for each check and a verdict; returns 1 when a check failed."""
     from sqap_vla_ros.models.loading import load_policy
     from sqap_vla_ros.models.self_test import self_test
+    from sqap_vla_ros.runtime_options import RuntimeOptions
 
-    policy = load_policy(arguments.policy, arguments.device)
-    reference = arguments.reference and load_policy(arguments.reference, arguments.device)
+    runtime = RuntimeOptions(arguments.device)
+    policy = load_policy(arguments.policy, runtime=runtime)
+    reference = arguments.reference and load_policy(arguments.reference, runtime=runtime)
     checks = self_test(policy, reference)
     for check in checks:
         print(f'{"ok  " if check.passed else "FAIL"} {check.name}: {check.detail}')

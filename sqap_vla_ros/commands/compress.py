@@ -29,16 +29,14 @@ def run(arguments) -> int:
     from tqdm import tqdm
 
     from sqap_vla_ros.compression.recipe import find_recipe, load_recipe
-    from sqap_vla_ros.models.compress_directory import compress_directory
+    from sqap_vla_ros.models.compress_policy import compress
 
     recipe = load_recipe(find_recipe(arguments.recipe))
 
     def progress(layers):
         return tqdm(layers, desc=f'layers ({recipe.name})', unit='layer', disable=None)
 
-    report = compress_directory(
-        arguments.policy, arguments.output, recipe, progress, arguments.calibration
-    )
+    report = compress(arguments.policy, arguments.output, recipe, progress, arguments.calibration)
     print(
         f'{arguments.output}: {report.layers} layers quantized, weights '
         f'{report.float_bytes / 1e6:.2f} MB in float32 -> {report.packed_bytes / 1e6:.2f} MB'

@@ -1,17 +1,22 @@
-"""`sqap_vla evaluate`: success of variants of a policy in the simulation, on common seeds."""
+"""`sqap_vla evaluate`: success of policy variants in simulation, on common seeds."""
 
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqap_vla_ros.evaluation.runner import Experiment
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         '--policy',
         type=Path,
-        help='float policy directory (default: the one that comes with the package)',
+        help='float policy directory (default: the one shipped with the package)',
     )
     parser.add_argument(
         '--variants',
@@ -19,9 +24,14 @@ def add_arguments(parser) -> None:
         help='recipe names or files, separated by commas; full: no compression '
         '(default %(default)s)',
     )
-    parser.add_argument('--tasks', help='separated by commas (default: all)')
     parser.add_argument(
-        '--episodes', type=int, default=50, help='of each task and variant (default %(default)s)'
+        '--tasks', help='separated by commas (default: those the policy was trained on)'
+    )
+    parser.add_argument(
+        '--episodes',
+        type=int,
+        default=50,
+        help='episodes per task and variant (default %(default)s)',
     )
     parser.add_argument(
         '--seeds',
@@ -34,33 +44,33 @@ def add_arguments(parser) -> None:
         '--baseline',
         default='none',
         choices=('none', 'shuffled_image', 'blank_instruction', 'swapped_instruction'),
-        help='what is taken away from the policy (default %(default)s)',
+        help='what the policy is deprived of (default %(default)s)',
     )
     parser.add_argument(
-        '--workers', type=int, default=os.cpu_count(), help='processes (default: one a core)'
+        '--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)'
     )
     parser.add_argument(
         '--ray',
         metavar='ADDRESS',
-        help="run on a Ray cluster instead: its head's address, auto, or local "
+        help="run on a Ray cluster: address of its head, 'auto' or 'local' "
         '(pip install "sqap_vla_ros[ray]")',
     )
     parser.add_argument(
         '--open-loop',
         action='store_true',
         help="compare the variants' actions, attention and layers on the expert's "
-        'frames instead; --episodes of the expert for each task',
+        'frames, without running the policy; --episodes sets the expert episodes per task',
     )
     parser.add_argument(
         '--json',
         type=Path,
         metavar='OUT',
-        help='write results and episodes; an interrupted run goes on from OUT.episodes',
+        help='write results and episodes; an interrupted run continues from OUT.episodes',
     )
 
 
-def run(arguments) -> int:
-    """Print a table, a row a variant and a column a task."""
+def run(arguments: Namespace) -> int:
+    """Print a table with one row per variant and one column per task."""
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant, run_experiment
     from sqap_vla_ros.evaluation.summary import summarise, table
@@ -73,7 +83,7 @@ def run(arguments) -> int:
         raise UserError('--episodes and --workers must be 1 or more')
     if arguments.open_loop and (arguments.ray or arguments.baseline != 'none'):
         raise UserError(
-            '--open-loop runs in this process, with nothing taken away; leave out '
+            '--open-loop runs in this process and without a baseline; leave out '
             '--ray and --baseline'
         )
     experiment = Experiment(
@@ -86,7 +96,7 @@ def run(arguments) -> int:
     )
     if arguments.open_loop:
         return _open_loop(experiment, arguments.json)
-    for variant in experiment.variants:  # a mistake is better told once than by each worker
+    for variant in experiment.variants:  # report a mistake once, not once per worker
         load_variant(experiment.policy, variant)
     log = Path(f'{arguments.json}.episodes') if arguments.json else None
     episodes = run_experiment(experiment, arguments.workers, log, arguments.ray)
@@ -96,11 +106,11 @@ def run(arguments) -> int:
     if arguments.json:
         report = {'experiment': asdict(experiment), 'variants': summaries, 'episodes': episodes}
         arguments.json.write_text(json.dumps(report, indent=1) + '\n', 'utf-8')
-        log.unlink(missing_ok=True)
+        Path(f'{arguments.json}.episodes').unlink(missing_ok=True)
     return 0
 
 
-def _open_loop(experiment, out) -> int:
+def _open_loop(experiment: 'Experiment', out: Path | None) -> int:
     from sqap_vla_ros.evaluation.open_loop import compare_open_loop, table
 
     results = compare_open_loop(experiment)

@@ -1,29 +1,32 @@
-"""`sqap_vla execution`: inferring while the arm moves against inferring while it stands."""
+"""`sqap_vla execution`: compare inference while the arm moves with inference while it stands."""
 
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 import json
 import os
 from pathlib import Path
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         '--policy',
         type=Path,
-        help='float policy directory (default: the one that comes with the package)',
+        help='float policy directory (default: the one shipped with the package)',
     )
     parser.add_argument(
         '--variant',
         default='full',
         help='recipe name or file; full: no compression (default %(default)s)',
     )
-    parser.add_argument('--tasks', help='separated by commas (default: all)')
+    parser.add_argument(
+        '--tasks', help='separated by commas (default: those the policy was trained on)'
+    )
     parser.add_argument(
         '--episodes',
         type=int,
         default=100,
-        help='of each mode, spread over the tasks (default %(default)s)',
+        help='episodes per mode, spread over the tasks (default %(default)s)',
     )
     parser.add_argument(
         '--seeds',
@@ -40,13 +43,13 @@ def add_arguments(parser) -> None:
         help='robot time from an observation to its chunk (default %(default)s)',
     )
     parser.add_argument(
-        '--workers', type=int, default=os.cpu_count(), help='processes (default: one a core)'
+        '--workers', type=int, default=os.cpu_count(), help='processes (default: one per core)'
     )
     parser.add_argument(
         '--json',
         type=Path,
         metavar='OUT',
-        help='write results and episodes; an interrupted run goes on from OUT.MODE',
+        help='write results and episodes; an interrupted run continues from OUT.MODE',
     )
     parser.add_argument(
         '--plot',
@@ -56,14 +59,14 @@ def add_arguments(parser) -> None:
     )
 
 
-def run(arguments) -> int:
+def run(arguments: Namespace) -> int:
     """Print success, jerk and pauses of the modes, and the paired differences."""
     from sqap_vla_ros.errors import UserError
-    from sqap_vla_ros.evaluation.execution import (
+    from sqap_vla_ros.evaluation.execution_modes import (
         plot_example,
         run_modes,
+        scene_with_most_pauses,
         summarise_modes,
-        telling_scene,
         text,
     )
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant
@@ -81,7 +84,9 @@ def run(arguments) -> int:
         -(-arguments.episodes // len(tasks)),
         arguments.seeds,
     )
-    load_variant(experiment.policy, arguments.variant)  # tells a mistake once
+    load_variant(
+        experiment.policy, arguments.variant
+    )  # report a mistake once, not once per worker
     episodes = run_modes(experiment, arguments.delay, arguments.workers, arguments.json)
     report = summarise_modes(episodes)
     print(text(report))
@@ -90,7 +95,7 @@ def run(arguments) -> int:
             arguments.plot,
             experiment.policy,
             arguments.variant,
-            *telling_scene(episodes),
+            *scene_with_most_pauses(episodes),
             arguments.delay,
         )
     if arguments.json:

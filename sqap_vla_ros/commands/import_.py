@@ -1,11 +1,12 @@
-"""`sqap_vla import`: a released OpenVLA, CogACT or pi0 checkpoint to a policy directory."""
+"""`sqap_vla import`: a released checkpoint to a policy directory."""
 
+import argparse
 from pathlib import Path
 
 from sqap_vla_ros.errors import UserError
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         'source',
@@ -62,7 +63,7 @@ def add_arguments(parser) -> None:
     )
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Import and say what was written."""
     from tqdm import tqdm
 
@@ -99,11 +100,11 @@ def run(arguments) -> int:
     return 0
 
 
-def _names(text):
+def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(',') if name.strip())
 
 
-def _download(repository):
+def _download(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:

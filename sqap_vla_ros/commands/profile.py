@@ -1,22 +1,23 @@
-"""`sqap_vla profile` makes a robot profile from a URDF, and tells whether one is right."""
+"""`sqap_vla profile`: generate a robot profile from a URDF, or check a profile."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
-    check = actions.add_parser('check', help='report everything that is wrong, with lines')
-    check.add_argument('profile', help='file, or the name of one that is shipped')
+    check = actions.add_parser('check', help='report all problems of a profile, with their lines')
+    check.add_argument('profile', help='profile file, or the name of a shipped profile')
     check.add_argument(
         '--urdf',
         type=Path,
-        help="the robot's URDF (not xacro): compare joints, limits and frames with it",
+        help="the robot's URDF (not xacro), to compare with the profile",
     )
-    new = actions.add_parser('new', help='write a first profile for an arm with a URDF')
+    new = actions.add_parser('new', help='generate a first profile from a URDF')
     new.add_argument('urdf', type=Path, help='URDF (not xacro)')
-    new.add_argument('output', type=Path, help='profile to write')
-    new.add_argument('--base', required=True, help='link whose frame commands are in')
+    new.add_argument('output', type=Path, help='profile file to write')
+    new.add_argument('--base', required=True, help='link in whose frame commands are expressed')
     new.add_argument('--end-effector', required=True, help='link that the policy moves')
     for end in ('low', 'high'):
         new.add_argument(
@@ -27,16 +28,16 @@ def add_arguments(parser) -> None:
             metavar=('X', 'Y', 'Z'),
             help=f'{end}est end-effector position, m, in the base frame',
         )
-    new.add_argument('--gripper-joint', help='joint that tells how far the gripper is open')
-    new.add_argument('--no-tf', action='store_true', help='poses come from topics instead of TF')
+    new.add_argument('--gripper-joint', help='joint that measures how far the gripper is open')
+    new.add_argument('--no-tf', action='store_true', help='take poses from topics instead of TF')
 
 
-def run(arguments) -> int:
-    """Do what the action says; `check` returns 1 when there is any problem."""
+def run(arguments: Namespace) -> int:
+    """Run `check` or `new`; `check` returns 1 when the profile has problems."""
     return _new(arguments) if arguments.action == 'new' else _check(arguments)
 
 
-def _new(arguments) -> int:
+def _new(arguments: Namespace) -> int:
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.profiles.template import new_profile
 
@@ -61,13 +62,13 @@ def _new(arguments) -> int:
     return 0
 
 
-def _check(arguments) -> int:
+def _check(arguments: Namespace) -> int:
     from sqap_vla_ros.profiles.reading import profile_path, read_profile
     from sqap_vla_ros.profiles.urdf import check_against_urdf, notes_on_urdf, read_urdf
 
     path = profile_path(arguments.profile)
     profile, problems = read_profile(path)
-    notes = []
+    notes: list[str] = []
     if arguments.urdf is not None:
         urdf = read_urdf(arguments.urdf)
         if profile is not None:
@@ -77,7 +78,7 @@ def _check(arguments) -> int:
         print(f'{path}:{problem.line}: {problem.message}')
     for note in notes:
         print(f'note: {note}')
-    if problems:
+    if profile is None or problems:
         count = len(problems)
         print(f'{count} {"problem" if count == 1 else "problems"}')
         return 1

@@ -1,36 +1,40 @@
-"""`sqap_vla replay`: run a policy again on what the black box recorded."""
+"""`sqap_vla replay`: run a policy again on the observations of a black box."""
 
+from argparse import ArgumentParser, Namespace
 import json
 from pathlib import Path
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument('bag', type=Path, help='bag directory that the policy node wrote')
+    parser.add_argument('bag', type=Path, help='bag directory written by the policy node')
     parser.add_argument(
         '--policy',
         type=Path,
         required=True,
-        help='policy directory: the one recorded, or another to compare with it',
+        help='policy directory: the recorded policy, or another one to compare with it',
     )
-    parser.add_argument('--device', default='cpu', help='(default %(default)s)')
+    parser.add_argument('--device', default='cpu', help='torch device (default %(default)s)')
     parser.add_argument(
         '--tolerance',
         type=float,
         metavar='T',
-        help='exit with 1 when any action differs by more, in its unit',
+        help='exit with 1 if any action differs by more than T, in its unit',
     )
-    parser.add_argument('--json', type=Path, metavar='OUT', help='write the differences')
+    parser.add_argument('--json', type=Path, metavar='OUT', help='write the differences as JSON')
 
 
-def run(arguments) -> int:
+def run(arguments: Namespace) -> int:
     """Print the largest difference of each action."""
     from sqap_vla_ros.models.loading import load_policy
     from sqap_vla_ros.recording.bag_reader import read_bag
     from sqap_vla_ros.recording.replay import replay
+    from sqap_vla_ros.runtime_options import RuntimeOptions
 
     entries = read_bag(arguments.bag)
-    result = replay(load_policy(arguments.policy, device=arguments.device), entries)
+    result = replay(
+        load_policy(arguments.policy, runtime=RuntimeOptions(arguments.device)), entries
+    )
     print(f'{result.inferences} inferences, {result.commands} commands')
     print(f'{"largest difference":20} {"chunks":>12} {"commands":>12}')
     for i, (name, unit) in enumerate(zip(result.names, result.units)):

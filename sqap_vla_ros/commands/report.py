@@ -1,17 +1,18 @@
-"""`sqap_vla report`: tables and plots of what `sqap_vla evaluate` found."""
+"""`sqap_vla report`: tables and plots of the results of `sqap_vla evaluate`."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         'results',
         nargs='+',
         type=Path,
         metavar='RESULT.json',
-        help='files of `sqap_vla evaluate --json`, of one policy, also with '
-        '--open-loop or --baseline; all are put into one report',
+        help='result files of `sqap_vla evaluate --json` for one policy, also with '
+        '--open-loop or --baseline; all go into one report',
     )
     parser.add_argument(
         '--output',
@@ -24,17 +25,16 @@ def add_arguments(parser) -> None:
         '--overlays',
         type=Path,
         metavar='POLICY',
-        help='float policy directory; also draw which tokens it keeps, and why, '
-        'as each pruning variant',
+        help='float policy directory; also draw which tokens each pruning variant keeps, and why',
     )
 
 
-def run(arguments) -> int:
-    """Write the report; prints where it is."""
+def run(arguments: Namespace) -> int:
+    """Write the report, and print its path."""
     from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.evaluation.markdown_report import markdown, TOKENS_TITLE
     from sqap_vla_ros.evaluation.plots import BITS_TITLE, draw_plots, PRUNING_TITLE
-    from sqap_vla_ros.evaluation.report import markdown, TOKENS_TITLE
-    from sqap_vla_ros.evaluation.results import read_open_loop, read_results
+    from sqap_vla_ros.evaluation.result_files import read_open_loop, read_results
     from sqap_vla_ros.evaluation.summary import summarise
 
     by_baseline, open_loop = read_results(arguments.results), read_open_loop(arguments.results)

@@ -1,1 +1,1 @@
-"""SQAP: low-bit quantization and visual token pruning, designed together. Torch only."""
+"""SQAP: low-bit quantization and visual token pruning, designed together. Needs only torch."""

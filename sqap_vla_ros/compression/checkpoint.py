@@ -1,27 +1,28 @@
 """
-The compressed checkpoint: safetensors files with portable integer weights and a signed-off header.
+The compressed checkpoint: safetensors files with portable integer weights and a header.
 
-Format in doc/architecture.md. One file `model.safetensors`; above a size, shards of it and the
-index `model.safetensors.index.json` as transformers writes it. Each is written beside its place
-and renamed, so that no half-written file is ever found under its name.
+doc/architecture.md describes the format. One file `model.safetensors`; above a size, shards and
+the index `model.safetensors.index.json`, as transformers writes it. Each file is replaced whole,
+so that a half-written file never has its name.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 import hashlib
 import json
-import os
 from pathlib import Path
-import tempfile
+from typing import Any
 
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.compress import configure, make_room
+from sqap_vla_ros.compression.compress import CompressibleModel, configure, make_room
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.files import replaced_file
 
 WEIGHTS_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'
@@ -32,19 +33,19 @@ SHARD_BYTES = 2 * 10**9
 
 @dataclass(frozen=True)
 class Header:
-    """What a compressed checkpoint says about itself."""
+    """Description of a compressed checkpoint, stored in it."""
 
     recipe: Recipe
     layers: tuple[str, ...]
-    """Compressed linear layers."""
+    """Names of the compressed linear layers."""
     base_sha256: str
-    """Hash of the float weights that it was made from."""
+    """Hash of the float weights file that it was made from."""
     tensors_sha256: str
     """Hash over names and bytes of all tensors, in name order."""
 
 
 def parameter_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters and buffers as they are in memory now."""
+    """Bytes of all parameters and buffers in memory now."""
     tensors = [*model.parameters(), *model.buffers()]
     return sum(t.numel() * t.element_size() for t in tensors)
 
@@ -60,7 +61,12 @@ def float_parameter_bytes(model: nn.Module) -> int:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a weights file; of the index where `path` is the name of a sharded one."""
+    """
+    SHA-256 of a weights file, or of the index if the weights are sharded.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     path = Path(path)
     if not path.exists() and path.with_name(INDEX_FILE).exists():
         path = path.with_name(INDEX_FILE)
@@ -82,7 +88,20 @@ def save_compressed(
     base_sha256: str,
     shard_bytes: int = SHARD_BYTES,
 ) -> Header:
-    """Write a compressed model's weights into a directory; the model has no backend layout yet."""
+    """
+    Write a compressed model's weights into a directory.
+
+    Args:
+        model: not yet prepared for a backend.
+        recipe: what it was compressed with.
+        layers: names of the compressed layers.
+        directory: existing.
+        base_sha256: hash of the float weights file.
+        shard_bytes: largest size of one file, bytes.
+
+    Returns:
+        The header that was written.
+    """
     tensors = {name: t.detach().contiguous() for name, t in sorted(model.state_dict().items())}
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
@@ -98,37 +117,50 @@ def save_compressed(
     }
     shards = _split(tensors, shard_bytes)
     if len(shards) == 1:
-        _write(directory / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata))
+        with replaced_file(directory / WEIGHTS_FILE) as path:
+            save_file(tensors, path, metadata)
         return header
-    names = {}
+    names: dict[str, str] = {}
     for i, shard in enumerate(shards):
         file = f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors'
         names.update(dict.fromkeys(shard, file))
-        _write(directory / file, lambda path, shard=shard: save_file(shard, path, metadata))
+        with replaced_file(directory / file) as path:
+            save_file(shard, path, metadata)
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     index = json.dumps(
         {'metadata': {**metadata, 'total_size': total}, 'weight_map': names}, indent=1
     )
-    _write(directory / INDEX_FILE, lambda path: path.write_text(index + '\n', 'utf-8'))
+    with replaced_file(directory / INDEX_FILE) as path:
+        path.write_text(index + '\n', 'utf-8')
     return header
 
 
 def read_header(directory: Path) -> Header:
     """
-    Read what a compressed checkpoint says about itself, without its tensors.
+    Read the header of a compressed checkpoint, without its tensors.
 
-    Raises UserError that names the file and what is wrong with it.
+    Raises:
+        UserError: the file is missing, damaged or of a newer format.
     """
     return _Files(Path(directory)).header
 
 
-def load_compressed_into(model: nn.Module, directory: Path) -> Header:
+def load_compressed_into(model: CompressibleModel, directory: Path) -> Header:
     """
-    Fill a model that was built on the device 'meta'.
+    Load a compressed checkpoint into a model.
 
-    Tensors are read one at a time; no float weight of a compressed layer ever exists. Raises
-    UserError that names the file, and the tensor where one is missing, surplus or misshapen; the
-    model is of no use then.
+    Tensors are read one at a time; no float weight of a compressed layer ever exists.
+
+    Args:
+        model: built on the device 'meta'. After an error it cannot be used.
+        directory: of the checkpoint.
+
+    Returns:
+        The header of the checkpoint.
+
+    Raises:
+        UserError: a file is missing or damaged, or a tensor is missing, unexpected or of another
+            shape.
     """
     files = _Files(Path(directory))
     header = files.header
@@ -165,21 +197,22 @@ def load_compressed_into(model: nn.Module, directory: Path) -> Header:
 class _Files:
     """The one weights file of a directory, or its shards."""
 
-    def __init__(self, directory) -> None:
+    def __init__(self, directory: Path) -> None:
         index = directory / INDEX_FILE
+        self._paths: dict[str, Path]
         if index.exists():
             self.main, self._paths = index, self._read_index(index)
+            with _opened(next(iter(self._paths.values()))) as file:
+                metadata = file.metadata()
         else:
             self.main = directory / WEIGHTS_FILE
-            self._paths = None
-        first = next(iter(self._paths.values())) if self._paths else self.main
-        with _opened(first) as file:
-            if self._paths is None:
+            with _opened(self.main) as file:
                 self._paths = dict.fromkeys(file.keys(), self.main)
-            self.header = _parse(self.main, file.metadata() or {})
+                metadata = file.metadata()
+        self.header = _parse(self.main, metadata or {})
 
     @staticmethod
-    def _read_index(index):
+    def _read_index(index: Path) -> dict[str, Path]:
         try:
             names = json.loads(index.read_text('utf-8'))['weight_map']
             paths = {name: index.with_name(Path(file).name) for name, file in names.items()}
@@ -189,10 +222,12 @@ class _Files:
             raise UserError(f'{index}: names no tensors')
         return paths
 
-    def where(self, name):
+    def where(self, name: str) -> Path:
+        """File that holds a tensor."""
         return self._paths[name]
 
-    def compare_names(self, expected) -> None:
+    def compare_names(self, expected: set[str]) -> None:
+        """Raise UserError unless the files hold exactly these tensors."""
         missing, surplus = sorted(expected - set(self._paths)), sorted(set(self._paths) - expected)
         if missing or surplus:
             what = f'tensor {missing[0]} is missing' if missing else f'unexpected {surplus[0]}'
@@ -201,9 +236,10 @@ class _Files:
                 'unexpected); config.json and weights do not belong together'
             )
 
-    def tensors(self):
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield every name and tensor, in name order, each a copy that outlives the file."""
-        opened, path = None, None
+        opened: Any = None
+        path: Path | None = None
         for name in sorted(self._paths):
             if self._paths[name] != path:
                 path = self._paths[name]
@@ -214,7 +250,7 @@ class _Files:
                 raise UserError(f'{path}: tensor {name}: {error}') from None
 
 
-def _opened(path):
+def _opened(path: Path) -> Any:
     try:
         return safe_open(path, 'pt')
     except FileNotFoundError:
@@ -223,7 +259,7 @@ def _opened(path):
         raise UserError(f'{path}: truncated or not a safetensors file ({error})') from None
 
 
-def _parse(path, metadata):
+def _parse(path: Path, metadata: dict[str, str]) -> Header:
     if metadata.get('format') != FORMAT:
         raise UserError(
             f'{path}: not a compressed checkpoint of this package (format '
@@ -244,14 +280,14 @@ def _parse(path, metadata):
     return Header(recipe_from_dict(recipe, f'{path}: recipe'), layers, *hashes)
 
 
-def _submodule(model, name):
+def _submodule(model: CompressibleModel, name: str) -> nn.Module | None:
     try:
         return model.get_submodule(name)
     except AttributeError:
         return None
 
 
-def _assign(model, name, tensor) -> None:
+def _assign(model: CompressibleModel, name: str, tensor: torch.Tensor) -> None:
     path, _, leaf = name.rpartition('.')
     owner = model.get_submodule(path)
     if leaf in owner._parameters:
@@ -260,13 +296,14 @@ def _assign(model, name, tensor) -> None:
         owner._buffers[leaf] = tensor
 
 
-def _add(digest, name, tensor) -> None:
+def _add(digest: 'hashlib._Hash', name: str, tensor: torch.Tensor) -> None:
     digest.update(name.encode())
     digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy())
 
 
-def _split(tensors, shard_bytes):
-    shards, used = [{}], 0
+def _split(tensors: dict[str, torch.Tensor], shard_bytes: int) -> list[dict[str, torch.Tensor]]:
+    shards: list[dict[str, torch.Tensor]] = [{}]
+    used = 0
     for name, tensor in tensors.items():
         size = tensor.numel() * tensor.element_size()
         if shards[-1] and used + size > shard_bytes:
@@ -275,18 +312,3 @@ def _split(tensors, shard_bytes):
         shards[-1][name] = tensor
         used += size
     return shards
-
-
-def _write(path, write) -> None:
-    """Write through a temporary file in the same directory, and rename it once it is on disk."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    os.close(handle)
-    try:
-        write(Path(name))
-        with open(name, 'rb+') as file:
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

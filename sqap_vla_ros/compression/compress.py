@@ -1,35 +1,101 @@
-"""The one verb: a model and a recipe to a compressed model."""
+"""Compression of a model in memory: every layer that a recipe names, and the recipe's settings."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
+from sqap_vla_ros.compression.backends.base import Backend
 from sqap_vla_ros.compression.dispatch import choose_backend
-from sqap_vla_ros.compression.quantization.input_statistics import collecting
-from sqap_vla_ros.compression.quantization.quant_linear import LinearFormat, QuantLinear
+from sqap_vla_ros.compression.quantization.denoising_step import DenoisingStep
+from sqap_vla_ros.compression.quantization.input_statistics import collecting, InputStatistics
+from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
-from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, needs_calibration, Recipe
+from sqap_vla_ros.compression.recipe import (
+    FULL_PRECISION_BITS,
+    needs_calibration,
+    PruningRecipe,
+    Recipe,
+)
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import random_signs
 
-# Hessians of as many layers as fit in here are collected in one pass over the samples. Layers of
-# a later pass see their inputs as the layers quantized before leave them.
+# Hessians of as many layers as fit into this memory are collected in one pass over the samples.
+# Layers of a later pass see the outputs of the layers that are already quantized.
 _HESSIAN_BYTES = 256 * 2**20
 
 
-def compress(
-    model: nn.Module,
-    recipe: Recipe,
-    calibration: Callable[[nn.Module], None] | None = None,
-    progress: Callable[[Iterable], Iterable] = iter,
-) -> nn.Module:
+class CompressibleModel(Protocol):
     """
-    Compress a model in place, layer by layer; returns it.
+    What compression asks of a model; `models.vla_model.VlaModel` describes and implements it.
 
-    The model tells what compression must know of it, see `models.vla_model.VlaModel`. Each float
-    weight is let go as soon as its layer is quantized. calibration: runs the model on samples,
-    for recipes that need it; progress: wraps the layers, as `tqdm` does. Raises UserError that
-    names the layer that does not suit the recipe, or says that the recipe needs calibration.
+    The second half is what every nn.Module has.
+    """
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head of the decoder."""
+
+    def set_query_key_quantizer(self, quantizer: QueryKeyQuantizer | None) -> None:
+        """Quantize rotated queries and keys."""
+
+    def set_pruning(self, recipe: PruningRecipe | None) -> None:
+        """Prune visual tokens."""
+
+    def set_denoising_steps(self, steps: int) -> None:
+        """Set the number of denoising steps of the action head."""
+
+    def residual_readers(self) -> list[str]:
+        """Names of the linear layers that read the decoder's normed residual stream."""
+
+    def rotate_residual(self, seed: int) -> None:
+        """Rotate the residual stream of a float decoder offline."""
+
+    def expect_rotated_residual(self) -> None:
+        """Add the tensors that `rotate_residual` adds, before a checkpoint fills them."""
+
+    def denoising_step(self) -> DenoisingStep | None:
+        """Denoising step of the action head."""
+
+    def quantization_targets(self, also: type = ...) -> dict[str, list[str]]:
+        """Names of the linear layers that compression may replace, by target."""
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """See nn.Module."""
+
+    def set_submodule(self, target: str, module: nn.Module) -> None:
+        """See nn.Module."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See nn.Module."""
+
+
+AnyModel = TypeVar('AnyModel', bound=CompressibleModel)
+
+
+def compress_model(
+    model: AnyModel,
+    recipe: Recipe,
+    calibration: Callable[[AnyModel], None] | None = None,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> AnyModel:
+    """
+    Compress a model in place, layer by layer.
+
+    Each float weight is freed as soon as its layer is quantized.
+
+    Args:
+        model: a float model.
+        recipe: what to do.
+        calibration: runs the model on samples; for recipes that need calibration.
+        progress: wraps the names of the layers, as `tqdm` does.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: a layer does not suit the recipe, or the recipe needs calibration.
     """
     if needs_calibration(recipe) and calibration is None:
         raise UserError(
@@ -44,15 +110,16 @@ def compress(
     specs = _specs(model, recipe, names)
     remaining = iter(progress(names))
     for group in _groups(specs, needs_calibration(recipe)):
-        statistics = {}
-        if needs_calibration(recipe):
+        assert quantization is not None, 'layers are quantized only by a quantization recipe'
+        statistics: dict[str, InputStatistics] = {}
+        if calibration is not None and needs_calibration(recipe):
             statistics = _calibrate(
                 model, recipe, {name: specs[name] for name in group}, calibration
             )
         for name in group:
             next(remaining)
             layer = QuantLinear.from_linear(
-                model.get_submodule(name), quantization, specs[name], statistics.get(name)
+                _linear(model, name), quantization, specs[name], statistics.get(name)
             )
             model.set_submodule(name, layer)
     for _ in remaining:  # lets a progress bar finish
@@ -61,8 +128,8 @@ def compress(
     return model
 
 
-def configure(model: nn.Module, recipe: Recipe) -> None:
-    """Set what of a recipe is neither a weight nor decides the weights' shapes."""
+def configure(model: CompressibleModel, recipe: Recipe) -> None:
+    """Apply the settings of a recipe that neither are weights nor decide their shapes."""
     quantization = recipe.quantization
     model.set_query_key_quantizer(
         None
@@ -71,10 +138,12 @@ def configure(model: nn.Module, recipe: Recipe) -> None:
     )
     model.set_pruning(recipe.pruning)
     for name in _in_denoising(model, recipe):
-        model.get_submodule(name).denoising = model.denoising_step()
+        layer = model.get_submodule(name)
+        assert isinstance(layer, QuantLinear), f'{name} is not quantized'
+        layer.denoising = model.denoising_step()
 
 
-def layer_names(model: nn.Module, recipe: Recipe) -> list[str]:
+def layer_names(model: CompressibleModel, recipe: Recipe) -> list[str]:
     """Names of the linear layers that a recipe quantizes, in the model's order."""
     quantization = recipe.quantization
     if (
@@ -86,9 +155,19 @@ def layer_names(model: nn.Module, recipe: Recipe) -> list[str]:
     return [name for target in quantization.targets for name in targets[target]]
 
 
-def make_room(model: nn.Module, recipe: Recipe, layers: list[str]) -> None:
-    """Put empty QuantLinear layers into a model without storage (device 'meta')."""
-    if recipe.denoising_steps is not None:  # layers may have a scale for each
+def make_room(model: CompressibleModel, recipe: Recipe, layers: list[str]) -> None:
+    """
+    Put empty QuantLinear layers into a model without storage, for a checkpoint to fill.
+
+    Args:
+        model: built on the device 'meta'.
+        recipe: of the checkpoint.
+        layers: names of its quantized layers.
+
+    Raises:
+        UserError: a layer does not suit the recipe.
+    """
+    if recipe.denoising_steps is not None:  # layers may have one scale per step
         model.set_denoising_steps(recipe.denoising_steps)
     if recipe.quantization is not None and recipe.quantization.rotate_residual:
         model.expect_rotated_residual()
@@ -98,12 +177,21 @@ def make_room(model: nn.Module, recipe: Recipe, layers: list[str]) -> None:
 
 def prepare(model: nn.Module, backend: str = 'auto') -> str:
     """
-    Hand every QuantLinear to a backend, where the model is now; returns the names of those in use.
+    Hand every QuantLinear to a backend, on the device where the model is.
 
-    After this the model runs, but can no longer be saved. Raises UserError for a backend that is
-    unknown or does not work here.
+    After this the model runs, but can no longer be saved.
+
+    Args:
+        model: compressed, with all tensors on one device.
+        backend: a backend's name, or 'auto' for the fastest that works.
+
+    Returns:
+        Labels of the backends in use, joined by '+'; 'torch' if there is no quantized layer.
+
+    Raises:
+        UserError: the backend is unknown or does not work here.
     """
-    used = []
+    used: list[Backend] = []
     for module in model.modules():
         if isinstance(module, QuantLinear):
             chosen = choose_backend(backend, module)
@@ -115,31 +203,37 @@ def prepare(model: nn.Module, backend: str = 'auto') -> str:
     return '+'.join(chosen.label for chosen in used) or 'torch'
 
 
-def _specs(model, recipe, names):
+def _linear(model: CompressibleModel, name: str) -> nn.Linear:
+    layer = model.get_submodule(name)
+    assert isinstance(layer, nn.Linear), f'{name} is not a linear layer'
+    return layer
+
+
+def _specs(model: CompressibleModel, recipe: Recipe, names: list[str]) -> dict[str, LinearFormat]:
+    """Give the formats of the layers that a recipe quantizes, by name."""
     quantization = recipe.quantization
-    arrives_rotated = (
-        set(model.residual_readers())
-        if (quantization is not None and quantization.rotate_residual)
-        else set()
-    )
+    if quantization is None:
+        return {}
+    arrives_rotated = set(model.residual_readers()) if quantization.rotate_residual else set()
+    step = model.denoising_step()
     looped = set(_in_denoising(model, recipe))
     vision = set(model.quantization_targets(QuantLinear).get('vision', ()))
     specs = {}
     for name in names:
         try:
             specs[name] = LinearFormat.of(
-                model.get_submodule(name),
+                _linear(model, name),
                 quantization.of_vision() if name in vision else quantization,
                 name not in arrives_rotated,
-                model.denoising_step().steps if name in looped else 1,
+                step.steps if step is not None and name in looped else 1,
             )
         except ValueError as error:
             raise UserError(f'recipe {recipe.name}: layer {name}: {error}') from None
     return specs
 
 
-def _in_denoising(model, recipe):
-    """Names of the layers that take an activation scale of each denoising step."""
+def _in_denoising(model: CompressibleModel, recipe: Recipe) -> list[str]:
+    """Names of the layers that have an activation scale for each denoising step."""
     quantization = recipe.quantization
     if (
         quantization is None
@@ -151,9 +245,10 @@ def _in_denoising(model, recipe):
     return model.quantization_targets(QuantLinear)['action_head']
 
 
-def _groups(specs, calibrated):
-    """Layer names in runs whose Hessians fit in memory together."""
-    group, used = [], 0
+def _groups(specs: dict[str, LinearFormat], calibrated: bool) -> Iterator[list[str]]:
+    """Layer names in runs whose Hessians fit into memory together."""
+    group: list[str] = []
+    used = 0
     for name, spec in specs.items():
         size = 4 * spec.inputs**2 if calibrated else 0
         if group and used + size > _HESSIAN_BYTES:
@@ -165,19 +260,25 @@ def _groups(specs, calibrated):
         yield group
 
 
-def _calibrate(model, recipe, specs, calibration):
-    layers = {name: model.get_submodule(name) for name in specs}
+def _calibrate(
+    model: AnyModel,
+    recipe: Recipe,
+    specs: dict[str, LinearFormat],
+    calibration: Callable[[AnyModel], None],
+) -> dict[str, InputStatistics]:
+    """Statistics of some layers' inputs, by name."""
+    quantization, step = recipe.quantization, model.denoising_step()
+    assert quantization is not None, 'calibration is for quantization only'
+    layers = {name: _linear(model, name) for name in specs}
     signs = {
-        name: random_signs(spec.inputs, recipe.quantization.rotation_seed).to(
-            layers[name].weight.device
-        )
+        name: random_signs(spec.inputs, quantization.rotation_seed).to(layers[name].weight.device)
         for name, spec in specs.items()
         if spec.rotated
     }
     steps = {
-        name: model.denoising_step() for name, spec in specs.items() if spec.static_scales > 1
+        name: step for name, spec in specs.items() if step is not None and spec.static_scales > 1
     }
-    with collecting(layers, signs, steps, recipe.quantization.weight_method == 'gptq') as found:
+    with collecting(layers, signs, steps, quantization.weight_method == 'gptq') as found:
         calibration(model)
     for name, statistics in found.items():
         if not statistics.largest.any():

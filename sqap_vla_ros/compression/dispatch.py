@@ -1,13 +1,13 @@
 """
-The choice of a backend for a layer: what it says of itself, a real run, and a measurement.
+The choice of a backend for a layer: by its own statement, a trial run and a measurement.
 
-A backend that claims to run a format is first run on a small layer of that format on that very
-device and compared with the reference: libraries that import well may have no code for a device.
-Where more than one is left, they are timed on the layer's own shape. Both are done once in a
-process, and logged.
+A backend that claims to run a format first runs a small layer of that format on the device and is
+compared with the reference, because a library that imports may still have no code for a device.
+If several backends remain, they are timed on the shape of the layer. Both happen once per process
+and are logged.
 
-Nothing falls back in silence: a backend that was asked for by name and cannot run a layer is an
-error that says why, and what 'auto' chose is in the log and in a policy's description.
+No fallback is silent: a backend that was chosen by name and cannot run a layer is an error that
+says why. The choice of 'auto' is in the log and in a policy's description.
 """
 
 from collections.abc import Iterable
@@ -17,40 +17,46 @@ import logging
 
 import torch
 
-from sqap_vla_ros.compression.backends.base import Backend
+from sqap_vla_ros.compression.backends.base import Backend, QuantizedLayer
 from sqap_vla_ros.compression.backends.cpu import CpuBackend
 from sqap_vla_ros.compression.backends.fp8 import Fp8Backend
 from sqap_vla_ros.compression.backends.onednn import OneDnnBackend
 from sqap_vla_ros.compression.backends.reference import REFERENCE, ReferenceBackend
 from sqap_vla_ros.compression.backends.triton_backend import TritonBackend
 from sqap_vla_ros.compression.quantization.integers import levels
+from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import unrotate
 from sqap_vla_ros.kernels.timing import best_seconds
 
 ROWS = 192
-"""Rows of activations that backends are timed with: about a pruned prefill."""
+"""Rows of activations in the timing of backends: about those of a pruned prefill."""
 TOLERANCE = 1e-5
 """Largest difference from the reference, relative to the largest output; see `probe`."""
 
 BACKENDS: list[Backend] = [CpuBackend(), OneDnnBackend(), TritonBackend(), Fp8Backend(), REFERENCE]
 
 _log = logging.getLogger(__name__)
-_probed: dict[tuple, str | None] = {}
-_fastest: dict[tuple, str] = {}
+_probed: dict[tuple[str, torch.device, LinearFormat], str | None] = {}
+_fastest: dict[tuple[torch.device, LinearFormat, tuple[str, ...]], str] = {}
 
 
-def choose_backend(name: str, layer) -> Backend:
+def choose_backend(name: str, layer: QuantizedLayer) -> Backend:
     """
-    Backend for one QuantLinear on its device.
+    Choose the backend of one QuantLinear, on its device.
 
-    name: a backend's, or 'auto' for the fastest that can run the layer; the reference only where
-    no other can. Raises UserError for an unknown name, or one that cannot run the layer here.
+    Args:
+        name: a backend's name, or 'auto' for the fastest that can run the layer; 'auto' takes the
+            reference only if no other can.
+        layer: not yet prepared.
+
+    Raises:
+        UserError: the name is unknown, or the backend cannot run the layer here.
     """
     device = _device(layer)
     if name == 'auto':
-        # Off a GPU, Triton and fp8 are there to be tested: interpreted or emulated.
+        # On a CPU, Triton and fp8 are for tests only: interpreted or emulated.
         able = [
             b
             for b in BACKENDS
@@ -70,12 +76,12 @@ def choose_backend(name: str, layer) -> Backend:
     return backend
 
 
-def _device(layer) -> torch.device:
+def _device(layer: QuantizedLayer) -> torch.device:
     return (layer.weight if layer.weight is not None else layer.qweight).device
 
 
-def objection(backend: Backend, spec, device: torch.device) -> str | None:
-    """Why a backend cannot run this format on this device, None: it ran it."""
+def objection(backend: Backend, spec: LinearFormat, device: torch.device) -> str | None:
+    """Why a backend cannot run this format on this device; None if a trial run succeeded."""
     if device.type not in backend.devices:
         return f'it runs on {" and ".join(backend.devices)}, not on {device.type}'
     if spec.static_scales and not backend.static_scales:
@@ -97,12 +103,15 @@ def objection(backend: Backend, spec, device: torch.device) -> str | None:
     return _probed[key]
 
 
-def probe(backend: Backend, spec, device: torch.device) -> str | None:
+def probe(backend: Backend, spec: LinearFormat, device: torch.device) -> str | None:
     """
-    Run a layer of this format on a backend and on the reference; what went wrong, or None.
+    Run a layer of this format on a backend and on the reference, and compare the outputs.
 
-    Activations are whole multiples of one scale in the rotated basis: then codes are the same on
-    every backend, although rotations differ in the last bits, and sums are exact.
+    Activations are integer multiples of one scale in the rotated basis. Codes are then the same
+    on every backend, although rotations differ in the last bits, and sums are exact.
+
+    Returns:
+        What went wrong, or None.
     """
     layer = _layer(spec, device)
     top = levels(spec.activation_bits)
@@ -115,7 +124,7 @@ def probe(backend: Backend, spec, device: torch.device) -> str | None:
     try:
         layer.prepare(backend)
         found = layer(x)
-    except Exception as error:  # whatever a driver or a compiler throws is the answer sought
+    except Exception as error:  # a driver or a compiler may raise anything
         return f'a trial run failed: {" ".join(str(error).split())[:200]}'
     difference = (found - expected).abs().max() / expected.abs().max()
     if not difference <= TOLERANCE:
@@ -123,8 +132,8 @@ def probe(backend: Backend, spec, device: torch.device) -> str | None:
     return None
 
 
-def fastest(backends: Iterable[Backend], spec, device: torch.device) -> Backend:
-    """Backend that runs a layer of this shape in the least time on this device."""
+def fastest(backends: Iterable[Backend], spec: LinearFormat, device: torch.device) -> Backend:
+    """Backend that runs a layer of this shape fastest on this device."""
     backends = list(backends)
     if len(backends) == 1:
         return backends[0]
@@ -136,7 +145,7 @@ def fastest(backends: Iterable[Backend], spec, device: torch.device) -> Backend:
             layer.prepare(backend)
             x = torch.randn(ROWS, spec.inputs, device=device)
             seconds[backend.name] = best_seconds(partial(layer, x), device)
-        _fastest[key] = min(seconds, key=seconds.get)
+        _fastest[key] = min(seconds, key=lambda name: seconds[name])
         _log.info(
             '%s on %s: %s',
             _describe(spec),
@@ -146,16 +155,16 @@ def fastest(backends: Iterable[Backend], spec, device: torch.device) -> Backend:
     return next(b for b in backends if b.name == _fastest[key])
 
 
-def _small(spec):
-    """Keep the arithmetic and what inputs are multiples of, with fewer inputs and outputs."""
+def _small(spec: LinearFormat) -> LinearFormat:
+    """Shrink a format; arithmetic and the divisors of the inputs that backends ask for stay."""
     inputs, group = spec.inputs, spec.weight_group or 1
     while inputs > 512 and inputs % 256 == 0 and inputs // 2 % group == 0:
         inputs //= 2
     return replace(spec, inputs=inputs, outputs=min(spec.outputs, 48))
 
 
-def _layer(spec, device):
-    """Make a layer with arbitrary weights, the same ones at every call."""
+def _layer(spec: LinearFormat, device: torch.device) -> QuantLinear:
+    """Make a layer with arbitrary weights, the same at every call."""
     layer = QuantLinear(spec, device)
     generator = torch.Generator().manual_seed(0)
     top = 2 ** (spec.weight_bits - 1) - 1
@@ -170,7 +179,7 @@ def _layer(spec, device):
     return layer
 
 
-def _describe(spec) -> str:
+def _describe(spec: LinearFormat) -> str:
     return (
         f'{spec.inputs} -> {spec.outputs} W{spec.weight_bits}A{spec.activation_bits}'
         + (f' groups of {spec.weight_group}' if spec.weight_group else '')

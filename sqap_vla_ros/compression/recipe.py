@@ -66,7 +66,7 @@ class QuantizationRecipe:
             return self
         return replace(self, weight_bits=self.vision_bits, activation_bits=self.vision_bits)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ('weight_bits', 'activation_bits'):
             bits = getattr(self, name)
             if bits != FULL_PRECISION_BITS and not 2 <= bits <= 8:
@@ -134,7 +134,7 @@ class PruningRecipe:
     seed: int = 0
     """'random': seed of the selection."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.ratio < 1:
             raise ValueError(f'ratio is {self.ratio}, expected 0 <= ratio < 1')
         if self.layer < 0:
@@ -174,7 +174,7 @@ class Recipe:
     estimate again for the next step is one step of twice the length.
     """
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.denoising_steps is not None and self.denoising_steps < 1:
             raise ValueError(f'denoising_steps is {self.denoising_steps}, expected 1 or more')
 

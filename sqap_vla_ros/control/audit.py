@@ -1,4 +1,4 @@
-"""An independent check that commands keep the limits: in tests, in fault runs, on a bag."""
+"""Independent check that commands keep the limits: in tests, in fault runs, on a bag."""
 
 from collections import Counter
 from enum import Enum
@@ -8,15 +8,15 @@ from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.limits import MotionLimits, or_infinite
 
 _SLACK = 1e-6
-"""Relative, for rounding."""
+"""Relative tolerance, for rounding."""
 _LOST = 1.5
-"""Times as long as the next: between these two, a command may have been lost on the wire."""
+"""Ratio of a period to the next above which a command may have been lost on the wire."""
 _STANDSTILL = 1e-8
-"""m/s or rad/s: the limiter turns slower commands into standstill."""
+"""m/s or rad/s; the limiter turns slower commands into standstill."""
 
 
 class Violation(Enum):
-    """What a command broke."""
+    """Limit that a command broke."""
 
     NON_FINITE = 'non-finite'
     SPEED = 'speed'
@@ -29,18 +29,24 @@ class Violation(Enum):
 
 class CommandAudit:
     """
-    Differentiates commands and compares with the limits; shares no code with the limiter.
+    Differentiates commands and compares them with the limits; shares no code with the limiter.
 
-    Feed it every command that was sent. It knows nothing of positions. `jitter_s`: how far the
-    times between commands may be wrong, as they are when taken from a wire. There a command may
-    be lost, too: then the acceleration before is a mean over a longer time, that ended no longer
-    ago, and the jerk is spread over half of both times.
+    Feed it every command that was sent. It does not know positions, so it cannot check the
+    workspace. Where periods are taken from a wire, they are inaccurate, and a command may have
+    been lost. After a lost command, the acceleration before is a mean over a longer time that
+    ended no longer ago, so the jerk is spread over half of both periods.
+
+    Args:
+        limits: Limits to check.
+        jitter_s: Maximum error of the periods, seconds.
     """
 
     def __init__(self, limits: MotionLimits, jitter_s: float = 0.0) -> None:
         self._jitter_s = jitter_s
         self.commands = 0
+        """Number of commands so far."""
         self.violations: Counter[Violation] = Counter()
+        """Number of violations so far, by kind."""
         # speed, then acceleration and jerk in motion, then those of a stop
         self._limits = (
             (
@@ -61,21 +67,30 @@ class CommandAudit:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: what comes next does not continue what came before."""
-        self._velocity = [None, None]
-        self._acceleration = [None, None]
+        """Forget earlier commands: the next one does not continue them."""
+        self._velocity: list[list[float] | None] = [None, None]
+        self._acceleration: list[list[float] | None] = [None, None]
         self._period_s = 0.0
 
     def check(self, command: Command, period_s: float, stopping: bool = True) -> set[Violation]:
         """
-        Violations of one command.
+        Check one command.
 
-        period_s: time since the one before. stopping: whether the limits of a stop applied; True
-        where that is not known, on a wire.
+        Args:
+            command: The command.
+            period_s: Time since the command before, seconds.
+            stopping: Whether the limits of a stop applied; True where that is not known, as on a
+                wire.
+
+        Returns:
+            The limits that it broke.
         """
         self.commands += 1
-        found = set()
-        twist = command.linear_m_s.tolist(), command.angular_rad_s.tolist()
+        found: set[Violation] = set()
+        twist: tuple[list[float], list[float]] = (
+            command.linear_m_s.tolist(),
+            command.angular_rad_s.tolist(),
+        )
         if not all(map(isfinite, [*twist[0], *twist[1]])):
             found.add(Violation.NON_FINITE)
         if command.gripper is not None and not 0 <= command.gripper <= 1:
@@ -86,9 +101,11 @@ class CommandAudit:
         self.violations.update(found)
         return found
 
-    def _check_group(self, group, velocity, period_s, stopping):
+    def _check_group(
+        self, group: int, velocity: list[float], period_s: float, stopping: bool
+    ) -> set[Violation]:
         speed, acceleration, jerk, deceleration, stop_jerk = self._limits[group]
-        found = set()
+        found: set[Violation] = set()
         if hypot(*velocity) > speed * (1 + _SLACK):
             found.add(Violation.SPEED)
         before, self._velocity[group] = self._velocity[group], velocity

@@ -1,8 +1,9 @@
-"""What is sent to a robot, and how the columns of an action row become it."""
+"""End-effector twist commands, and the mapping from the columns of an action row to them."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.errors import UserError
@@ -11,24 +12,37 @@ _AXES = ('x', 'y', 'z')
 _RATE_UNITS = {'linear': ('m/s', 'm'), 'angular': ('rad/s', 'rad')}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Command:
-    """An end-effector twist in the base frame and a gripper value. Read-only."""
+    """
+    An end-effector twist in the base frame and a gripper value. Read-only.
 
-    linear_m_s: np.ndarray
+    Args:
+        linear_m_s: [3], m/s.
+        angular_rad_s: [3], rad/s.
+        gripper: 0 open .. 1 closed, or None.
+
+    Raises:
+        ValueError: A velocity does not have shape (3,).
+    """
+
+    linear_m_s: NDArray[np.float64]
     """float64 [3]."""
-    angular_rad_s: np.ndarray
-    """float64 [3], rotation vector a second."""
-    gripper: float | None = None
+    angular_rad_s: NDArray[np.float64]
+    """float64 [3], rotation vector per second."""
+    gripper: float | None
     """0 open .. 1 closed; None leaves the gripper as it is."""
 
-    def __post_init__(self):
-        for name in ('linear_m_s', 'angular_rad_s'):
-            values = np.array(getattr(self, name), np.float64)
-            if values.shape != (3,):
-                raise ValueError(f'{name} has shape {values.shape}, expected (3,)')
-            values.setflags(write=False)
-            object.__setattr__(self, name, values)
+    def __init__(
+        self, linear_m_s: ArrayLike, angular_rad_s: ArrayLike, gripper: float | None = None
+    ) -> None:
+        for name, values in (('linear_m_s', linear_m_s), ('angular_rad_s', angular_rad_s)):
+            array = np.array(values, np.float64)
+            if array.shape != (3,):
+                raise ValueError(f'{name} has shape {array.shape}, expected (3,)')
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, 'gripper', gripper)
 
     @property
     def finite(self) -> bool:
@@ -41,11 +55,11 @@ class Command:
 
     @property
     def still(self) -> bool:
-        """Whether it moves nothing but, perhaps, the gripper."""
+        """Whether both velocities are zero; the gripper may move."""
         return not (self.linear_m_s.any() or self.angular_rad_s.any())
 
     def scaled(self, share: float) -> 'Command':
-        """Make the same command with its velocities times `share`."""
+        """Return the same command with its velocities multiplied by `share`."""
         return Command(self.linear_m_s * share, self.angular_rad_s * share, self.gripper)
 
 
@@ -54,13 +68,17 @@ STILL = Command(np.zeros(3), np.zeros(3))
 
 class CommandMapping:
     """
-    Finds twist and gripper columns by name, never by place.
+    Maps action rows to commands; finds the columns by name, never by position.
 
     Names: 'linear.x' .. 'linear.z', 'angular.x' .. 'angular.z', 'gripper'. Each group of three is
-    there whole or not at all; an absent group is commanded zero. Units: 'm/s' and 'rad/s', or 'm'
-    and 'rad' for what is covered during one row; the gripper's is '1'.
+    either complete or absent; an absent group is commanded zero. Units: 'm/s' and 'rad/s', or 'm'
+    and 'rad' for the displacement during one row; '1' for the gripper.
 
-    Raises UserError for a column that it does not know, misses, or that has another unit.
+    Args:
+        spec: Columns of the action rows.
+
+    Raises:
+        UserError: A column is unknown, repeated or missing, or has another unit.
     """
 
     def __init__(self, spec: ActionSpec) -> None:
@@ -74,7 +92,7 @@ class CommandMapping:
             raise UserError(
                 f'action columns {unknown} are not known; twist commands have {sorted(known)}'
             )
-        self._groups = {}
+        self._groups: dict[str, tuple[NDArray[np.intp], float]] = {}
         for group, units in _RATE_UNITS.items():
             names = [f'{group}.{axis}' for axis in _AXES]
             missing = [name for name in names if name not in columns]
@@ -90,7 +108,7 @@ class CommandMapping:
                     f'{units[0]!r} or, for each row, {units[1]!r}'
                 )
             per_row = found == {units[1]}
-            self._groups[group] = np.array(indices), 1 / spec.step_s if per_row else 1.0
+            self._groups[group] = np.array(indices, np.intp), 1 / spec.step_s if per_row else 1.0
         self._gripper = columns.get('gripper')
         if self._gripper is not None and spec.units[self._gripper] != '1':
             raise UserError(
@@ -103,13 +121,21 @@ class CommandMapping:
                 "'linear.x' .. 'linear.z' or 'angular.x' .. 'angular.z' are needed"
             )
 
-    def command(self, row: np.ndarray) -> Command:
-        """Command for one action row [actions]; not limited yet."""
+    def command(self, row: NDArray[np.float64]) -> Command:
+        """
+        Convert an action row to a command, without limits.
+
+        Args:
+            row: [actions], in the units of the spec.
+
+        Returns:
+            The command; finite only if the row is.
+        """
         row = np.asarray(row, np.float64)
         gripper = None if self._gripper is None else float(row[self._gripper])
         return Command(self._part(row, 'linear'), self._part(row, 'angular'), gripper)
 
-    def _part(self, row, group):
+    def _part(self, row: NDArray[np.float64], group: str) -> NDArray[np.float64]:
         if group not in self._groups:
             return np.zeros(3)
         indices, scale = self._groups[group]

@@ -1,26 +1,23 @@
-"""Everything between a policy's chunks and the commands on the wire, without ROS."""
+"""From the chunks of a policy to the commands for a robot, without ROS."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-import math
 from threading import RLock
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig, Offer
-from sqap_vla_ros.control.command import Command, CommandMapping
-from sqap_vla_ros.control.joint_command import JointCommand, JointCommandLimiter, JointMapping
+from sqap_vla_ros.control.command_space import command_space, CommandSpace, RobotCommand
 from sqap_vla_ros.control.joint_limits import JointLimits
-from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits, require_positive
+from sqap_vla_ros.control.limits import MotionLimits, require_positive
 from sqap_vla_ros.control.state_machine import Event, State, StateMachine, Transition, TRANSITIONS
 from sqap_vla_ros.control.velocity_limiter import Limit
 from sqap_vla_ros.control.watchdog import ClockJumpDetector, FrozenCameraDetector, InputWatchdog
 
 POSE = 'pose'
 """Name of the input that `Controller.pose` feeds."""
-VELOCITY_TIMEOUT_S = 0.2
-"""An older measured velocity counts as none."""
 _SATURATION = {Limit.SPEED, Limit.WORKSPACE}
 
 
@@ -31,25 +28,27 @@ class ControllerConfig:
     command_period_s: float = 0.02
     """Nominal time between two ticks."""
     input_timeouts_s: dict[str, float] = field(default_factory=lambda: {'camera': 0.5, POSE: 0.5})
-    """Input name to the longest time between two arrivals, on the steady clock."""
+    """Input name to the maximum time between two arrivals, on the steady clock."""
     executor: ExecutorConfig = ExecutorConfig()
     ramp_in_s: float = 0.5
-    """Time over which velocity grows from nothing after a start or resume."""
+    """Time over which the velocity grows from zero after a start or resume."""
     underrun_timeout_s: float = 0.5
-    """With nothing to execute it decelerates at once, and holds after this long."""
+    """Time without an action after which it holds; it decelerates at once."""
     first_chunk_timeout_s: float = 5.0
     """The same after a start or resume."""
     max_bad_chunks: int = 3
-    """So many unusable chunks in a row lead to a hold."""
+    """Number of consecutive unusable chunks that lead to a hold."""
     saturation_timeout_s: float | None = 3.0
-    """Being limited in speed or by the workspace for so long leads to a hold; None: never."""
+    """Time limited by speed or workspace without a break that leads to a hold; None: never."""
     frozen_images: int = 10
-    """So many equal images in a row count as a frozen camera."""
+    """Number of consecutive equal images that count as a frozen camera."""
     hold_on_frozen_camera: bool = False
     clock_jump_s: float = 0.2
+    """See `ClockJumpDetector`."""
     clock_pause_s: float = 0.5
+    """See `ClockJumpDetector`."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in (
             'command_period_s',
             'ramp_in_s',
@@ -74,38 +73,46 @@ class ControllerStatus:
 
     state: State
     reason: str
+    """Why the state is what it is."""
     generation: int
+    """Number of flushes; see `Controller.generation`."""
     queue_depth: int
     """Rows still to be executed."""
     delay_s: float | None
-    """From observation to chunk: high percentile of the last ones."""
+    """High percentile of the recent delays from observation to chunk; None: not known yet."""
     input_ages_s: dict[str, float | None]
-    """Steady clock; None: never arrived."""
+    """Input name to the time since it arrived, on the steady clock; None: never arrived."""
     frozen_cameras: tuple[str, ...]
     offers: dict[Offer, int]
-    """What became of all chunks so far."""
+    """Number of chunks so far, by outcome."""
     limits: dict[Limit, int]
-    """Commands limited so far, by reason."""
+    """Number of limited commands so far, by limit."""
     limited: frozenset[Limit]
-    """By what the last command was limited."""
+    """Limits that changed the last command."""
 
 
 class Controller:
     """
-    Chunks in, commands out; thread-safe, and no call waits for anything but its own lock.
+    Turns chunks into commands; thread-safe, and no call waits for anything but its own lock.
 
-    `clock` gives the steady time in nanoseconds: every deadline is on it. Stamps of observations
-    and `tick`'s `now_ns` are on the observations' clock, which may be simulated and may jump.
+    Every deadline is on the steady clock. Stamps of observations and `tick`'s `now_ns` are on the
+    observations' clock, which may be simulated and may jump.
 
     Only RUNNING executes chunks. HOLDING and ESTOPPED emit the stop profile and then standstill,
-    forever, so that a final hold is on the wire. UNREADY and READY finish a stop in progress and
-    then emit nothing. Every way into or out of RUNNING flushes the chunks.
+    for as long as they last, so that a final hold is on the wire. UNREADY and READY finish a stop
+    in progress and then emit nothing. Every transition into or out of RUNNING flushes the chunks.
 
-    joints: for a policy that commands joints; then its limits count instead of the twist's, no
-    workspace is kept, and commands are `JointCommand`s.
+    Args:
+        spec: Columns and timing of the chunks.
+        limits: Limits of the end effector.
+        config: Timeouts and reactions.
+        clock: Returns the steady time in nanoseconds.
+        joints: Joint name to its limits, for a policy that commands joints. They replace the
+            limits of the end effector: no workspace is kept, and commands are `JointCommand`s.
 
-    Raises UserError for a spec that is no twist (or commands other joints), ValueError for limits
-    that need a pose without a timeout for it.
+    Raises:
+        UserError: The columns of `spec` are not those of a twist, or not these joints.
+        ValueError: `limits` have a workspace, and `config` has no timeout for the pose.
     """
 
     def __init__(
@@ -116,74 +123,79 @@ class Controller:
         clock: Callable[[], int],
         joints: Mapping[str, JointLimits] | None = None,
     ) -> None:
-        _check(limits, config)
         self.spec, self.config = spec, config
         self._clock = clock
         self._lock = RLock()
-        self._joint_space = joints is not None
-        if self._joint_space:
-            self._mapping = JointMapping(spec, joints)
-            self._limiter = JointCommandLimiter(
-                joints, limits.gripper_debounce_s, limits.gripper_min_change
-            )
-        else:
-            self._mapping, self._limiter = CommandMapping(spec), CommandLimiter(limits)
+        self._space = command_space(spec, limits, joints)
+        _require_pose_timeout(self._space, limits, config)
         self._executor = ChunkExecutor(config.executor, spec)
         self._watchdog = InputWatchdog(config.input_timeouts_s)
         self._cameras: dict[str, FrozenCameraDetector] = {}
         self._machine = StateMachine()
         self._clock_jumps = ClockJumpDetector(config.clock_jump_s, config.clock_pause_s)
-        self._position_m = None
-        self._joints: Mapping[str, float] = {}
-        self._joints_ns = 0
-        self._velocity: tuple[np.ndarray, np.ndarray, int] | None = None
         self._ticked_ns: int | None = None
         self._on_wire = False
         self._begin_run(clock())
 
     # Inputs
 
-    def image(self, name: str, data, stamp_ns: int) -> None:
-        """Note a valid image, an array or its bytes, and its stamp."""
+    def image(self, name: str, data: NDArray[np.uint8] | bytes, stamp_ns: int) -> None:
+        """
+        Note that a valid image arrived.
+
+        Args:
+            name: Name of the camera in `ControllerConfig.input_timeouts_s`.
+            data: The image, or its bytes.
+            stamp_ns: Its stamp, ns on the observations' clock.
+        """
         with self._lock:
             detector = self._cameras.setdefault(
                 name, FrozenCameraDetector(self.config.frozen_images)
             )
-        # The checksum of a large image is too slow to be taken under the lock.
+        # The checksum of a large image takes too long to be computed under the lock.
         detector.feed(data, stamp_ns)
         self.arrived(name)
 
     def arrived(self, name: str) -> None:
-        """Note that a valid message of a watched input came."""
+        """Note that a valid message of a watched input arrived."""
         with self._lock:
             self._watchdog.feed(name, self._clock())
 
-    def pose(self, position_m) -> None:
-        """Take in the measured end effector [3], base frame; non-finite ones count as missing."""
-        position_m = np.array(position_m, np.float64)
-        if position_m.shape == (3,) and np.isfinite(position_m).all():
+    def pose(self, position_m: ArrayLike) -> None:
+        """
+        Update the measured position of the end effector.
+
+        Args:
+            position_m: [3], base frame, metres. One that is not finite counts as missing.
+        """
+        position = np.array(position_m, np.float64)
+        if position.shape == (3,) and np.isfinite(position).all():
             with self._lock:
-                self._position_m = position_m
-                self._watchdog.feed(POSE, self._clock())
+                steady_ns = self._clock()
+                self._space.measure_pose(position, steady_ns)
+                self._watchdog.feed(POSE, steady_ns)
 
     def joints(self, positions: Mapping[str, float]) -> None:
-        """Take in measured joint positions by name, rad or m; needed in joint space."""
-        with self._lock:
-            self._joints, self._joints_ns = dict(positions), self._clock()
+        """
+        Update the measured joint positions; needed in joint space.
 
-    def velocity(self, linear_m_s, angular_rad_s) -> None:
-        """Take in the measured twist, base frame; it is where a start from READY begins."""
-        linear, angular = np.array(linear_m_s, np.float64), np.array(angular_rad_s, np.float64)
-        if (
-            linear.shape == angular.shape == (3,)
-            and np.isfinite(linear).all()
-            and np.isfinite(angular).all()
-        ):
-            with self._lock:
-                self._velocity = linear, angular, self._clock()
+        Args:
+            positions: Joint name to position, rad or m. Other joints are ignored.
+        """
+        with self._lock:
+            self._space.measure_joints(positions, self._clock())
 
     def offer(self, chunk: ActionChunk, now_ns: int) -> Offer:
-        """Take in a chunk, or say why not."""
+        """
+        Accept a chunk or refuse it; several unusable ones in a row hold.
+
+        Args:
+            chunk: Answer of the policy.
+            now_ns: Time of the call, ns on the observations' clock.
+
+        Returns:
+            ACCEPTED, or the reason for the refusal.
+        """
         with self._lock:
             if self._machine.state is not State.RUNNING:
                 self._executor.counts[Offer.NOT_RUNNING] += 1
@@ -209,11 +221,20 @@ class Controller:
         return self._consent(Event.START, reason)
 
     def resume(self, reason: str = '') -> Transition:
-        """Consent to go on after a hold; refused while an input is stale."""
+        """Consent to motion after a hold; refused while an input is stale."""
         return self._consent(Event.RESUME, reason)
 
     def event(self, event: Event, reason: str = '') -> Transition:
-        """Raise any other event: hold, estop, reset_estop, configured, deactivated, ..."""
+        """
+        Raise an event.
+
+        Args:
+            event: Any event; START and RESUME are treated as in `start` and `resume`.
+            reason: One line for people.
+
+        Returns:
+            The transition, accepted or refused.
+        """
         if event in (Event.START, Event.RESUME):
             return self._consent(event, reason)
         with self._lock:
@@ -237,39 +258,52 @@ class Controller:
             self._machine.listen(listener)
 
     def set_limits(self, limits: MotionLimits) -> None:
-        """Change the limits, at standstill only; otherwise raises ValueError and changes none."""
+        """
+        Replace the limits of the end effector, at standstill only; no effect in joint space.
+
+        Args:
+            limits: The new limits.
+
+        Raises:
+            ValueError: The robot moves, or there is a workspace without a timeout for the pose.
+                The limits are unchanged.
+        """
         with self._lock:
-            if not self._joint_space:
-                _check(limits, self.config)
-            if self._machine.state is State.RUNNING or not self._limiter.still:
+            _require_pose_timeout(self._space, limits, self.config)
+            if self._machine.state is State.RUNNING or not self._space.still:
                 raise ValueError('limits can be changed at standstill only: hold first')
-            if not self._joint_space:
-                self._limiter.replace(limits)
+            self._space.set_limits(limits)
 
     @property
     def state(self) -> State:
-        """State of the machine."""
+        """Current state."""
         return self._machine.state
 
     @property
     def generation(self) -> int:
-        """What a chunk must carry to be accepted: read it before the inference begins."""
+        """The generation a chunk needs to be accepted: read it before the inference begins."""
         return self._executor.generation
 
     @property
     def delay_s(self) -> float | None:
-        """From observation to chunk: high percentile of the last ones; None: not known yet."""
+        """High percentile of the recent delays from observation to chunk; None: not known yet."""
         return self._executor.delay.delay_s
 
     # Output
 
-    def tick(self, now_ns: int, steady_ns: int | None = None) -> Command | JointCommand | None:
+    def tick(self, now_ns: int, steady_ns: int | None = None) -> RobotCommand | None:
         """
-        Command to publish now; None: publish nothing.
+        Compute the command to publish now.
 
-        To be called every `command_period_s`, whatever the state. now_ns: time on the
-        observations' clock. steady_ns: that on the steady clock where the caller read both at
-        once, so that what it stamps the command with and what it was limited for agree.
+        Call it every `command_period_s`, in every state.
+
+        Args:
+            now_ns: Time on the observations' clock.
+            steady_ns: Time on the steady clock, where the caller read both clocks at once, so that
+                the stamp of the command and the period it was limited for agree; None reads it.
+
+        Returns:
+            The command; None: publish nothing.
         """
         with self._lock:
             steady_ns = self._clock() if steady_ns is None else steady_ns
@@ -282,19 +316,26 @@ class Controller:
             self._watch(now_ns, steady_ns)
             state = self._machine.state
             if state is State.RUNNING:
-                wanted = self._wanted(now_ns, steady_ns)
-                command = self._limiter.limit(wanted, period_s, self._place(steady_ns))
+                command = self._execute(now_ns, steady_ns, period_s)
                 self._watch_saturation(steady_ns)
                 self._on_wire = True
                 return command
             if state in (State.UNREADY, State.READY) and not self._on_wire:
                 return None
-            command = self._limiter.limit(None, period_s, self._place(steady_ns))
+            command = self._space.stop(period_s, steady_ns)
             self._on_wire = state in (State.HOLDING, State.ESTOPPED) or not command.still
             return command
 
     def status(self, now_ns: int) -> ControllerStatus:
-        """Snapshot for diagnostics."""
+        """
+        Take a snapshot for diagnostics.
+
+        Args:
+            now_ns: Time on the observations' clock.
+
+        Returns:
+            The snapshot.
+        """
         with self._lock:
             steady_ns = self._clock()
             return ControllerStatus(
@@ -309,11 +350,11 @@ class Controller:
                 },
                 self._frozen_cameras(),
                 dict(self._executor.counts),
-                dict(self._limiter.counts),
-                self._limiter.limited,
+                dict(self._space.counts),
+                self._space.limited,
             )
 
-    def _consent(self, event, reason):
+    def _consent(self, event: Event, reason: str) -> Transition:
         with self._lock:
             state = self._machine.state
             stale = self._watchdog.stale(self._clock())
@@ -321,32 +362,23 @@ class Controller:
                 return Transition(state, event, state, '; '.join(map(str, stale)), False)
             return self._handle(event, reason)
 
-    def _handle(self, event, reason):
+    def _handle(self, event: Event, reason: str) -> Transition:
         before = self._machine.state
         if before is State.READY and not self._on_wire:
-            # Nothing of ours moves the robot: whatever does, motion takes over from there.
-            self._limiter.reset(*self._measured_velocity())
+            self._space.reset()  # nothing of ours is on the wire: motion begins at standstill
         transition = self._machine.handle(event, reason)
         if transition.accepted and State.RUNNING in (before, transition.after):
             self._begin_run(self._clock())
         return transition
 
-    def _measured_velocity(self):
-        if self._velocity is None or self._joint_space:
-            return ()
-        linear, angular, arrived_ns = self._velocity
-        recent = (self._clock() - arrived_ns) * 1e-9 < VELOCITY_TIMEOUT_S
-        return (linear, angular) if recent else ()
-
-    def _begin_run(self, steady_ns) -> None:
+    def _begin_run(self, steady_ns: int) -> None:
         self._executor.flush()
         self._bad_chunks = 0
-        self._executed_ns: int | None = None
         self._ramp_from_ns: int | None = None
         self._saturated_ns: int | None = None
-        self._begun_ns = steady_ns
+        self._active_ns = steady_ns
 
-    def _watch(self, now_ns, steady_ns) -> None:
+    def _watch(self, now_ns: int, steady_ns: int) -> None:
         jump = self._clock_jumps.feed(now_ns, steady_ns)
         if self._machine.state is not State.RUNNING:
             return
@@ -359,40 +391,32 @@ class Controller:
         elif self.config.hold_on_frozen_camera and self._frozen_cameras():
             self._handle(Event.FROZEN_CAMERA, ', '.join(self._frozen_cameras()))
 
-    def _frozen_cameras(self):
+    def _frozen_cameras(self) -> tuple[str, ...]:
         return tuple(name for name, detector in self._cameras.items() if detector.frozen)
 
-    def _wanted(self, now_ns, steady_ns):
+    def _execute(self, now_ns: int, steady_ns: int, period_s: float) -> RobotCommand:
         row = self._executor.row(now_ns)
         if row is None:
             self._watch_underrun(steady_ns)
-            return None
-        if self._executed_ns is None:
+            return self._space.stop(period_s, steady_ns)
+        if self._ramp_from_ns is None:
             self._ramp_from_ns = steady_ns
-        self._executed_ns = steady_ns
-        command = (
-            self._mapping.command(row, self._place(steady_ns))
-            if self._joint_space
-            else self._mapping.command(row)
-        )
+        self._active_ns = steady_ns
         share = (steady_ns - self._ramp_from_ns) * 1e-9 / self.config.ramp_in_s
-        if share >= 1:
-            return command
-        return command.scaled(share)
+        return self._space.move(row, share, period_s, steady_ns)
 
-    def _watch_underrun(self, steady_ns) -> None:
-        first = self._executed_ns is None
-        since_ns = self._begun_ns if first else self._executed_ns
+    def _watch_underrun(self, steady_ns: int) -> None:
+        first = self._ramp_from_ns is None
         timeout_s = self.config.first_chunk_timeout_s if first else self.config.underrun_timeout_s
-        waited_s = (steady_ns - since_ns) * 1e-9
+        waited_s = (steady_ns - self._active_ns) * 1e-9
         if waited_s > timeout_s:
             self._handle(
                 Event.QUEUE_UNDERRUN,
                 f'nothing to execute for {waited_s:.2f} s (limit {timeout_s:.2f} s)',
             )
 
-    def _watch_saturation(self, steady_ns) -> None:
-        limited = self._limiter.limited & _SATURATION
+    def _watch_saturation(self, steady_ns: int) -> None:
+        limited = self._space.limited & _SATURATION
         timeout_s = self.config.saturation_timeout_s
         if not limited or timeout_s is None:
             self._saturated_ns = None
@@ -402,26 +426,12 @@ class Controller:
             reasons = ', '.join(sorted(limit.value for limit in limited))
             self._handle(Event.SATURATED, f'{reasons} for {timeout_s:.1f} s')
 
-    def _place(self, steady_ns):
-        """Measured position or joints, moved on by what was commanded since they came."""
-        if self._joint_space:
-            age_s = (steady_ns - self._joints_ns) * 1e-9
-            velocities = self._limiter.velocities
-            return {
-                name: position + velocities.get(name, 0.0) * age_s
-                for name, position in self._joints.items()
-            }
-        if self._position_m is None:
-            return None
-        age_s = self._watchdog.age_s(POSE, steady_ns)
-        if age_s is None or not math.isfinite(age_s):
-            return self._position_m
-        return self._position_m + self._limiter.linear_m_s * age_s
 
-
-def _check(limits, config) -> None:
-    if limits.workspace_low_m is not None and POSE not in config.input_timeouts_s:
+def _require_pose_timeout(
+    space: CommandSpace, limits: MotionLimits, config: ControllerConfig
+) -> None:
+    if space.needs_pose(limits) and POSE not in config.input_timeouts_s:
         raise ValueError(
-            f'input_timeouts_s needs {POSE!r}: the workspace cannot be kept to '
+            f'input_timeouts_s needs {POSE!r}: the workspace cannot be kept '
             'without knowing where the end effector is'
         )

@@ -1,23 +1,36 @@
-"""Debounce of gripper commands."""
+"""Debouncing of gripper commands, in every command space."""
 
 
 class GripperFilter:
     """
-    Lets a gripper value through once it has been wanted for a while.
+    Commands another gripper value only after it has been wanted for a while.
 
-    A value that differs from the commanded one by at least `min_change` must stay so for
-    `debounce_s`; flicker between two values therefore moves nothing.
+    A value that differs from the commanded one by at least `min_change` must do so for
+    `debounce_s`. Flicker between two values therefore moves nothing.
+
+    Args:
+        debounce_s: How long another value must be wanted, seconds.
+        min_change: Smaller changes are ignored.
     """
 
     def __init__(self, debounce_s: float, min_change: float) -> None:
         self._debounce_s = debounce_s
         self._min_change = min_change
         self.value: float | None = None
-        """Commanded value, 0 .. 1; None until the first one has settled."""
+        """Commanded value, 0 open .. 1 closed; None until the first one has settled."""
         self._wanted_for_s = 0.0
 
     def step(self, wanted: float | None, period_s: float) -> float | None:
-        """Value to command now. wanted: finite, clipped to 0 .. 1; None keeps the value."""
+        """
+        Compute the value to command now.
+
+        Args:
+            wanted: Finite; clipped to 0 .. 1. None keeps the commanded value.
+            period_s: Time since the last call, seconds.
+
+        Returns:
+            The commanded value; None until one has settled.
+        """
         if wanted is None:
             self._wanted_for_s = 0.0
             return self.value

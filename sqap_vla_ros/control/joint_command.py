@@ -1,10 +1,12 @@
-"""Joint-space commands, and how the columns of an action row become them."""
+"""Joint velocity commands, and the mapping from the columns of an action row to them."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.control.gripper import GripperFilter
@@ -15,16 +17,17 @@ from sqap_vla_ros.errors import UserError
 
 VELOCITY, POSITION = 'joint_velocity.', 'joint_position.'
 SETTLE_ROWS = 2.0
-"""A position target is approached with this many rows as time constant."""
+"""Time constant, in rows, with which a position target is approached."""
 
 
 @dataclass(frozen=True)
 class JointCommand:
-    """Joint velocities and a gripper value; joints by name, rad/s, or m/s for prismatic ones."""
+    """Joint velocities and a gripper value."""
 
     velocities: Mapping[str, float]
+    """Joint name to velocity: rad/s, or m/s for a prismatic joint."""
     positions: Mapping[str, float] = field(default_factory=dict)
-    """Where the joints are now: measured, moved on by what was commanded since. rad or m."""
+    """Joint name to position now, rad or m: measured, then extrapolated with the last command."""
     gripper: float | None = None
     """0 open .. 1 closed; None leaves the gripper as it is."""
 
@@ -37,11 +40,11 @@ class JointCommand:
 
     @property
     def still(self) -> bool:
-        """Whether it moves nothing but, perhaps, the gripper."""
+        """Whether all velocities are zero; the gripper may move."""
         return not any(self.velocities.values())
 
     def scaled(self, share: float) -> 'JointCommand':
-        """Make the same command with its velocities times `share`."""
+        """Return the same command with its velocities multiplied by `share`."""
         return JointCommand(
             {name: v * share for name, v in self.velocities.items()}, self.positions, self.gripper
         )
@@ -49,11 +52,18 @@ class JointCommand:
 
 class JointMapping:
     """
-    Finds joint columns by name: 'joint_velocity.NAME' or 'joint_position.NAME', and 'gripper'.
+    Maps action rows to joint commands; finds the columns by name, never by position.
 
-    All joints are given in one of the two ways. Velocities are rad/s or m/s; positions are
-    absolute, rad or m, and become a velocity towards them. Raises UserError for a column that is
-    unknown, missing, or has another unit.
+    Names: 'joint_velocity.NAME' or 'joint_position.NAME' for all joints alike, and 'gripper'.
+    Velocities are rad/s or m/s. Positions are absolute, rad or m, and become a velocity towards
+    the position.
+
+    Args:
+        spec: Columns of the action rows.
+        joints: Joint name to its limits; the columns must command exactly these joints.
+
+    Raises:
+        UserError: A column is unknown, repeated or missing, or has another unit.
     """
 
     def __init__(self, spec: ActionSpec, joints: Mapping[str, JointLimits]) -> None:
@@ -86,8 +96,18 @@ class JointMapping:
             )
         self._settle_s = SETTLE_ROWS * spec.step_s
 
-    def command(self, row: np.ndarray, positions: Mapping[str, float]) -> JointCommand:
-        """Command for one action row [actions]; not limited yet. NaN where a joint is unknown."""
+    def command(self, row: NDArray[np.float64], positions: Mapping[str, float]) -> JointCommand:
+        """
+        Convert an action row to a command, without limits.
+
+        Args:
+            row: [actions], in the units of the spec.
+            positions: Joint name to position now, rad or m.
+
+        Returns:
+            The command. With position actions, the velocity of a joint whose position is unknown
+            is NaN.
+        """
         values = {name: float(row[index]) for name, index in self._indices.items()}
         if self.positional:
             values = {
@@ -99,7 +119,16 @@ class JointMapping:
 
 
 class JointCommandLimiter:
-    """`CommandLimiter` in joint space: position, velocity, acceleration and jerk of each joint."""
+    """
+    Limits joint commands; not thread-safe. The joint-space counterpart of `CommandLimiter`.
+
+    `JointLimiter` limits the velocities, `GripperFilter` debounces the gripper.
+
+    Args:
+        joints: Joint name to its limits.
+        gripper_debounce_s: See `MotionLimits`.
+        gripper_min_change: See `MotionLimits`.
+    """
 
     def __init__(
         self,
@@ -112,13 +141,13 @@ class JointCommandLimiter:
         self._velocities = dict.fromkeys(joints, 0.0)
 
     @property
-    def counts(self):
-        """Commands limited so far, by reason."""
+    def counts(self) -> Counter[Limit]:
+        """Number of limited commands so far, by limit."""
         return self._limiter.counts
 
     @property
     def limited(self) -> frozenset[Limit]:
-        """By what the last command was limited."""
+        """Limits that changed the last command."""
         return self._limiter.limited
 
     @property
@@ -128,18 +157,28 @@ class JointCommandLimiter:
 
     @property
     def velocities(self) -> dict[str, float]:
-        """Velocities of the last command."""
+        """Joint name to velocity in the last command."""
         return self._velocities
 
     def reset(self) -> None:
-        """Go on from standstill."""
+        """Continue from standstill instead of the last command."""
         self._velocities = dict.fromkeys(self._velocities, 0.0)
         self._limiter.reset(self._velocities)
 
     def limit(
         self, wanted: JointCommand | None, period_s: float, positions: Mapping[str, float]
     ) -> JointCommand:
-        """Command to send now; `wanted` None stops. See `JointLimiter.limit`."""
+        """
+        Compute the command to send now.
+
+        Args:
+            wanted: What the policy wants; None stops along the stop profile.
+            period_s: Time since the last call, seconds; see `JointLimiter.limit`.
+            positions: Joint name to position now, rad or m.
+
+        Returns:
+            The limited command.
+        """
         if MIN_PERIOD_S <= period_s < math.inf:
             value = (
                 None

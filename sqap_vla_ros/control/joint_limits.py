@@ -1,4 +1,4 @@
-"""Limits of joint velocities, by joint name."""
+"""Position, velocity, acceleration and jerk limits of joints."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +11,12 @@ from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLi
 
 @dataclass(frozen=True)
 class JointLimits:
-    """What one joint may do; radians, or metres for a prismatic joint."""
+    """
+    Limits of one joint; radians, or metres for a prismatic joint.
+
+    Raises:
+        ValueError: A limit is wrong; the message names the field.
+    """
 
     velocity: float
     acceleration: float
@@ -21,13 +26,13 @@ class JointLimits:
     """-inf and inf for a continuous joint."""
     position_high: float = math.inf
     position_margin: float = 0.005
-    """How far inside its range motion towards its end is planned to end."""
+    """Distance from the end of the range at which motion towards it is planned to end."""
     stop_deceleration: float | None = None
-    """None: as `acceleration`."""
+    """At least `acceleration`; None: equal to it."""
     stop_jerk: float | None = None
-    """None: as `jerk`."""
+    """At least `jerk`; None: equal to it."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ('velocity', 'acceleration', 'jerk', 'stop_deceleration', 'stop_jerk'):
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
@@ -50,11 +55,18 @@ class JointLimits:
 
 class JointLimiter:
     """
-    Limits joint velocities; one thread at a time.
+    Limits joint velocities; not thread-safe.
 
-    The twist limiter's order and guarantees, for each joint. Too fast a velocity scales all joints
-    down alike, which keeps the direction in joint space. Joints go by name: where one is missing,
-    from the positions or from what is wanted, everything stops; nothing is filled in.
+    Each joint has the same order of limits and the same guarantees as in `CommandLimiter`. If one
+    joint is too fast, all are scaled alike, which keeps the direction in joint space. Joints are
+    looked up by name. If one is missing, from the positions or from what is wanted, all stop;
+    nothing is filled in.
+
+    Args:
+        joints: Joint name to its limits.
+
+    Raises:
+        ValueError: There are no joints.
     """
 
     def __init__(self, joints: Mapping[str, JointLimits]) -> None:
@@ -62,14 +74,18 @@ class JointLimiter:
             raise ValueError('no joints')
         self.joints = dict(joints)
         self.counts: Counter[Limit] = Counter()
+        """Number of limited commands so far, by limit."""
         self.limited: frozenset[Limit] = frozenset()
+        """Limits that changed the last command."""
         self._limiters = {
             name: VelocityLimiter(
                 GroupLimits(
                     joint.velocity,
                     joint.acceleration,
                     or_infinite(joint.jerk),
-                    joint.stop_deceleration,
+                    joint.acceleration
+                    if joint.stop_deceleration is None
+                    else joint.stop_deceleration,
                     or_infinite(joint.stop_jerk),
                     (joint.position_low,),
                     (joint.position_high,),
@@ -86,7 +102,15 @@ class JointLimiter:
         return any(limiter.stopping for limiter in self._limiters.values())
 
     def reset(self, velocities: Mapping[str, float]) -> None:
-        """Go on from measured velocities. Raises ValueError for a joint missing or not finite."""
+        """
+        Continue from the given velocities instead of the last command.
+
+        Args:
+            velocities: Joint name to velocity, rad/s or m/s.
+
+        Raises:
+            ValueError: A velocity is missing or not finite.
+        """
         bad = [name for name in self.joints if not math.isfinite(velocities.get(name, math.nan))]
         if bad:
             raise ValueError(f'velocities of joints {bad} are missing or not finite')
@@ -97,13 +121,18 @@ class JointLimiter:
         self, wanted: Mapping[str, float] | None, period_s: float, positions: Mapping[str, float]
     ) -> dict[str, float]:
         """
-        Velocity for each joint now, rad/s.
+        Compute the velocity of each joint to command now.
 
-        wanted: None stops. period_s: since the last call; below MIN_PERIOD_S, or when it is no
-        number, the last velocities are repeated. positions: measured; more joints than ours may
-        be there.
+        Args:
+            wanted: Joint name to wanted velocity, rad/s or m/s; None stops.
+            period_s: Time since the last call, seconds. Below MIN_PERIOD_S, or if it is not
+                finite, the last velocities are repeated.
+            positions: Joint name to measured position, rad or m. Other joints are ignored.
+
+        Returns:
+            Joint name to velocity, rad/s or m/s.
         """
-        limited = set()
+        limited: set[Limit] = set()
         if MIN_PERIOD_S <= period_s < math.inf:
             period_s = min(period_s, MAX_PERIOD_S)
             if wanted is not None and (
@@ -128,7 +157,7 @@ class JointLimiter:
                 limiter.step(
                     None if wanted is None else [wanted[name] * share],
                     period_s,
-                    None if wanted is None else [positions[name]],
+                    () if wanted is None else [positions[name]],
                 )
                 limited |= limiter.limited
         self.limited = frozenset(limited)

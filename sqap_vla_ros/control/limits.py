@@ -1,36 +1,42 @@
-"""Limits of end-effector twists."""
+"""Workspace, speed, acceleration and jerk limits of end-effector twists."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.gripper import GripperFilter
 from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLimiter
 
 MAX_PERIOD_S = 0.1
-"""A command that comes later than this may change no more than one that comes after this."""
+"""A longer period allows no more change than this one."""
 MIN_PERIOD_S = 1e-4
-"""One that comes sooner repeats the one before."""
+"""Within a shorter period the last command is repeated."""
 
 
 @dataclass(frozen=True)
 class MotionLimits:
     """
-    What no command may exceed. Base frame; speeds and accelerations are Euclidean norms.
+    Limits of every command, in the base frame; speeds and accelerations are Euclidean norms.
 
     A stop (hold, emergency stop, nothing left to execute, edge of the workspace) has limits of its
-    own, at least as high as those of motion. The defaults suit the simulated arm; set a robot's
-    from its data sheet. Raises ValueError naming the field that is wrong.
+    own, at least as high as those of motion. The defaults suit the simulated arm; take those of a
+    robot from its data sheet. Whatever needs the
+    defaults reads them from here.
+
+    Raises:
+        ValueError: A limit is wrong; the message names the field.
     """
 
     workspace_low_m: tuple[float, float, float] | None = (-0.35, 0.38, 0.01)
     """Lowest end-effector position; None: no workspace, then `workspace_high_m` is None too."""
     workspace_high_m: tuple[float, float, float] | None = (0.35, 0.95, 0.40)
     workspace_margin_m: float = 0.003
-    """How far inside the workspace motion towards its edge is planned to end."""
+    """Distance from the edge of the workspace at which motion towards it is planned to end."""
     linear_speed_m_s: float = 0.25
     linear_acceleration_m_s2: float = 1.5
     linear_jerk_m_s3: float | None = 30.0
@@ -48,7 +54,7 @@ class MotionLimits:
     gripper_min_change: float = 0.05
     """Smaller changes of the gripper value are ignored."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in (
             'linear_speed_m_s',
             'linear_acceleration_m_s2',
@@ -86,7 +92,7 @@ class MotionLimits:
     def _check_workspace(self) -> None:
         if (self.workspace_low_m is None) != (self.workspace_high_m is None):
             raise ValueError('workspace_low_m and workspace_high_m must be given together')
-        if self.workspace_low_m is None:
+        if self.workspace_low_m is None or self.workspace_high_m is None:
             return
         for name in ('workspace_low_m', 'workspace_high_m'):
             value = tuple(float(part) for part in getattr(self, name))
@@ -103,24 +109,33 @@ class MotionLimits:
 
 class CommandLimiter:
     """
-    Turns what a policy wants into what a robot is told; one thread at a time.
+    Limits twist commands; not thread-safe.
 
     In this order: finite, workspace, speed, acceleration, jerk, gripper. The edge of the workspace
-    takes away the velocity towards it, so that motion slides along; the others keep the direction.
-    No command leads to where the robot could not be stopped within the workspace any more. If
-    measurement says that it is there nevertheless, it stops; to come back in is always allowed.
+    removes the velocity towards it, so that motion slides along it; the other limits keep the
+    direction. After every command the robot can still be stopped within the workspace. If the
+    measured position says that it cannot, the robot is stopped. Motion back inside is always
+    allowed.
+
+    Args:
+        limits: The limits.
     """
 
     def __init__(self, limits: MotionLimits) -> None:
         self.counts: Counter[Limit] = Counter()
-        """Commands limited so far, by reason."""
+        """Number of limited commands so far, by limit."""
         self.limited: frozenset[Limit] = frozenset()
-        """By what the last command was limited."""
+        """Limits that changed the last command."""
         self._gripper = GripperFilter(limits.gripper_debounce_s, limits.gripper_min_change)
         self.replace(limits)
 
     def replace(self, limits: MotionLimits) -> None:
-        """Go on with other limits, from standstill; the gripper stays as it is."""
+        """
+        Replace the limits and continue from standstill; the gripper value is kept.
+
+        Args:
+            limits: The new limits.
+        """
         self.limits = limits
         self._linear = VelocityLimiter(
             _group(
@@ -148,7 +163,7 @@ class CommandLimiter:
         self._gripper.value = gripper
 
     @property
-    def linear_m_s(self) -> np.ndarray:
+    def linear_m_s(self) -> NDArray[np.float64]:
         """Linear velocity of the last command, float64 [3]."""
         return np.array(self._linear.velocity)
 
@@ -162,24 +177,47 @@ class CommandLimiter:
         """Whether the last command was standstill."""
         return not (any(self._linear.velocity) or any(self._angular.velocity))
 
-    def reset(self, linear_m_s=(0.0, 0.0, 0.0), angular_rad_s=(0.0, 0.0, 0.0)) -> None:
-        """Go on from a measured velocity instead of the last command. Raises ValueError on NaN."""
+    def reset(
+        self,
+        linear_m_s: Sequence[float] = (0.0, 0.0, 0.0),
+        angular_rad_s: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> None:
+        """
+        Continue from the given velocity instead of the last command.
+
+        Args:
+            linear_m_s: [3], base frame, m/s.
+            angular_rad_s: [3], base frame, rad/s.
+
+        Raises:
+            ValueError: A velocity does not have three finite values.
+        """
         for name, velocity in (('linear_m_s', linear_m_s), ('angular_rad_s', angular_rad_s)):
             if len(velocity) != 3 or not all(map(math.isfinite, velocity)):
                 raise ValueError(f'{name} is {velocity}, expected three finite numbers')
         self._linear.reset(linear_m_s)
         self._angular.reset(angular_rad_s)
 
-    def limit(self, wanted: Command | None, period_s: float, position_m=None) -> Command:
+    def limit(
+        self,
+        wanted: Command | None,
+        period_s: float,
+        position_m: Sequence[float] | NDArray[np.float64] | None = None,
+    ) -> Command:
         """
-        Command to send now.
+        Compute the command to send now.
 
-        wanted: None stops along the stop profile. period_s: time since the last call; below
-        MIN_PERIOD_S, or when it is no number, the last command is repeated. position_m: measured
-        end effector [3], base frame, needed with a workspace: stops where it is missing or not
-        finite.
+        Args:
+            wanted: What the policy wants; None stops along the stop profile.
+            period_s: Time since the last call, seconds. Below MIN_PERIOD_S, or if it is not
+                finite, the last command is repeated.
+            position_m: Measured end effector, [3] in the base frame, metres. With a workspace, a
+                position that is missing or not finite stops the robot.
+
+        Returns:
+            The limited command.
         """
-        limited = set()
+        limited: set[Limit] = set()
         if MIN_PERIOD_S <= period_s < math.inf:
             period_s = min(period_s, MAX_PERIOD_S)
             if wanted is not None and not wanted.finite:
@@ -188,35 +226,48 @@ class CommandLimiter:
             if wanted is not None and not self._position_known(position_m):
                 limited.add(Limit.POSITION_UNKNOWN)
                 wanted = None
-            self._step(wanted, period_s, position_m, limited)
+            limited |= self._step(wanted, period_s, position_m)
         self.limited = frozenset(limited)
         self.counts.update(limited)
         return Command(self._linear.velocity, self._angular.velocity, self._gripper.value)
 
-    def _position_known(self, position_m):
+    def _position_known(self, position_m: Sequence[float] | NDArray[np.float64] | None) -> bool:
         if self.limits.workspace_low_m is None:
             return True
         return (
             position_m is not None and len(position_m) == 3 and all(map(math.isfinite, position_m))
         )
 
-    def _step(self, wanted, period_s, position_m, limited) -> None:
+    def _step(
+        self,
+        wanted: Command | None,
+        period_s: float,
+        position_m: Sequence[float] | NDArray[np.float64] | None,
+    ) -> set[Limit]:
         if wanted is None:
             self._linear.step(None, period_s, ())
             self._angular.step(None, period_s, ())
             self._gripper.step(None, period_s)
-            return
+            return set()
         position = () if position_m is None else [float(axis) for axis in position_m]
         self._linear.step(wanted.linear_m_s.tolist(), period_s, position)
         self._angular.step(wanted.angular_rad_s.tolist(), period_s, ())
-        limited |= self._linear.limited | self._angular.limited
+        limited = self._linear.limited | self._angular.limited
         if self._gripper.step(wanted.gripper, period_s) != wanted.gripper is not None:
             limited.add(Limit.GRIPPER)
+        return limited
 
 
 def _group(
-    speed, acceleration, jerk, stop_deceleration, stop_jerk, low=None, high=None, margin=0.0
-):
+    speed: float,
+    acceleration: float,
+    jerk: float | None,
+    stop_deceleration: float,
+    stop_jerk: float | None,
+    low: tuple[float, ...] | None = None,
+    high: tuple[float, ...] | None = None,
+    margin: float = 0.0,
+) -> GroupLimits:
     return GroupLimits(
         speed=speed,
         acceleration=acceleration,
@@ -236,5 +287,5 @@ def require_positive(name: str, value: float) -> None:
 
 
 def or_infinite(value: float | None) -> float:
-    """Limit as a number: None is no limit."""
+    """Convert a limit to a number; None, no limit, becomes infinity."""
     return math.inf if value is None else value

@@ -1,4 +1,4 @@
-"""States of the control runtime and every way between them."""
+"""States of the control runtime and all transitions between them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """Only RUNNING moves a robot."""
+    """What the runtime does; only RUNNING moves a robot."""
 
     UNREADY = 'UNREADY'
     """Nothing loaded; nothing is commanded."""
@@ -17,17 +17,17 @@ class State(Enum):
     HOLDING = 'HOLDING'
     """Stopped, or stopping along the stop profile; standstill is commanded."""
     ESTOPPED = 'ESTOPPED'
-    """As HOLDING, and latched: only a reset leads out, and never straight back to motion."""
+    """As HOLDING, but latched: only a reset leads out, to HOLDING and never directly to motion."""
 
 
 class Event(Enum):
-    """What may change the state."""
+    """Something that may change the state."""
 
     CONFIGURED = 'configured'
     START = 'start'
-    """Consent to move: a goal, or an instruction where those count as consent."""
+    """Consent to motion: a goal, or an instruction where those count as consent."""
     RESUME = 'resume'
-    """Consent to go on after a hold."""
+    """Consent to motion after a hold."""
     HOLD = 'hold requested'
     FINISHED = 'finished'
     """The task succeeded, ran out of time or was cancelled."""
@@ -53,7 +53,7 @@ FAULTS = (
     Event.SATURATED,
     Event.INFERENCE_FAILED,
 )
-"""Events that the runtime itself raises; they end motion and are void where there is none."""
+"""Events that the runtime itself raises; they end motion and are refused where there is none."""
 
 TRANSITIONS = {
     (State.UNREADY, Event.CONFIGURED): State.READY,
@@ -69,14 +69,14 @@ TRANSITIONS = {
     (State.ESTOPPED, Event.RESET_ESTOP): State.HOLDING,
     **{(State.RUNNING, fault): State.HOLDING for fault in FAULTS},
     **{(state, Event.ESTOP): State.ESTOPPED for state in State if state is not State.UNREADY},
-    # An emergency stop outlasts deactivation: READY could be started again.
+    # An emergency stop outlasts deactivation, because READY can be started again.
     (State.READY, Event.DEACTIVATED): State.READY,
     (State.RUNNING, Event.DEACTIVATED): State.READY,
     (State.HOLDING, Event.DEACTIVATED): State.READY,
     (State.ESTOPPED, Event.DEACTIVATED): State.ESTOPPED,
     **{(state, Event.SHUTDOWN): State.UNREADY for state in State},
 }
-"""(state, event) -> next state; whatever is not here is refused."""
+"""(state, event) -> next state; every other event is refused."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,15 @@ class Transition:
     event: Event
     after: State
     reason: str
-    """What happened, or why nothing did; one line for people."""
+    """What happened, or why the event was refused; one line for people."""
     accepted: bool
 
 
 class StateMachine:
     """
-    Keeps the state; not thread-safe.
+    Holds the state; not thread-safe.
 
-    Illegal events change nothing, raise nothing and are reported as refused.
+    An event without a transition is refused: it changes nothing and raises nothing.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,16 @@ class StateMachine:
         self._listeners.append(listener)
 
     def handle(self, event: Event, reason: str = '') -> Transition:
-        """Take the transition that the table has for `event`, or refuse it."""
+        """
+        Take the transition of `TRANSITIONS` for an event, or refuse it.
+
+        Args:
+            event: The event.
+            reason: One line for people.
+
+        Returns:
+            The transition, accepted or refused.
+        """
         before = self.state
         after = TRANSITIONS.get((before, event))
         if after is None:

@@ -1,5 +1,5 @@
 """
-Velocity, acceleration and jerk limits that can always still stop: the core of all limiters.
+Velocity, acceleration and jerk limits that always leave room to stop: the core of all limiters.
 
 The state is the last velocity v and acceleration a of a group of axes, limited by their Euclidean
 norms: a twist is two groups of three axes, an arm is one group of one axis for each joint.
@@ -9,25 +9,26 @@ sequence of periods (doc/control.md derives them):
 
 * Ramping a down to zero along its own line adds at most a |a| / (2 jerk) to v. So v stays within
   the speed limit whenever both v and v + a |a| / (2 jerk) are.
-* Stopping is that ramp followed by an S-curve along the remaining velocity, and where that ends is
-  known in closed form. A step is only taken when the stop after it ends within the bounds;
-  otherwise the next step of the stop itself is taken.
+* A stop is that ramp followed by an S-curve along the remaining velocity, and its end is known in
+  closed form. A step is taken only if the stop after it ends within the bounds; otherwise the next
+  step of the stop is taken.
 
-Plain floats: with three axes they are several times faster than arrays.
+Vectors are lists of floats: with three axes they are several times faster than arrays.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import hypot, inf, isfinite, sqrt
+import operator
 
 _TINY = 1e-12
 _STANDSTILL = 1e-9
-"""Speeds below this become zero, m/s or rad/s; bounds are met to this, m or rad."""
+"""Speeds below this become zero, m/s or rad/s; bounds are met to this tolerance, m or rad."""
 
 
 class Limit(Enum):
-    """What a command was limited by."""
+    """Reason why a command was limited."""
 
     NON_FINITE = 'non-finite'
     POSITION_UNKNOWN = 'position unknown'
@@ -41,7 +42,7 @@ class Limit(Enum):
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """Limits of one group of axes, m or rad and seconds; infinite jerk: not limited."""
+    """Limits of one group of axes, in m or rad and seconds; an infinite jerk is not limited."""
 
     speed: float
     acceleration: float
@@ -52,24 +53,32 @@ class GroupLimits:
     """Lowest position of each axis; -inf where nothing bounds it."""
     high: tuple[float, ...]
     margin: float = 0.0
-    """How far inside the bounds motion is planned to end; the rest is left to noise."""
+    """Distance from the bounds at which motion is planned to end; the rest is left to noise."""
     bound: Limit = Limit.WORKSPACE
-    """What the bounds are called."""
+    """The limit that is reported at the bounds."""
 
     @property
     def bounded(self) -> bool:
-        """Whether any axis has a bound, so that the position must be known."""
+        """Whether any axis has a bound; then the position must be known."""
         return any(map(isfinite, self.low + self.high))
 
 
 class VelocityLimiter:
-    """Limits the velocity of one group of axes; not thread-safe."""
+    """
+    Limits the velocity of one group of axes; not thread-safe.
+
+    Args:
+        limits: Limits of the group; the length of `low` is the number of axes.
+    """
 
     def __init__(self, limits: GroupLimits) -> None:
         self.limits = limits
-        self.velocity = self.acceleration = [0.0] * len(limits.low)
+        self.velocity = [0.0] * len(limits.low)
+        """Last commanded velocity, m/s or rad/s."""
+        self.acceleration = [0.0] * len(limits.low)
+        """Acceleration of the last step."""
         self.limited: set[Limit] = set()
-        """By what the last step was limited."""
+        """Limits that changed the last step."""
         self.stopping = False
         """Whether the last step was under the stop's limits rather than the motion's."""
         self._bounded = limits.bounded
@@ -78,7 +87,12 @@ class VelocityLimiter:
         )
 
     def reset(self, velocity: Sequence[float]) -> None:
-        """Go on from a velocity; what exceeds the speed limit is scaled down."""
+        """
+        Continue from the given velocity.
+
+        Args:
+            velocity: [axes], finite; scaled down to the speed limit.
+        """
         share = min(1.0, self.limits.speed / max(hypot(*velocity), _TINY))
         self.velocity = [float(axis) * share for axis in velocity]
         self.acceleration = [0.0] * len(self.velocity)
@@ -89,10 +103,15 @@ class VelocityLimiter:
         self, wanted: Sequence[float] | None, period_s: float, position: Sequence[float]
     ) -> list[float]:
         """
-        Velocity to command now.
+        Compute the velocity to command now.
 
-        wanted: finite, or None to stop. period_s: since the last step, positive. position: finite;
-        ignored where nothing is bounded.
+        Args:
+            wanted: [axes], finite; None stops.
+            period_s: Time since the last step, seconds, positive.
+            position: [axes], finite; ignored for a stop and where nothing is bounded.
+
+        Returns:
+            [axes], m/s or rad/s.
         """
         self.limited = set()
         if wanted is None:
@@ -104,7 +123,7 @@ class VelocityLimiter:
         if hypot(*velocity) < _STANDSTILL:
             velocity = [0.0] * len(velocity)
         if self.limits.jerk == inf:
-            # Without a jerk limit the past acceleration binds nothing.
+            # Without a jerk limit the past acceleration constrains nothing.
             self.acceleration = [0.0] * len(velocity)
         else:
             self.acceleration = [
@@ -113,11 +132,13 @@ class VelocityLimiter:
         self.velocity = velocity
         return velocity
 
-    def _move_step(self, wanted, period_s, position):
+    def _move_step(
+        self, wanted: Sequence[float], period_s: float, position: Sequence[float]
+    ) -> list[float]:
         limits = self.limits
         target = self._target(wanted, period_s, position)
         size = hypot(*self.acceleration)
-        # A stop may brake harder than motion may; its limits hold until that has been undone.
+        # A stop may brake harder than motion; its limits apply until that has been undone.
         self.stopping = size > limits.acceleration * (1 + 1e-9)
         jerk = limits.stop_jerk if self.stopping else limits.jerk
         track = self._track_step(target, jerk, period_s)
@@ -130,7 +151,9 @@ class VelocityLimiter:
         self.stopping = True
         return self._stop_step(period_s)
 
-    def _target(self, wanted, period_s, position):
+    def _target(
+        self, wanted: Sequence[float], period_s: float, position: Sequence[float]
+    ) -> Sequence[float]:
         limits = self.limits
         if self._bounded:
             bounded = [
@@ -149,13 +172,13 @@ class VelocityLimiter:
             wanted = _scaled(wanted, limits.speed / size)
         return wanted
 
-    def _approach(self, distance, period_s):
+    def _approach(self, distance: float, period_s: float) -> float:
         """
-        Speed u towards a bound: u^2 / acceleration + u tau = distance.
+        Solve u^2 / acceleration + u tau = distance for the speed u towards a bound.
 
-        Far away that brakes with half of the acceleration limit. Near it decays with the time
-        constant tau, in which a stop from the highest speed covers its way: so that going along
-        the bound at that speed can be stopped before it. Zero outside of the bound.
+        Far from the bound this brakes with half of the acceleration limit. Near it the speed
+        decays with the time constant tau of a stop from the speed limit, so that motion along the
+        bound at that speed can be stopped before it. Outside the bound u is zero.
         """
         if distance == inf:
             return inf
@@ -164,8 +187,8 @@ class VelocityLimiter:
         tau = self._approach_s + 2 * period_s
         return 2 * distance / (tau + sqrt(tau**2 + 4 * distance / limits.acceleration))
 
-    def _track_step(self, target, jerk, period_s):
-        """Acceleration towards a velocity, in time to arrive there with none."""
+    def _track_step(self, target: Sequence[float], jerk: float, period_s: float) -> list[float]:
+        """Accelerate towards a velocity such that the acceleration is zero on arrival."""
         error = _add(target, self.velocity, -1.0)
         size = hypot(*error)
         pace = _soft_landing(size, jerk, period_s)
@@ -178,8 +201,8 @@ class VelocityLimiter:
             self.limited.add(Limit.JERK)
         return _add(self.acceleration, change, min(1.0, share))
 
-    def _stop_step(self, period_s):
-        """Next acceleration of the stop: first undo what is not braking, then brake."""
+    def _stop_step(self, period_s: float) -> list[float]:
+        """Compute the next acceleration of the stop: undo what is not braking, then brake."""
         limits = self.limits
         speed, braking, rest = self._split(self.velocity, self.acceleration)
         budget = limits.stop_jerk * period_s
@@ -196,10 +219,12 @@ class VelocityLimiter:
             -braking / max(speed, _TINY),
         )
 
-    def _split(self, velocity, acceleration):
-        """Speed, deceleration that a stop goes on with, acceleration that it undoes first."""
+    def _split(
+        self, velocity: Sequence[float], acceleration: Sequence[float]
+    ) -> tuple[float, float, Sequence[float]]:
+        """Return speed, deceleration that a stop keeps, and acceleration that it undoes first."""
         speed = hypot(*velocity)
-        along = (sum(map(_product, velocity, acceleration)) / speed) if speed > _TINY else 0.0
+        along = (sum(map(operator.mul, velocity, acceleration)) / speed) if speed > _TINY else 0.0
         across = hypot(*_add(acceleration, velocity, -along / max(speed, _TINY)))
         usable = (
             along <= 0
@@ -208,8 +233,14 @@ class VelocityLimiter:
         )
         return (speed, -along, [0.0] * len(velocity)) if usable else (speed, 0.0, acceleration)
 
-    def _viable(self, acceleration, jerk, period_s, position) -> bool:
-        """Whether, after this step, the speed limit and the bounds can still be kept."""
+    def _viable(
+        self,
+        acceleration: Sequence[float],
+        jerk: float,
+        period_s: float,
+        position: Sequence[float],
+    ) -> bool:
+        """Whether the speed limit and the bounds can still be kept after this step."""
         limits = self.limits
         velocity = _add(self.velocity, acceleration, period_s)
         later = _add(velocity, acceleration, hypot(*acceleration) / (2 * jerk))
@@ -220,7 +251,7 @@ class VelocityLimiter:
         for (back, forth), at, low, high in zip(
             self._stop_reach(velocity, acceleration, period_s), position, limits.low, limits.high
         ):
-            # Outside of a bound nothing may lead further out, and anything may lead back in.
+            # Outside a bound, motion further out is refused and motion back inside is allowed.
             if (
                 back > max(at - low, 0.0) + _STANDSTILL
                 or forth > max(high - at, 0.0) + _STANDSTILL
@@ -228,13 +259,15 @@ class VelocityLimiter:
                 return False
         return True
 
-    def _stop_reach(self, velocity, acceleration, period_s):
+    def _stop_reach(
+        self, velocity: Sequence[float], acceleration: Sequence[float], period_s: float
+    ) -> list[tuple[float, float]]:
         """
-        How far a stop after this step leads down and up each axis, at most.
+        Bound how far a stop after this step leads down and up each axis.
 
-        With short periods the ramp ends at velocity `after`, with long ones it changes less: both
-        ends of that range are taken. Commands are held for a period each, and the curve's end
-        takes one more.
+        With short periods the ramp ends at velocity `after`; with long ones the velocity changes
+        less. Both ends of that range are considered. Each command is held for a period, and the
+        end of the curve takes one more.
         """
         jerk = self.limits.stop_jerk
         speed, braking, rest = self._split(velocity, acceleration)
@@ -251,30 +284,27 @@ class VelocityLimiter:
             for first, then in zip(velocity, after)
         ]
 
-    def _stop_time_s(self, speed):
-        """Duration of an S-curve from a speed to standstill; it covers speed * duration / 2."""
+    def _stop_time_s(self, speed: float) -> float:
+        """Duration of an S-curve from `speed` to standstill; it covers speed * duration / 2."""
         jerk, deceleration = self.limits.stop_jerk, self.limits.stop_deceleration
         if speed < deceleration**2 / jerk:
             return 2 * sqrt(speed / jerk)
         return speed / deceleration + deceleration / jerk
 
 
-def _soft_landing(change, jerk, period_s):
+def _soft_landing(change: float, jerk: float, period_s: float) -> float:
     """
-    Acceleration to begin a change of speed with: a period + a^2 / (2 jerk) = change.
+    Solve a period + a^2 / (2 jerk) = change for the acceleration a.
 
-    Then a can be ramped down to zero within the jerk limit before the change is overshot.
+    From there, a can be ramped down to zero within the jerk limit before the change of speed is
+    overshot.
     """
     return 2 * change / (period_s + sqrt(period_s**2 + 2 * change / jerk))
 
 
-def _add(values, others, share):
+def _add(values: Sequence[float], others: Sequence[float], share: float) -> list[float]:
     return [value + share * other for value, other in zip(values, others)]
 
 
-def _scaled(values, share):
+def _scaled(values: Sequence[float], share: float) -> list[float]:
     return [value * share for value in values]
-
-
-def _product(one, other):
-    return one * other

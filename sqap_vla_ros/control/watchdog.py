@@ -1,18 +1,19 @@
-"""Watchdogs for the inputs. Times are nanoseconds on the clock that each docstring names."""
+"""Watchdogs for the inputs: stale inputs, frozen cameras, clock jumps."""
 
 from dataclasses import dataclass
 import zlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class StaleInput:
-    """An input that did not come in time."""
+    """An input that did not arrive in time."""
 
     name: str
     age_s: float | None
-    """Since it last came; None: never."""
+    """Time since it last arrived; None: never."""
     timeout_s: float
 
     def __str__(self) -> str:
@@ -26,9 +27,13 @@ class StaleInput:
 
 class InputWatchdog:
     """
-    Ages of named inputs on the steady clock; stamps play no part, so no clock jump can fool it.
+    Tracks the age of named inputs on the steady clock; clock jumps do not affect it.
 
-    timeouts_s: input name to the longest time between two arrivals, seconds.
+    Args:
+        timeouts_s: Input name to the maximum time between two arrivals, seconds.
+
+    Raises:
+        ValueError: A timeout is not a positive, finite number.
     """
 
     def __init__(self, timeouts_s: dict[str, float]) -> None:
@@ -39,17 +44,32 @@ class InputWatchdog:
         self._arrived_ns: dict[str, int] = {}
 
     def feed(self, name: str, steady_ns: int) -> None:
-        """Note that a valid input came; inputs without a timeout are ignored."""
+        """
+        Note that a valid input arrived.
+
+        Args:
+            name: Of the input; ignored if it has no timeout.
+            steady_ns: When it arrived.
+        """
         if name in self.timeouts_s:
             self._arrived_ns[name] = steady_ns
 
     def age_s(self, name: str, steady_ns: int) -> float | None:
-        """Seconds since an input came; None: never."""
+        """Seconds since an input arrived; None: never."""
         arrived_ns = self._arrived_ns.get(name)
         return None if arrived_ns is None else (steady_ns - arrived_ns) * 1e-9
 
     def stale(self, steady_ns: int, ahead_s: float = 0.0) -> list[StaleInput]:
-        """List the inputs that will be overdue in `ahead_s`, those that never came included."""
+        """
+        List the inputs that are overdue, including those that never arrived.
+
+        Args:
+            steady_ns: Now.
+            ahead_s: Also list those that will be overdue in this time, seconds.
+
+        Returns:
+            The overdue inputs, in the order of the timeouts.
+        """
         found = []
         for name, timeout_s in self.timeouts_s.items():
             age_s = self.age_s(name, steady_ns)
@@ -60,10 +80,13 @@ class InputWatchdog:
 
 class FrozenCameraDetector:
     """
-    Notices images that stay the same, byte for byte, while their stamps go on.
+    Detects images that are equal, byte for byte, while their stamps advance.
 
-    Sensor noise changes every image of a real camera; a simulated one at rest is legitimately
-    constant, which is why this warns and holds only where that is configured.
+    Sensor noise changes every image of a real camera. The image of a simulated camera at rest is
+    constant, so a frozen camera leads to a hold only where that is configured.
+
+    Args:
+        images: Number of consecutive repeated images that count as frozen.
     """
 
     def __init__(self, images: int = 10) -> None:
@@ -71,11 +94,22 @@ class FrozenCameraDetector:
         self._last: int | None = None
         self._stamp_ns = 0
         self.repeated = 0
-        """Images in a row that equalled the one before."""
+        """Number of consecutive images equal to the one before."""
 
-    def feed(self, data, stamp_ns: int) -> bool:
-        """Take in an image (an array or its bytes); returns `frozen`."""
-        mark = zlib.crc32(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data)
+    def feed(self, data: NDArray[np.uint8] | bytes, stamp_ns: int) -> bool:
+        """
+        Update with an image.
+
+        Args:
+            data: The image, or its bytes.
+            stamp_ns: Its stamp.
+
+        Returns:
+            `frozen`.
+        """
+        mark = zlib.crc32(
+            np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data
+        )
         if mark == self._last and stamp_ns != self._stamp_ns:
             self.repeated += 1
         elif mark != self._last:
@@ -85,7 +119,7 @@ class FrozenCameraDetector:
 
     @property
     def frozen(self) -> bool:
-        """Whether as many images in a row were the same as were configured."""
+        """Whether the configured number of consecutive images were repeated."""
         return self.repeated >= self._images
 
 
@@ -93,9 +127,13 @@ class ClockJumpDetector:
     """
     Compares a clock that may jump (wall clock, simulation time) with the steady clock.
 
-    The clock may neither go back nor advance by more than `jump_s` beyond what the steady clock
-    did since the clock last moved, and it may not stand still for longer than `pause_s`. A
-    simulation that merely runs slower than real time is fine, and so are ticks that come late.
+    The clock must not go back. It must not advance by more than `jump_s` beyond the steady time
+    since it last moved, nor stand still for longer than `pause_s`. A simulation slower than real
+    time is accepted, and so are late ticks.
+
+    Args:
+        jump_s: Maximum jump ahead, seconds.
+        pause_s: Maximum standstill, seconds.
     """
 
     def __init__(self, jump_s: float = 0.2, pause_s: float = 0.5) -> None:
@@ -104,7 +142,16 @@ class ClockJumpDetector:
         self._moved_ns = 0
 
     def feed(self, clock_ns: int, steady_ns: int) -> str | None:
-        """Read both clocks; returns what is wrong, in words, or None."""
+        """
+        Update with a reading of both clocks.
+
+        Args:
+            clock_ns: Time on the clock under test.
+            steady_ns: Time on the steady clock.
+
+        Returns:
+            What is wrong, in words; None if nothing is.
+        """
         before_ns, self._clock_ns = self._clock_ns, clock_ns
         stood_s = (steady_ns - self._moved_ns) * 1e-9
         if before_ns is None or clock_ns != before_ns:

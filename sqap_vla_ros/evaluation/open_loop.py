@@ -1,42 +1,58 @@
-"""What compression does to single inferences: actions, attention, layers; nothing is executed."""
+"""Effect of compression on single inferences: actions, attention, layers. Nothing is executed."""
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.evaluation.rollout import observe
 from sqap_vla_ros.evaluation.runner import Experiment, load_variant
-from sqap_vla_ros.policy import Observation, Policy
+from sqap_vla_ros.models.pruned_policy import PrunedPolicy
+from sqap_vla_ros.models.vla_model import VlaModel
+from sqap_vla_ros.policy import Observation
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
 
 OBSERVE_EVERY_S = 0.2
 TOP_SHARE = 0.1
-"""Of the visual tokens: those with the most attention, whose overlap is told."""
+"""Share of the visual tokens, those with the most attention, whose overlap is reported."""
 
 
 def compare_open_loop(experiment: Experiment) -> dict[str, dict]:
     """
     Compare variants with full precision on the expert's frames.
 
-    For each variant: 'frames'; 'action_error', the mean absolute difference of the chunks from
-    full precision, by action in its unit; 'attention_overlap', the share of the tokens with the
-    most attention in full precision (TOP_SHARE of all, mean over the layers behind the first, or
-    from the pruning layer on where that is later) that are so in the variant, too (None where no
-    layer is left); 'layer_error', for each quantized layer the norm of its output's error over
-    that of the float layer's output, for the inputs that the float layer gets in the first episode
-    (None where the recipe rotates the residual stream: the quantized layer then expects other
-    inputs). Raises UserError.
+    Args:
+        experiment: policy, variants, tasks and seeds.
+
+    Returns:
+        Variant to:
+
+        - 'frames': number of observations.
+        - 'action_error': action to the mean absolute difference of the chunks from full
+          precision, in the action's unit.
+        - 'attention_overlap': of the tokens with the most attention in full precision
+          (`TOP_SHARE` of all; mean over the layers behind the first, or from the pruning layer on
+          where that is later), the share that also has the most attention in the variant. None
+          where no layer is left.
+        - 'layer_error': quantized layer to the norm of its output's error over the norm of the
+          float layer's output, for the inputs of the float layer in the first episode. None where
+          the recipe rotates the residual stream: the quantized layer then expects other inputs.
+
+    Raises:
+        UserError: the policy or a recipe cannot be loaded.
     """
     episodes = _expert_observations(experiment)
-    full = load_variant(experiment.policy, 'full')
+    full = cast(PrunedPolicy, load_variant(experiment.policy, 'full'))
     actions, attention = run_frames(full, episodes)
     results = {}
     for variant in tqdm(experiment.variants, desc='variants'):
-        policy = load_variant(experiment.policy, variant)
+        policy = cast(PrunedPolicy, load_variant(experiment.policy, variant))
         own_actions, own_attention = run_frames(policy, episodes)
         spec = policy.spec.action
         difference = np.abs(own_actions - actions).mean((0, 1))
@@ -53,7 +69,7 @@ def compare_open_loop(experiment: Experiment) -> dict[str, dict]:
 
 
 def table(results: dict[str, dict]) -> str:
-    """Plain text: a row a variant."""
+    """Format as plain text: one row per variant."""
     columns = list(dict.fromkeys(name for r in results.values() for name in r['action_error']))
     rows = [['', *(f'error of {name}' for name in columns), 'attention overlap', 'worst layer']]
     for variant, result in results.items():
@@ -77,8 +93,8 @@ def table(results: dict[str, dict]) -> str:
     )
 
 
-def _expert_observations(experiment) -> list[list[Observation]]:
-    episodes = []
+def _expert_observations(experiment: Experiment) -> list[list[Observation]]:
+    episodes: list[list[Observation]] = []
     for task in experiment.tasks:
         arm = SimulatedArm(task)
         for seed in range(experiment.first_seed, experiment.first_seed + experiment.episodes):
@@ -95,8 +111,20 @@ def _expert_observations(experiment) -> list[list[Observation]]:
     return episodes
 
 
-def run_frames(policy: Policy, episodes):
-    """Chunks [F, T, actions], attention [F, layers, tokens]; all variants draw the same noise."""
+def run_frames(
+    policy: PrunedPolicy, episodes: Sequence[Sequence[Observation]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Run a policy on recorded observations; all variants draw the same noise.
+
+    Args:
+        policy: policy to run; it is reset before each episode.
+        episodes: observations of each episode.
+
+    Returns:
+        Chunks, float32 [frames, horizon, actions], and attention, float32 [frames, layers,
+        tokens].
+    """
     actions, attention = [], []
     for observations in episodes:
         policy.reset()
@@ -108,10 +136,10 @@ def run_frames(policy: Policy, episodes):
 
 
 @contextmanager
-def _attention(policy):
-    rows = []
+def _attention(policy: PrunedPolicy) -> Iterator[list[np.ndarray]]:
+    rows: list[np.ndarray] = []
 
-    def listen(row, left) -> None:
+    def listen(row: torch.Tensor, left: torch.Tensor | None) -> None:
         row = row.float().cpu()
         whole = torch.zeros(policy.spec.visual_tokens)
         rows.append((row if left is None else whole.scatter(0, left.cpu(), row)).numpy())
@@ -123,7 +151,7 @@ def _attention(policy):
         policy.attention_listener = None
 
 
-def _overlap(reference, own):
+def _overlap(reference: np.ndarray, own: np.ndarray) -> float | None:
     layers = min(reference.shape[1], own.shape[1])  # the last ones: both saw the same
     if not layers:
         return None
@@ -133,14 +161,19 @@ def _overlap(reference, own):
     return float(np.mean([len(set(a) & set(b)) / count for a, b in pairs]))
 
 
-def _layer_errors(model, full: Policy, observations):
-    """Layer name to its relative error on what the float layer is given."""
+def _layer_errors(
+    model: nn.Module, full: PrunedPolicy, observations: Sequence[Observation]
+) -> dict[str, float] | None:
+    """Return each layer's relative error on the inputs of the float layer, by layer name."""
     if getattr(getattr(model, 'decoder', None), 'residual_signs', None) is not None:
         return None
-    errors, handles, own_steps = {}, [], {}
+    errors: dict[str, list[float]] = {}
+    own_steps: dict[QuantLinear, Any] = {}
+    float_model = cast(VlaModel, full.model)
+    handles = []
 
-    def listener(own, found):
-        def listen(_, inputs, output) -> None:
+    def listener(own: QuantLinear, found: list[float]) -> Callable[..., None]:
+        def listen(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
             found.append(float((own(inputs[0]) - output).norm() / output.norm()))
 
         return listen
@@ -149,9 +182,11 @@ def _layer_errors(model, full: Policy, observations):
         if isinstance(layer, QuantLinear):
             errors[name] = []
             if layer.denoising is not None:  # follows the float model while that runs
-                own_steps[layer], layer.denoising = layer.denoising, full.model.denoising_step()
+                own_steps[layer], layer.denoising = layer.denoising, float_model.denoising_step()
             handles.append(
-                full.model.get_submodule(name).register_forward_hook(listener(layer, errors[name]))
+                float_model.get_submodule(name).register_forward_hook(
+                    listener(layer, errors[name])
+                )
             )
     try:
         run_frames(full, [observations])

@@ -1,13 +1,15 @@
-"""Plots of a report: success against pruning ratio and against bits."""
+"""Plots of a report: success against pruned share and against bits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sqap_vla_ros.compression.recipe import PruningRecipe, Recipe
-from sqap_vla_ros.evaluation.confidence import wilson_interval
-from sqap_vla_ros.evaluation.results import known_recipe
+from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
+from sqap_vla_ros.evaluation.proportions import wilson_interval
+from sqap_vla_ros.evaluation.result_files import known_recipe
 
 _MARKERS = 'osD^v<>P*X'
 PRUNING_TITLE, BITS_TITLE = 'Success against pruned share', 'Success against bits'
@@ -23,14 +25,17 @@ class Point:
 
     @property
     def bits(self) -> str:
-        """Like 'W4A4'; '' in full precision."""
+        """Bits of weights and activations, such as 'W4A4'; '' in full precision."""
         q = self.recipe.quantization
         return '' if q is None else f'W{q.weight_bits}A{q.activation_bits}'
 
     @property
     def bit_widths(self) -> tuple[int, int]:
-        """Of weights and activations; only of quantized variants."""
-        return self.recipe.quantization.weight_bits, self.recipe.quantization.activation_bits
+        """Bits of weights and activations of a quantized variant."""
+        q = self.recipe.quantization
+        if q is None:
+            raise ValueError('a variant in full precision has no bit widths')
+        return q.weight_bits, q.activation_bits
 
     @property
     def rotated(self) -> bool:
@@ -40,17 +45,16 @@ class Point:
 
 
 def points_of(summaries: list[dict]) -> list[Point]:
-    """Look up the variants' recipes; those of which there is none any more are left out."""
-    recipes = {summary['variant']: known_recipe(summary['variant']) for summary in summaries}
+    """Look up the variants' recipes; variants whose recipe is not found are left out."""
     return [
-        Point(recipes[s['variant']], round(s['success'] * s['episodes']), s['episodes'])
+        Point(recipe, round(s['success'] * s['episodes']), s['episodes'])
         for s in summaries
-        if recipes[s['variant']] is not None
+        if (recipe := known_recipe(s['variant'])) is not None
     ]
 
 
 def rule(pruning: PruningRecipe) -> str:
-    """Describe a selection rule: what its tokens are chosen by."""
+    """Describe how a recipe selects tokens."""
     if pruning.method == 'random':
         return 'random'
     relevance = {
@@ -65,7 +69,16 @@ def rule(pruning: PruningRecipe) -> str:
 
 
 def draw_plots(summaries: list[dict], directory: Path) -> dict[str, str]:
-    """Write the plots for which there is data; returns title to file name."""
+    """
+    Write the plots for which there is data.
+
+    Args:
+        summaries: one per variant, from `summary.summarise`.
+        directory: where the plots are written.
+
+    Returns:
+        Title to file name.
+    """
     points = points_of(summaries)
     plots = {
         PRUNING_TITLE: ('pruning.png', _pruning(points)),
@@ -79,8 +92,8 @@ def draw_plots(summaries: list[dict], directory: Path) -> dict[str, str]:
     return written
 
 
-def _pruning(points):
-    groups = {}
+def _pruning(points: list[Point]) -> Figure | None:
+    groups: dict[str, dict[str, list[Point]]] = {}
     for point in points:
         if point.recipe.pruning is not None:
             name = rule(point.recipe.pruning)
@@ -113,11 +126,12 @@ def _pruning(points):
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels())
     }
-    figure.legend(handles.values(), handles, loc='outside lower center', ncols=min(2, len(groups)))
+    columns = min(2, len(groups))
+    figure.legend(list(handles.values()), list(handles), loc='outside lower center', ncols=columns)
     return figure
 
 
-def _bits(points):
+def _bits(points: list[Point]) -> Figure | None:
     own = [
         point
         for point in points
@@ -158,8 +172,8 @@ def _bits(points):
     return figure
 
 
-def _beyond_decoder(quantization):
-    """Describe what else than the decoder is quantized, so that such variants keep apart."""
+def _beyond_decoder(quantization: QuantizationRecipe | None) -> str:
+    """Describe what is quantized besides the decoder, to keep such variants apart."""
     if quantization is None:
         return ''
     bits = {'vision': quantization.of_vision().weight_bits}
@@ -170,18 +184,20 @@ def _beyond_decoder(quantization):
     )
 
 
-def _ratio(recipe):
+def _ratio(recipe: Recipe) -> float:
     return 0.0 if recipe.pruning is None else recipe.pruning.ratio
 
 
-def _line(axes, places, points, name, number) -> None:
+def _line(
+    axes: Axes, places: Sequence[float], points: list[Point], name: str, number: int
+) -> None:
     shares = [100 * p.successes / p.episodes for p in points]
     ends = [wilson_interval(p.successes, p.episodes) for p in points]
     errors = [
         [share - 100 * low for share, (low, _) in zip(shares, ends)],
         [100 * high - share for share, (_, high) in zip(shares, ends)],
     ]
-    # Side by side, so that intervals do not hide each other.
+    # Shifted sideways, so that intervals do not overlap.
     step = 0.6 if max(places) > 10 else 0.02
     axes.errorbar(
         [place + step * number for place in places],

@@ -1,20 +1,32 @@
-"""Jobs on a Ray cluster (optional; `pip install sqap_vla_ros[ray]` on every machine of it)."""
+"""Jobs on a Ray cluster (optional: `pip install sqap_vla_ros[ray]` on every machine)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 import re
 import socket
+from typing import TypeVar
 
 from sqap_vla_ros.errors import UserError
 
+Job = TypeVar('Job')
 
-def ray_results(function: Callable, jobs: list, address: str) -> Iterator:
+
+def ray_results(
+    function: Callable[[Job], list[dict]], jobs: list[Job], address: str
+) -> Generator[list[dict], None, None]:
     """
-    Yield what `function` returns for each job, as they finish; one core a job.
+    Yield what `function` returns for each job, in the order of finishing; one core per job.
 
-    address: of the cluster's head, 'auto' for the one that this machine belongs to, 'local' for a
-    cluster of this machine alone that ends with the run. The same version of the package must be
-    installed on every machine. Raises UserError without Ray or a cluster, where a job raised one,
-    and where the cluster lost a job more often than Ray tries again.
+    The same version of the package must be installed on every machine.
+
+    Args:
+        function: runs a job; it and its result are pickled.
+        jobs: its arguments.
+        address: address of the cluster's head; 'auto': the cluster that this machine belongs to;
+            'local': a cluster of this machine alone, which ends with the run.
+
+    Raises:
+        UserError: Ray is not installed, there is no cluster at `address`, a job raised a
+            UserError, or the cluster lost a job more often than Ray retries.
     """
     try:
         import ray
@@ -24,7 +36,7 @@ def ray_results(function: Callable, jobs: list, address: str) -> Iterator:
             'machine of the cluster'
         ) from None
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address, log_to_driver=False)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UserError(
@@ -50,18 +62,18 @@ def ray_results(function: Callable, jobs: list, address: str) -> Iterator:
     except ray.exceptions.RayError as error:
         raise UserError(
             f'--ray {address}: the cluster lost a job ({_line(error)}); the same '
-            'command goes on from where --json kept it'
+            'command continues from the episodes that --json kept'
         ) from None
     finally:
         ray.shutdown()
 
 
-def _knock(address, timeout_s=5.0) -> None:
-    """Raise OSError where nothing listens; Ray itself tries for minutes."""
+def _check_reachable(address: str, timeout_s: float = 5.0) -> None:
+    """Raise OSError when nothing listens; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(':')
     if host and '/' not in host and port.isdecimal():
         socket.create_connection((host.strip('[]'), int(port)), timeout_s).close()
 
 
-def _line(error):
+def _line(error: Exception) -> str:
     return ' '.join(str(error).split())[:160]

@@ -1,65 +1,66 @@
-"""Closed-loop episodes: policy, control runtime and simulated arm on the simulation's clock."""
+"""Closed-loop episodes: policy, controller and simulated arm, on the clock of the simulation."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 import itertools
 
 import numpy as np
 
+from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig
 from sqap_vla_ros.control.command import CommandMapping, STILL
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.real_time_chunking import continuation
-from sqap_vla_ros.policy import Continuation, Observation, Policy
+from sqap_vla_ros.policy import Observation, Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How an episode is run; one protocol for all variants that are compared."""
+    """How an episode is run. Variants are compared under one protocol."""
 
     limit_s: float = 8.0
-    """Robot time after which an episode counts as failed."""
+    """Robot time after which an episode counts as failed, seconds."""
     inference_period_s: float = 0.2
-    """Robot time from one observation to the next."""
+    """Robot time from one observation to the next, seconds."""
     delay_s: float = 0.1
-    """Robot time from an observation to its chunk; rows whose time passed are skipped."""
+    """Robot time from an observation to its chunk; rows whose time has passed are skipped."""
     command_period_s: float = 0.02
+    """Robot time between two commands, seconds."""
     sequential: bool = False
     """
-    Execute each chunk from its first row on and to its end, stop, and only then observe again.
+    Execute each chunk from its first row to its end, stop, and only then observe again.
 
-    `inference_period_s` then has no meaning. False: infer while moving, skip what has passed.
+    `inference_period_s` then has no effect. False: infer while moving.
     """
     executor: ExecutorConfig = ExecutorConfig()
-    continue_chunks: bool = False
-    """Real-time chunking: each chunk continues the one that is executed while it is inferred."""
     limited: bool = True
-    """False: rows reach the arm as they are, as in a plain loop around a policy."""
+    """False: rows are sent to the arm without the limiter, as in a plain loop around a policy."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """What came of one episode."""
+    """The outcome of one episode."""
 
     task: str
     seed: int
     succeeded: bool
     wrong: bool
-    """Ended because something else was done than the instruction says."""
+    """Whether it ended because something other than the instruction was done."""
     duration_s: float
-    """Robot time."""
+    """Robot time, seconds."""
     inferences: int
     tokens_kept: float
     """Mean over inferences."""
     jerk_m_s3: float
     """Root mean square of the commanded velocity's second difference."""
     pauses: int
-    """How often there was nothing to execute after the first chunk had come."""
+    """How often there was no row to execute after the first chunk had arrived."""
     paused_s: float
-    """Robot time spent so."""
+    """Robot time of all pauses, seconds."""
     latency_ms: dict[str, float]
-    """Stage to its median over the episode's inferences."""
+    """Stage to its median latency over the episode's inferences."""
 
 
 def run_episode(
@@ -68,32 +69,42 @@ def run_episode(
     instruction: str,
     seed: int,
     protocol: Protocol = Protocol(),
-    images=None,
-    trace: list | None = None,
+    images: Callable[[np.ndarray], np.ndarray] | None = None,
+    trace: list[np.ndarray] | None = None,
 ) -> Episode:
     """
-    Run one episode.
+    Run one episode, with the command path of the node: executor, limiter, fixed command rate.
 
-    images: replaces what the policy sees, a function of the true image; None: the truth. trace:
-    gets the commanded velocities [3], m/s, one a command period. The command path is the node's:
-    time-aligned chunks, limiter, commands at a fixed rate.
+    Args:
+        arm: simulated arm; it is reset to `seed`.
+        policy: policy to run; it is reset.
+        instruction: what the policy is told.
+        seed: seed of the scene.
+        protocol: periods, delay and execution mode.
+        images: maps the true image to the one that the policy sees; None: the true image.
+        trace: list that gets the commanded velocities [3], m/s, one per command period.
     """
     arm.reset(seed=seed)
     policy.reset()
     executor = ChunkExecutor(protocol.executor)
     limiter = CommandLimiter(MotionLimits())
     mapping = CommandMapping(policy.spec.action)
-    pending, due_s, next_inference_s, chunk = None, 0.0, 0.0, None
-    commands, kept, latencies, due_rows = [], [], [], []
+    pending: ActionChunk | None = None
+    chunk: ActionChunk | None = None
+    due_s, next_inference_s = 0.0, 0.0
+    commands: list[np.ndarray] = []
+    kept: list[int] = []
+    latencies: list[dict[str, float]] = []
+    due_rows: list[bool] = []
     while arm.time_s < protocol.limit_s - 1e-9 and not arm.succeeded and not arm.failed:
         now_ns = round(arm.time_s * 1e9)
         if pending is None and arm.time_s >= next_inference_s - 1e-9:
             observation = observe(arm, instruction, images)
-            if protocol.continue_chunks:
+            if protocol.executor.mode.continues:
                 follow = continuation(chunk, now_ns, protocol.delay_s, protocol.inference_period_s)
-                observation = replace(observation, continuation=follow and Continuation(*follow))
+                observation = replace(observation, continuation=follow)
             inference = policy.predict(observation)
-            kept.append(_tokens(inference))
+            kept.append(inference.tokens_kept)
             latencies.append(inference.latencies_ms)
             pending, due_s = inference.chunk, arm.time_s + protocol.delay_s
             next_inference_s = _next_inference_s(arm.time_s, inference.chunk.spec, protocol)
@@ -135,8 +146,12 @@ def run_episode(
     )
 
 
-def observe(arm: SimulatedArm, instruction: str, images=None) -> Observation:
-    """Everything that the ROS node would hand to a policy now."""
+def observe(
+    arm: SimulatedArm,
+    instruction: str,
+    images: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Observation:
+    """Return what the ROS node would give to a policy now; `images` as in `run_episode`."""
     image = arm.image()
     return Observation(
         {'camera': image if images is None else images(image)},
@@ -149,7 +164,7 @@ def observe(arm: SimulatedArm, instruction: str, images=None) -> Observation:
 
 
 def expert_frames(arm: SimulatedArm, seeds: range, every_s: float = 0.2) -> list[np.ndarray]:
-    """Images of the expert's episodes: what a shuffled-image baseline is shown."""
+    """Record images of the expert's episodes, uint8 [H, W, 3], for the shuffled-image baseline."""
     frames = []
     for seed in seeds:
         arm.reset(seed=seed)
@@ -163,7 +178,7 @@ def expert_frames(arm: SimulatedArm, seeds: range, every_s: float = 0.2) -> list
 
 
 def count_pauses(due: list[bool]) -> tuple[int, int]:
-    """How often and for how many commands no row was due, after the first one was."""
+    """Count the pauses after the first row that was due, and the commands in them."""
     if True not in due:
         return 0, 0
     after = due[due.index(True) :]
@@ -171,17 +186,13 @@ def count_pauses(due: list[bool]) -> tuple[int, int]:
     return begins, after.count(False)
 
 
-def _next_inference_s(now_s, spec, protocol):
+def _next_inference_s(now_s: float, spec: ActionSpec, protocol: Protocol) -> float:
     if protocol.sequential:
         return now_s + protocol.delay_s + spec.horizon * spec.step_s
     return now_s + protocol.inference_period_s
 
 
-def _tokens(inference):
-    return inference.tokens if inference.selection is None else len(inference.selection.kept)
-
-
-def _jerk(velocities, period_s):
+def _jerk(velocities: Sequence[np.ndarray], period_s: float) -> float:
     if len(velocities) < 3:
         return 0.0
     return float(np.sqrt(np.mean((np.diff(velocities, n=2, axis=0) / period_s**2) ** 2)))

@@ -1,38 +1,42 @@
-"""Closed-loop episodes on all cores: same seeds for all variants, resumable, kept one by one."""
+"""Runs closed-loop experiments on all cores or on a cluster: paired seeds, resumable."""
 
+from collections.abc import Callable, Generator
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 import json
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from sqap_vla_ros.evaluation.ray_cluster import ray_results
 from sqap_vla_ros.evaluation.rollout import Protocol
+from sqap_vla_ros.policy import Policy
+from sqap_vla_ros.simulation.arm import SimulatedArm
 
 BASELINES = ('none', 'shuffled_image', 'blank_instruction', 'swapped_instruction')
 FRAMES_SEED = 100_000_000
-"""Of the expert's episodes whose images the shuffled-image baseline is shown."""
+"""First seed of the expert's episodes whose images the shuffled-image baseline shows."""
 EPISODES_A_JOB = 10
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is run. Episode i of a task has the seed `first_seed + i`, in every variant."""
+    """What to run. Episode i of a task has the seed `first_seed + i`, in every variant."""
 
     policy: str
     """Float policy directory."""
     variants: tuple[str, ...]
-    """Recipe names or files; 'full' leaves the policy as it is."""
+    """Recipe names or files; 'full': the policy without compression."""
     tasks: tuple[str, ...]
     episodes: int
-    """Of each task and variant."""
+    """Number of episodes of each task and variant."""
     first_seed: int = 1000
     baseline: str = 'none'
-    """What is taken away from the policy: see BASELINES."""
+    """What the policy is deprived of: one of `BASELINES`."""
     protocol: Protocol = Protocol()
 
 
@@ -41,7 +45,7 @@ class _Job:
     policy: str
     variant: str
     recipe: str
-    """The variant, or its file."""
+    """Recipe name, or the absolute path of its file."""
     task: str
     tasks: tuple[str, ...]
     baseline: str
@@ -53,10 +57,19 @@ def run_experiment(
     experiment: Experiment, workers: int, log: Path | None = None, ray: str | None = None
 ) -> list[dict]:
     """
-    Run what is missing of an experiment; returns one dict an episode, sorted.
+    Run the episodes of an experiment that the log does not have yet.
 
-    workers: processes on this machine; ray: address of a Ray cluster that runs the jobs instead.
-    log: file that gets a line for each finished episode; what it holds already is not run again.
+    Args:
+        experiment: what to run.
+        workers: processes on this machine.
+        log: file that gets a line for each finished episode; its episodes are not run again.
+        ray: address of a Ray cluster that runs the jobs instead; see `ray_results`.
+
+    Returns:
+        One dict per episode, sorted by variant, task and seed.
+
+    Raises:
+        UserError: a policy or recipe cannot be loaded, or the cluster failed.
     """
     done = _read_log(log)
     jobs = _jobs(experiment, done)
@@ -87,8 +100,8 @@ def run_experiment(
     return [done[key] for key in sorted(wanted & set(done))]
 
 
-def _local_results(jobs, workers):
-    """Yield what each job returns, as they finish."""
+def _local_results(jobs: list[_Job], workers: int) -> Generator[list[dict], None, None]:
+    """Yield the episodes of each job, in the order of finishing."""
     with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
         try:
             for future in as_completed([pool.submit(_run_job, job) for job in jobs]):
@@ -98,15 +111,15 @@ def _local_results(jobs, workers):
             raise
 
 
-def _seeds(experiment):
+def _seeds(experiment: Experiment) -> range:
     return range(experiment.first_seed, experiment.first_seed + experiment.episodes)
 
 
-def _key(episode):
+def _key(episode: dict) -> tuple:
     return episode['variant'], episode['task'], episode['baseline'], episode['seed']
 
 
-def _jobs(experiment, done):
+def _jobs(experiment: Experiment, done: dict[tuple, dict]) -> list[_Job]:
     jobs = []
     # A machine of a cluster has another working directory.
     policy = str(Path(experiment.policy).absolute())
@@ -114,7 +127,7 @@ def _jobs(experiment, done):
         name: str(Path(name).absolute()) if name != 'full' and Path(name).is_file() else name
         for name in experiment.variants
     }
-    # Variants innermost: at any moment about as much of each has been run.
+    # Variants innermost: an interrupted run has about the same number of episodes of each.
     seeds = list(_seeds(experiment))
     for start in range(0, len(seeds), EPISODES_A_JOB):
         for task in experiment.tasks:
@@ -140,7 +153,7 @@ def _jobs(experiment, done):
     return jobs
 
 
-def _read_log(log):
+def _read_log(log: Path | None) -> dict[tuple, dict]:
     if log is None or not log.exists():
         return {}
     episodes = []
@@ -152,21 +165,20 @@ def _read_log(log):
     return {_key(e): e for e in episodes}
 
 
-def _append_log(log, episodes) -> None:
+def _append_log(log: Path | None, episodes: list[dict]) -> None:
     if log is not None:
         with open(log, 'a', encoding='utf-8') as file:
             file.writelines(json.dumps(e) + '\n' for e in episodes)
 
 
-_loaded = {}
-"""What a worker keeps between jobs: policies by variant, and one arm."""
+_loaded: dict[tuple[str, str], Any] = {}
+"""What a worker keeps between jobs: policies by variant, and the expert's images by task."""
 
 
 def _run_job(job: _Job) -> list[dict]:
     import torch
 
     from sqap_vla_ros.evaluation.rollout import run_episode
-    from sqap_vla_ros.simulation.arm import SimulatedArm
 
     torch.set_num_threads(1)
     key = job.policy, job.recipe
@@ -191,8 +203,17 @@ def _run_job(job: _Job) -> list[dict]:
     return episodes
 
 
-def load_variant(policy: str, variant: str):
-    """Load a policy as a variant. Raises UserError."""
+def load_variant(policy: str, variant: str) -> Policy:
+    """
+    Load a variant of a policy.
+
+    Args:
+        policy: float policy directory.
+        variant: recipe name or file; 'full': no compression.
+
+    Raises:
+        UserError: the policy or the recipe cannot be loaded.
+    """
     from sqap_vla_ros.compression.recipe import find_recipe
     from sqap_vla_ros.models.loading import load_policy
 
@@ -200,7 +221,7 @@ def load_variant(policy: str, variant: str):
     return load_policy(policy, recipe=recipe)
 
 
-def _instruction(job, arm, seed):
+def _instruction(job: _Job, arm: SimulatedArm, seed: int) -> str:
     from sqap_vla_ros.simulation.tasks import TASKS
 
     task = arm.task
@@ -213,7 +234,7 @@ def _instruction(job, arm, seed):
     return task.instructions[seed % len(task.instructions)]
 
 
-def _images(job, arm):
+def _images(job: _Job, arm: SimulatedArm) -> Callable[[np.ndarray], np.ndarray]:
     from sqap_vla_ros.evaluation.rollout import expert_frames
 
     if ('frames', job.task) not in _loaded:

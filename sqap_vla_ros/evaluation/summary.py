@@ -1,10 +1,10 @@
-"""From episodes to what is said about them: success, paired comparisons, smoothness, latency."""
+"""Summarises episodes: success, paired comparisons, smoothness, latency."""
 
 from itertools import groupby
 
 import numpy as np
 
-from sqap_vla_ros.evaluation.confidence import (
+from sqap_vla_ros.evaluation.proportions import (
     mcnemar_exact,
     paired_difference,
     percent,
@@ -12,11 +12,11 @@ from sqap_vla_ros.evaluation.confidence import (
 )
 
 REFERENCES = ('full', 'naive', 'random', 'attention')
-"""Variants that others are compared with: the name, or the first part of it."""
+"""Variants that others are compared with, by name or by the first part of it."""
 
 
 def summarise(episodes: list[dict]) -> list[dict]:
-    """One dict a variant: success, Wilson interval, tasks, pairs, medians."""
+    """Summarise each variant in a dict: success, Wilson interval, tasks, comparisons, medians."""
     by_variant = {
         name: list(group)
         for name, group in groupby(
@@ -26,8 +26,8 @@ def summarise(episodes: list[dict]) -> list[dict]:
     return [_summary(name, own, by_variant) for name, own in by_variant.items()]
 
 
-def _summary(name, own, by_variant):
-    tasks = {}
+def _summary(name: str, own: list[dict], by_variant: dict[str, list[dict]]) -> dict:
+    tasks: dict[str, list[bool]] = {}
     for episode in own:
         tasks.setdefault(episode['task'], []).append(episode['succeeded'])
     successes = sum(e['succeeded'] for e in own)
@@ -60,7 +60,7 @@ def _summary(name, own, by_variant):
     }
 
 
-def _latencies(episodes):
+def _latencies(episodes: list[dict]) -> dict[str, float]:
     stages = episodes[0].get('latency_ms', {})
     return {
         stage: float(np.median([e['latency_ms'][stage] for e in episodes])) for stage in stages
@@ -68,7 +68,7 @@ def _latencies(episodes):
 
 
 def compare(first: list[dict], second: list[dict]) -> dict:
-    """Pair two variants' episodes by task and seed; difference = first - second."""
+    """Compare two variants on the episodes (task, seed) both ran; difference = first - second."""
     other = {(e['task'], e['seed']): e['succeeded'] for e in second}
     pairs = [
         (e['succeeded'], other[e['task'], e['seed']])
@@ -89,7 +89,7 @@ def compare(first: list[dict], second: list[dict]) -> dict:
 
 
 def table(summaries: list[dict]) -> str:
-    """Plain text: a row a variant, a column a task."""
+    """Format as plain text: one row per variant, one column per task."""
     tasks = list(dict.fromkeys(task for s in summaries for task in s['tasks']))
     rows = [['', *tasks, 'all']]
     for summary in summaries:

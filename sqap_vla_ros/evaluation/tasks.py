@@ -1,4 +1,4 @@
-"""Which tasks a policy is tried on."""
+"""Selects the tasks that a policy is evaluated on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,15 @@ from sqap_vla_ros.simulation.tasks import DATASETS, TASKS
 
 def choose_tasks(wanted: Sequence[str] | None, policy: str | Path) -> tuple[str, ...]:
     """
-    Check the tasks that the user named; None: those that the policy was trained on.
+    Check the tasks that the user named, or choose those that the policy was trained on.
 
-    Raises UserError for a task that the simulated arm does not have, and where nothing is named
-    and the policy was not trained in the simulation.
+    Args:
+        wanted: names of tasks; None or empty: the tasks that the policy was trained on.
+        policy: policy directory.
+
+    Raises:
+        UserError: a task is unknown, or none is named and the policy was not trained in the
+            simulation.
     """
     for task in wanted or ():
         if task not in TASKS:

@@ -1,5 +1,6 @@
-"""A loaded policy, warmed up and tested: what runs inside a worker process or in a thread."""
+"""A loaded policy, warmed up and checked, as it runs in a worker process or in a thread."""
 
+from pathlib import Path
 import sys
 from time import perf_counter
 
@@ -7,49 +8,56 @@ import numpy as np
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.wire import WorkerInfo
-from sqap_vla_ros.policy import Inference, Observation, Policy, PolicySpec
+from sqap_vla_ros.models.self_test import (
+    BLACK,
+    check_finite,
+    check_image,
+    plain_observation,
+    WHITE,
+)
+from sqap_vla_ros.policy import Inference, Observation, Policy
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 WARM_UP_INFERENCES = 3
-"""Of each image; a pruner that goes by earlier steps prunes from the second on."""
+"""For each image: a pruner that uses earlier steps prunes from the second on."""
 
 
 class Engine:
     """Owns one policy; one thread at a time."""
 
+    info: WorkerInfo
+
     def __init__(self, policy: Policy) -> None:
         """
-        Warm the policy up and test that it answers and looks at its images.
+        Warm the policy up and check that it answers and looks at its images.
 
-        Raises UserError that says what failed.
+        Raises:
+            UserError: says which check failed.
         """
         self._policy = policy
-        dark, bright = (_blank_observation(policy.spec, grey) for grey in (0, 255))
+        dark, warm_up_ms = _warm_up(policy, BLACK)
+        bright, _ = _warm_up(policy, WHITE)
         policy.reset()
-        for _ in range(WARM_UP_INFERENCES):
-            started = perf_counter()
-            first = policy.predict(dark)
-            warm_up_ms = (perf_counter() - started) * 1e3
-        policy.reset()
-        for _ in range(WARM_UP_INFERENCES):
-            second = policy.predict(bright)
-        policy.reset()
-        if not (first.chunk.finite and second.chunk.finite):
-            raise UserError(
-                'self-test: the policy answers a plain image with NaN or infinite '
-                'actions; its weights are damaged'
-            )
-        if policy.spec.cameras and np.array_equal(first.chunk.values, second.chunk.values):
-            raise UserError(
-                'self-test: the policy gives the same actions for a black and a white '
-                'image; it does not see'
-            )
+        checks = [check_finite(dark, bright)]
+        if policy.spec.cameras and checks[0].passed:
+            checks.append(check_image(dark, bright))
+        for check in checks:
+            if not check.passed:
+                raise UserError(f'self-test: {check.name}: {check.detail}')
         self.info = WorkerInfo(policy.spec, policy.describe(), warm_up_ms)
 
     def infer(self, observation: Observation, reset: bool, budget: float = 1.0) -> Inference:
         """
-        Run the policy, after `reset` when a new task begins.
+        Run the policy once.
 
-        budget: see `Policy.set_budget`.
+        Args:
+            observation: what it sees.
+            reset: forget earlier observations first, because a new task begins.
+            budget: see `Policy.set_budget`.
+
+        Raises:
+            UserError: the observation lacks something that the policy needs.
+            RuntimeError: the device failed or ran out of memory.
         """
         if reset:
             self._policy.reset()
@@ -58,30 +66,43 @@ class Engine:
 
 
 def load_engine(
-    policy: str, device: str, threads: int, recipe: str | None = None, cuda_graphs: str = 'auto'
+    policy: str | Path, runtime: RuntimeOptions = RuntimeOptions(), recipe: str | None = None
 ) -> Engine:
-    """Load a policy directory; cuda_graphs as in `load_policy`. Raises UserError."""
-    import torch  # here, so that whoever only wants the types above does not pay for it
+    """
+    Load a policy directory, and set the threads of this process.
+
+    Args:
+        policy: its directory.
+        runtime: how it runs.
+        recipe: recipe file to compress a float policy with on the way.
+
+    Raises:
+        UserError: the device is missing, or the policy cannot be loaded or fails its self-test.
+    """
+    import torch  # here: importers of the types above should not wait for it
 
     from sqap_vla_ros.models.loading import load_policy
 
-    torch.set_num_threads(threads)
-    if device.startswith('cuda') and not torch.cuda.is_available():
+    torch.set_num_threads(runtime.threads)
+    if runtime.device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(
-            f'device {device!r}: torch {torch.__version__} sees no CUDA device; set '
+            f'device {runtime.device!r}: torch {torch.__version__} sees no CUDA device; set '
             "device to 'cpu' or install torch for your GPU"
         )
-    return Engine(load_policy(policy, device=device, recipe=recipe, cuda_graphs=cuda_graphs))
+    return Engine(load_policy(policy, recipe=recipe, runtime=runtime))
 
 
 def failure(error: Exception) -> tuple[str, str]:
     """
-    Reason ('out_of_memory' or 'error') and one line for an exception of an inference.
+    Classify an exception of an inference.
 
-    After the former, what torch holds of the device's memory without need has been freed.
+    Where the device ran out of memory, torch's cache of it is freed.
+
+    Returns:
+        'out_of_memory' or 'error', and one line for the user.
     """
     text = ' '.join(str(error).split())[:500]
-    # torch raises OutOfMemoryError, or RuntimeError where a library of CUDA ran out; both say so.
+    # torch raises OutOfMemoryError, CUDA's libraries a RuntimeError; both messages say so.
     exhausted = isinstance(error, RuntimeError) and (
         'out of memory' in text.lower() or 'ALLOC_FAILED' in text
     )
@@ -93,7 +114,12 @@ def failure(error: Exception) -> tuple[str, str]:
     return 'out_of_memory', text
 
 
-def _blank_observation(spec: PolicySpec, grey: int) -> Observation:
-    image = np.full((240, 320, 3), grey, np.uint8)
-    state = np.zeros(len(spec.state_names), np.float32) if spec.state_names else None
-    return Observation(dict.fromkeys(spec.cameras, image), 'move', state)
+def _warm_up(policy: Policy, grey: int) -> tuple[np.ndarray, float]:
+    """Return the last actions [horizon, actions] and the duration of the last inference, ms."""
+    observation = plain_observation(policy, grey)
+    policy.reset()
+    for _ in range(WARM_UP_INFERENCES):
+        started = perf_counter()
+        inference = policy.predict(observation)
+        duration_ms = (perf_counter() - started) * 1e3
+    return inference.chunk.values, duration_ms

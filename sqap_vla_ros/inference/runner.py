@@ -1,4 +1,4 @@
-"""The thread that keeps a policy busy with the newest observation and hands on what it answers."""
+"""The thread that gives a policy the newest observation and passes its answers on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from sqap_vla_ros.inference.client import (
 from sqap_vla_ros.policy import Inference, Observation
 
 RESTART_PAUSE_S = (0.0, 0.5, 1.0, 2.0, 5.0)
-"""Before the n-th restart in a row; the last one again and again."""
+"""Before the n-th restart in a row; the last value holds for all further ones."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """An observation, and the generation of commands that its answer may belong to."""
+    """An observation, and the generation of commands that its answer belongs to."""
 
     observation: Observation
     generation: int
     received_s: float
-    """Steady clock when the observation was complete."""
+    """Steady clock, seconds, when the observation was complete."""
     budget: float = 1.0
     """Share of the recipe's visual tokens that may be kept."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a request."""
+    """The answer to a request."""
 
     request: Request
     inference: Inference
@@ -43,11 +43,11 @@ class Answer:
 
 class InferenceRunner:
     """
-    Asks `next_request` for work, at most once a period, and calls back.
+    Takes requests from `next_request`, at most one a period, and calls back with the answers.
 
-    All callbacks come from the runner's own thread and must not block. A worker that hangs or
-    dies is reported and started again, with growing pauses. One whose device ran out of memory is
-    asked the same once more, now that its cache is freed, and replaced when that fails as well.
+    All callbacks run in the runner's own thread and must not block. A worker that hangs or dies
+    is reported and restarted, with growing pauses. When the device ran out of memory, the request
+    is repeated once, now that torch's cache is freed; the worker is restarted if that fails too.
     """
 
     def __init__(
@@ -58,22 +58,32 @@ class InferenceRunner:
         on_failure: Callable[[str, str], None],
         period_s: float,
     ) -> None:
-        """`on_failure` gets a reason (of `InferenceFailed`, 'restart', 'internal') and a text."""
+        """
+        Prepare; `start` begins.
+
+        Args:
+            client: runs the inferences; closed by `stop`.
+            next_request: returns the newest request, or None while there is none.
+            on_answer: called with each answer.
+            on_failure: called with a reason (of `InferenceFailed`, 'restart' or 'internal') and
+                one line of text.
+            period_s: shortest time between the starts of two inferences.
+        """
         self._client, self._next_request = client, next_request
         self._on_answer, self._on_failure = on_answer, on_failure
         self.period_s = period_s
         self._condition = Condition()
         self._stopping = self._woken = False
-        self._generation = None
+        self._generation: int | None = None
         self._failures = 0
         self._thread = Thread(target=self._run, name='inference', daemon=True)
 
     def start(self) -> None:
-        """Begin; the client must have been started."""
+        """Begin; the client must have been started before."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that there may be a new request."""
+        """Announce that there may be a new request."""
         with self._condition:
             self._woken = True
             self._condition.notify()
@@ -95,15 +105,15 @@ class InferenceRunner:
             try:
                 due_s = self._step(due_s)
             except Exception as error:
-                # Whatever it was: a thread that ended in silence would never answer again.
+                # Any error: a thread that ended silently would never answer again.
                 self._generation = None
                 self._failures += 1
                 self._on_failure('internal', f'{type(error).__name__}: {error}')
                 self._client.close()
                 due_s = time.monotonic() + self.period_s
 
-    def _step(self, due_s):
-        """Wait for a request and serve it; returns when the next one is due."""
+    def _step(self, due_s: float) -> float:
+        """Wait for a request and serve it; returns the time at which the next one is due."""
         self._woken = False
         request = self._next_request()
         if request is None:
@@ -114,12 +124,12 @@ class InferenceRunner:
         self._infer(request)
         return due_s
 
-    def _pause(self, seconds) -> None:
+    def _pause(self, seconds: float) -> None:
         if seconds > 0:
             with self._condition:
                 self._condition.wait_for(lambda: self._stopping, seconds)
 
-    def _infer(self, request, again=False) -> None:
+    def _infer(self, request: Request, again: bool = False) -> None:
         reset = request.generation != self._generation
         try:
             inference = self._client.infer(request.observation, reset, request.budget)
@@ -139,14 +149,15 @@ class InferenceRunner:
         self._failures = 0
         self._on_answer(Answer(request, inference, time.monotonic() - request.received_s))
 
-    def _restart(self):
+    def _restart(self) -> None:
         while not self._stopping:
             pause = RESTART_PAUSE_S[min(self._failures, len(RESTART_PAUSE_S)) - 1]
             self._pause(pause)
             if self._stopping:
                 return
             try:
-                return self._client.start()
+                self._client.start()
+                return
             except UserError as error:
                 self._failures += 1
                 self._on_failure('restart', str(error))

@@ -1,8 +1,8 @@
 """
-What passes between a node and its inference worker: JSON over a socket, images in shared memory.
+Messages between a node and its inference worker: JSON over a socket, images in shared memory.
 
-Nothing is pickled. One request is in flight at a time, so the shared memory needs no lock: it
-belongs to the node until a request is sent, and to the worker until the answer comes.
+Nothing is pickled. Only one request is in flight at a time, so the shared memory needs no lock: it
+belongs to the node until a request is sent, and to the worker until the answer arrives.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,6 +10,7 @@ import json
 import mmap
 from multiprocessing.connection import Connection
 import os
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -17,28 +18,33 @@ from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.policy import Continuation, Inference, Observation, PolicySpec, TokenSelection
 
+if TYPE_CHECKING:
+    Socket = Connection[Any, Any]
+else:
+    Socket = Connection  # generic in the type stubs only
+
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What a worker tells once its policy is loaded and warm."""
+    """What a worker reports once its policy is loaded and warmed up."""
 
     spec: PolicySpec
-    description: dict
+    description: dict[str, Any]
     """`Policy.describe`."""
     warm_up_ms: float
-    """The last warm-up inference."""
+    """Duration of the last warm-up inference."""
 
 
 class SharedImages:
-    """Memory that both sides map; it grows with the images."""
+    """Memory that both processes map; it grows with the images."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._map = None
+        self._map: mmap.mmap | None = None
 
     @classmethod
     def create(cls) -> 'SharedImages':
-        """Anonymous memory, gone when both processes are."""
+        """Create anonymous memory; it is freed when both processes have closed it."""
         return cls(os.memfd_create('sqap_vla_images'))
 
     def write(self, images: dict[str, np.ndarray]) -> dict[str, list[int]]:
@@ -48,7 +54,8 @@ class SharedImages:
             self.close_map()
             os.ftruncate(self.descriptor, max(total, mmap.PAGESIZE))
         memory = self._mapped()
-        layout, offset = {}, 0
+        layout: dict[str, list[int]] = {}
+        offset = 0
         for name, image in images.items():
             flat = np.ascontiguousarray(image, np.uint8).reshape(-1)
             np.frombuffer(memory, np.uint8, flat.size, offset)[:] = flat
@@ -63,7 +70,7 @@ class SharedImages:
         )
         if self._map is not None and len(self._map) < needed:
             self.close_map()
-        memory = self._mapped() if needed else None
+        memory = self._mapped() if needed else b''
         return {
             name: np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset)
             .reshape(shape)
@@ -71,7 +78,7 @@ class SharedImages:
             for name, (offset, *shape) in layout.items()
         }
 
-    def _mapped(self):
+    def _mapped(self) -> mmap.mmap:
         if self._map is None:
             self._map = mmap.mmap(self.descriptor, 0)
         return self._map
@@ -88,18 +95,19 @@ class SharedImages:
         os.close(self.descriptor)
 
 
-def send(connection: Connection, message: dict) -> None:
-    """Send one message. Raises OSError when the other side is gone."""
+def send(connection: Socket, message: dict[str, Any]) -> None:
+    """Send one message. Raises OSError when the other process is gone."""
     connection.send_bytes(json.dumps(message).encode('utf-8'))
 
 
-def receive(connection: Connection) -> dict:
-    """Receive one message. Raises EOFError or OSError when the other side is gone."""
-    return json.loads(connection.recv_bytes())
+def receive(connection: Socket) -> dict[str, Any]:
+    """Receive one message. Raises EOFError or OSError when the other process is gone."""
+    message: dict[str, Any] = json.loads(connection.recv_bytes())
+    return message
 
 
-def observation_to_wire(observation: Observation, images: SharedImages) -> dict:
-    """Message for an observation, whose images are put into the shared memory."""
+def observation_to_wire(observation: Observation, images: SharedImages) -> dict[str, Any]:
+    """Make the message for an observation; its images go into the shared memory."""
     end_effector, follow = observation.end_effector_m, observation.continuation
     return {
         'images': images.write(observation.images),
@@ -122,7 +130,7 @@ def observation_to_wire(observation: Observation, images: SharedImages) -> dict:
     }
 
 
-def observation_from_wire(message: dict, images: SharedImages) -> Observation:
+def observation_from_wire(message: dict[str, Any], images: SharedImages) -> Observation:
     """Inverse of `observation_to_wire`."""
     cameras = {
         name: PinholeCamera(
@@ -150,8 +158,8 @@ def observation_from_wire(message: dict, images: SharedImages) -> Observation:
     )
 
 
-def inference_to_wire(inference: Inference) -> dict:
-    """Message for an answer."""
+def inference_to_wire(inference: Inference) -> dict[str, Any]:
+    """Make the message for an answer."""
     selection = inference.selection
     return {
         'values': inference.chunk.values.tolist(),
@@ -168,7 +176,7 @@ def inference_to_wire(inference: Inference) -> dict:
     }
 
 
-def inference_from_wire(message: dict, spec: ActionSpec) -> Inference:
+def inference_from_wire(message: dict[str, Any], spec: ActionSpec) -> Inference:
     """Inverse of `inference_to_wire`."""
     selection = message['selection']
     return Inference(
@@ -185,15 +193,15 @@ def inference_from_wire(message: dict, spec: ActionSpec) -> Inference:
     )
 
 
-def info_to_wire(info: WorkerInfo) -> dict:
-    """Message for what a worker is."""
+def info_to_wire(info: WorkerInfo) -> dict[str, Any]:
+    """Make the message of a worker that is ready."""
     return asdict(info)
 
 
-def info_from_wire(message: dict) -> WorkerInfo:
+def info_from_wire(message: dict[str, Any]) -> WorkerInfo:
     """Inverse of `info_to_wire`."""
     spec = dict(message['spec'])
-    action = {
+    action: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in spec.pop('action').items()
     }

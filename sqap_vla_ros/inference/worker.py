@@ -1,17 +1,19 @@
 """
 The inference worker: a process that loads a policy and answers one request after another.
 
-Started by `inference.client`; ends when the socket to the node closes, however the node died.
+Started by `inference.client`. It ends when the socket to the node closes, for whatever reason.
 """
 
 import argparse
+from collections.abc import Callable
+import json
 from multiprocessing.connection import Connection
 import os
 import signal
 import sys
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.engine import failure, load_engine
+from sqap_vla_ros.inference.engine import Engine, failure, load_engine
 from sqap_vla_ros.inference.wire import (
     inference_to_wire,
     info_to_wire,
@@ -19,37 +21,47 @@ from sqap_vla_ros.inference.wire import (
     receive,
     send,
     SharedImages,
+    Socket,
 )
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
-def main(argv: list[str] | None = None, load=load_engine) -> int:
-    """Serve until the node hangs up. load: makes the engine."""
+def main(argv: list[str] | None = None, load: Callable[..., Engine] = load_engine) -> int:
+    """
+    Serve until the node closes the connection.
+
+    Args:
+        argv: command line, as `ProcessInference` writes it.
+        load: makes the engine of a policy and runtime options.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument('--socket', type=int, required=True)
     parser.add_argument('--memory', type=int, required=True)
     parser.add_argument('--policy', required=True)
-    parser.add_argument('--device', required=True)
-    parser.add_argument('--threads', type=int, required=True)
-    parser.add_argument('--cuda-graphs', default='auto')
+    parser.add_argument('--runtime', type=_runtime, default=RuntimeOptions())
     arguments = parser.parse_args(argv)
     # The node decides when its worker ends: Ctrl-C in a terminal reaches both at once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(5)  # the command timer goes first
-    connection, images = Connection(arguments.socket), SharedImages(arguments.memory)
+    os.nice(5)  # the node's command timer has priority
+    connection: Socket = Connection(arguments.socket)
     try:
-        return _serve(connection, images, arguments, load)
+        return _serve(connection, SharedImages(arguments.memory), arguments, load)
     except (EOFError, OSError):
         return 0
 
 
-def _serve(connection, images, arguments, load) -> int | None:
+def _runtime(text: str) -> RuntimeOptions:
+    return RuntimeOptions(**json.loads(text))
+
+
+def _serve(
+    connection: Socket,
+    images: SharedImages,
+    arguments: argparse.Namespace,
+    load: Callable[..., Engine],
+) -> int:
     try:
-        engine = load(
-            arguments.policy,
-            arguments.device,
-            arguments.threads,
-            cuda_graphs=arguments.cuda_graphs,
-        )
+        engine = load(arguments.policy, arguments.runtime)
     except UserError as error:
         send(connection, {'kind': 'error', 'message': str(error)})
         return 1
@@ -61,7 +73,7 @@ def _serve(connection, images, arguments, load) -> int | None:
                 observation_from_wire(request, images), request['reset'], request['budget']
             )
         except (UserError, RuntimeError, ValueError) as error:
-            reason, message = failure(error)  # the node decides what comes next
+            reason, message = failure(error)
             send(
                 connection,
                 {

@@ -229,8 +229,12 @@ class PackedLinear:
         return sums
 
 
-class QuantizedRows:
-    """Activations as layers with the same inputs and rotation share them."""
+class PackedRows:
+    """
+    Quantized activations in the kernels' layout, for layers with the same inputs and rotation.
+
+    memory: uint8, opaque; shape: [..., K] of what was quantized; dtype: of its values.
+    """
 
     __slots__ = ('dtype', 'memory', 'shape')
 
@@ -243,7 +247,7 @@ def quantize_once(
     x: torch.Tensor,
     norm_weight: torch.Tensor | None = None,
     epsilon: float = 0.0,
-) -> QuantizedRows:
+) -> PackedRows:
     """
     Quantize x [..., K] for `layer` and all that share its inputs and rotation; see `multiply`.
 
@@ -263,10 +267,10 @@ def quantize_once(
         TYPES[x.dtype],
         torch.get_num_threads(),
     )
-    return QuantizedRows(memory, x.shape, x.dtype)
+    return PackedRows(memory, x.shape, x.dtype)
 
 
-def multiply(layer: PackedLinear, x: QuantizedRows) -> torch.Tensor:
+def multiply(layer: PackedLinear, x: PackedRows) -> torch.Tensor:
     """Output [..., N] of a layer, in the type that x had."""
     y = torch.empty((*x.shape[:-1], layer.outputs), dtype=x.dtype)
     load().sqap_multiply(

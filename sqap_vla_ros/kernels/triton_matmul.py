@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from sqap_vla_ros.kernels.tuning import MatmulConfig
+from sqap_vla_ros.kernels.triton_tiles import MatmulConfig
 
 PACKED_INPUTS = 128
 """Inputs that are packed together; 4-bit layers have a multiple of it."""

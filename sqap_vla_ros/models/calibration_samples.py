@@ -1,6 +1,7 @@
 """Calibration samples of a policy: observations that compression may run the model on."""
 
 from pathlib import Path
+from typing import Any
 import zipfile
 
 import numpy as np
@@ -13,8 +14,8 @@ _IMAGE = 'image.'
 
 
 def save_samples(path: Path, observations: list[Observation]) -> None:
-    """Write observations whose images are of one size, for `load_samples`."""
-    states = [o.state for o in observations]
+    """Write observations for `load_samples`; each camera's images must be of one size."""
+    states: list[Any] = [o.state for o in observations]
     images = {
         _IMAGE + name: np.stack([o.images[name] for o in observations])
         for name in observations[0].images
@@ -23,7 +24,7 @@ def save_samples(path: Path, observations: list[Observation]) -> None:
         path,
         instruction=np.array([o.instruction for o in observations]),
         state=np.empty((len(states), 0)) if states[0] is None else np.stack(states),
-        **images,
+        **images,  # type: ignore[arg-type]
     )
 
 

@@ -1,9 +1,9 @@
 """
-How the device's part of an inference runs: operation by operation, or replayed as a CUDA graph.
+CUDA graphs: the part of an inference on the device, recorded once and replayed from then on.
 
-A step is a function of a plan (what Python decides: hashable) and of tensors. With the same plan
-and the same shapes it runs the same operations, so that they can be recorded once. Python and its
-launches, tens of milliseconds for a large model, then cost a single call.
+A step is a function of a plan (everything that Python decides, hashable) and of tensors. With the
+same plan and the same shapes it runs the same operations, so they can be recorded once. Python and
+its kernel launches, tens of milliseconds for a large model, then become a single call.
 """
 
 from collections import OrderedDict
@@ -14,19 +14,20 @@ from typing import Protocol
 import torch
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 Tensors = dict[str, torch.Tensor]
 Step = Callable[[Hashable, Tensors], Tensors]
 
 CUDA_GRAPHS = ('auto', 'on', 'off')
 """
-'auto': on CUDA devices, where recording works; 'on': an error where it does not; 'off': never.
+'auto': on CUDA devices where recording works; 'on': an error where it does not; 'off': never.
 """
 
 _MOST_RECORDINGS = 32
 """Plans times shapes: the governor's levels, with and without history and continuation."""
 _TOLERANCE = 0.02
-"""How far a replay may be from the same step run directly, as a share of its largest value."""
+"""Largest difference of a replay from a direct run, as a share of the largest value."""
 
 
 class StepRunner:
@@ -40,30 +41,36 @@ class StepRunner:
 
     def __call__(self, plan: Hashable, tensors: Tensors) -> Tensors:
         """
-        Run the step; tensors from the host are uploaded first.
+        Run the step.
 
-        The tensors that are returned hold until the next call.
+        Args:
+            plan: what Python decides of the step.
+            tensors: on the host or the device; uploaded where needed.
+
+        Returns:
+            Tensors on the device, valid until the next call.
         """
         return self._step(plan, {name: x.to(self._device) for name, x in tensors.items()})
 
 
-class Recorder(Protocol):
-    """What records and replays."""
+class GraphRecorder(Protocol):
+    """Records and replays a function of tensors."""
 
     def prepare(self, function: Callable[[Tensors], Tensors], tensors: Tensors) -> Tensors:
-        """Run it once where it is going to be recorded, so that nothing is made for the first."""
+        """Run it once where it will be recorded, so that recording allocates nothing."""
 
     def record(
         self, function: Callable[[Tensors], Tensors], tensors: Tensors
     ) -> tuple[Tensors, Callable[[], None]]:
         """
-        Record it as it reads these tensors.
+        Record it with these tensors, whose addresses stay fixed.
 
-        Returns its tensors, and what runs it again: from the one to the other, where they are.
+        Returns:
+            Its outputs, and a function that runs it again from these inputs into these outputs.
         """
 
 
-class CudaRecorder:
+class CudaGraphRecorder:
     """Records by hand into CUDA graphs that share one pool of memory."""
 
     def __init__(self, device: torch.device) -> None:
@@ -71,7 +78,7 @@ class CudaRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def prepare(self, function: Callable[[Tensors], Tensors], tensors: Tensors) -> Tensors:
-        """See `Recorder`."""
+        """See `GraphRecorder`."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -82,9 +89,9 @@ class CudaRecorder:
     def record(
         self, function: Callable[[Tensors], Tensors], tensors: Tensors
     ) -> tuple[Tensors, Callable[[], None]]:
-        """See `Recorder`."""
+        """See `GraphRecorder`."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile: only this one's mistakes are errors.
+        # Other threads may use the device meanwhile; only violations of this one are errors.
         with torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode='thread_local'
         ):
@@ -92,21 +99,24 @@ class CudaRecorder:
         return found, graph.replay
 
 
-class GraphRunner(StepRunner):
+class CudaGraphRunner(StepRunner):
     """
     Runs a plan directly the first time, records it the second, and replays it from then on.
 
-    So the answer to a plan that is new, a lowered token budget for example, is late only by the
-    launches that the replay saves. Before a recording is used, its answer is compared with that
-    of the step itself.
+    The first answer to a new plan, a lowered token budget for example, is therefore late only by
+    the launches that a replay saves. Before a recording is used, its outputs are compared with
+    those of the step itself.
     """
 
     runtime = 'cuda_graph'
 
-    def __init__(self, step: Step, device: torch.device, recorder: Recorder, strict: bool) -> None:
-        """Strict: raise UserError where recording fails, instead of running directly for good."""
+    def __init__(
+        self, step: Step, device: torch.device, recorder: GraphRecorder, strict: bool
+    ) -> None:
+        """strict: raise UserError where recording fails; otherwise run directly from then on."""
         super().__init__(step, device)
-        self._recorder, self._strict = recorder, strict
+        self._recorder: GraphRecorder | None = recorder
+        self._strict = strict
         self._seen: set[Hashable] = set()
         self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
 
@@ -146,10 +156,17 @@ class GraphRunner(StepRunner):
 class _Recording:
     """One plan with tensors of fixed shapes, at fixed addresses."""
 
-    def __init__(self, step, plan, tensors, device, recorder) -> None:
+    def __init__(
+        self,
+        step: Step,
+        plan: Hashable,
+        tensors: Tensors,
+        device: torch.device,
+        recorder: GraphRecorder,
+    ) -> None:
         self._inputs = {name: torch.empty_like(x, device=device) for name, x in tensors.items()}
-        # Page-locked, so that an upload does not wait. A replay's answer is fetched before the
-        # next upload, so nothing here is overwritten while it is being read.
+        # Page-locked, so that an upload does not wait. The caller fetches an answer before the
+        # next upload, so nothing here is overwritten while it is read.
         self._staging = {
             name: torch.empty_like(x, pin_memory=True)
             for name, x in tensors.items()
@@ -163,19 +180,19 @@ class _Recording:
         self._replay()
         _compare(self.outputs, expected)
 
-    def __call__(self, tensors):
+    def __call__(self, tensors: Tensors) -> Tensors:
         self._load(tensors)
         self._replay()
         return self.outputs
 
-    def _load(self, tensors) -> None:
+    def _load(self, tensors: Tensors) -> None:
         for name, x in tensors.items():
             if name in self._staging:
                 x = self._staging[name].copy_(x)
             self._inputs[name].copy_(x, non_blocking=True)
 
 
-def _compare(found, expected) -> None:
+def _compare(found: Tensors, expected: Tensors) -> None:
     for name, right in expected.items():
         if not right.is_floating_point():
             continue
@@ -184,19 +201,24 @@ def _compare(found, expected) -> None:
             raise RuntimeError(f'its replay differs in {name!r} by {float(difference):.3g}')
 
 
-def make_runner(step: Step, device: torch.device, cuda_graphs: str = 'auto') -> StepRunner:
+def make_runner(step: Step, device: torch.device, runtime: RuntimeOptions) -> StepRunner:
     """
-    Runner for a device; cuda_graphs: one of `CUDA_GRAPHS`.
+    Choose how steps run on a device.
 
-    Raises UserError for another word, and for 'on' without a CUDA device.
+    Args:
+        step: the part of an inference that runs on the device.
+        device: where the model is.
+        runtime: its `cuda_graphs` is one of `CUDA_GRAPHS`.
+
+    Raises:
+        UserError: `cuda_graphs` is another word, or 'on' without a CUDA device.
     """
-    if cuda_graphs not in CUDA_GRAPHS:
-        raise UserError(
-            f'cuda_graphs is {cuda_graphs!r}, expected one of {", ".join(CUDA_GRAPHS)}'
-        )
-    if device.type == 'cuda' and cuda_graphs != 'off':
-        return GraphRunner(step, device, CudaRecorder(device), cuda_graphs == 'on')
-    if cuda_graphs == 'on':
+    wanted = runtime.cuda_graphs
+    if wanted not in CUDA_GRAPHS:
+        raise UserError(f'cuda_graphs is {wanted!r}, expected one of {", ".join(CUDA_GRAPHS)}')
+    if device.type == 'cuda' and wanted != 'off':
+        return CudaGraphRunner(step, device, CudaGraphRecorder(device), wanted == 'on')
+    if wanted == 'on':
         raise UserError(
             f"cuda_graphs is on, but the device is {device}; set it to 'auto', or device to 'cuda'"
         )

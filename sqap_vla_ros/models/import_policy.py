@@ -1,24 +1,21 @@
 """Released checkpoints to policy directories, streamed tensor by tensor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import json
-import os
 from pathlib import Path
 import shutil
-import tempfile
 
 import torch
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
-from sqap_vla_ros.models.config import CONFIG_FILE, save_config
-from sqap_vla_ros.models.families.pi0.importer import open_pi0
-from sqap_vla_ros.models.importers.prismatic import open_cogact, open_openvla
+from sqap_vla_ros.files import read_json, replaced_directory
+from sqap_vla_ros.models.config import save_config
+from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.released import ImportOptions, Released
 from sqap_vla_ros.models.importers.safetensors_writer import write_safetensors
 from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer, TOKENIZER_FILE
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
-from sqap_vla_ros.models.registry import build_model
+from sqap_vla_ros.models.registry import all_families, build_model, titles
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -27,41 +24,52 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
     """
     Recognise a released checkpoint and open it.
 
-    Raises UserError that names the folder, file or key that is wrong.
+    Args:
+        folder: as the authors lay it out.
+        options: what the checkpoint leaves open.
+
+    Raises:
+        UserError: names the folder, file or key that is wrong.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
-            f'{folder}: no such folder; expected a released OpenVLA, CogACT or pi0 '
-            'checkpoint on this machine'
+            f'{folder}: no such folder; expected a released {titles()} checkpoint on this machine'
         )
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
-            f'{folder}: no {CONFIG_FILE}; expected the folder of a released OpenVLA, '
-            'CogACT or pi0 checkpoint'
+            f'{folder}: no {CONFIG_FILE}; expected the folder of a released {titles()} checkpoint'
         )
     data = read_json(folder / CONFIG_FILE)
+    for family in all_families():
+        if family.open_released is not None and family.recognises(data):
+            return family.open_released(folder, options)
     kind = data.get('type') or data.get('model_type')
-    if 'vla' in data:
-        return open_cogact(folder, options)
-    if kind == 'openvla':
-        return open_openvla(folder, options)
-    if kind == 'pi0':
-        return open_pi0(folder, options)
     raise UserError(
-        f'{folder / CONFIG_FILE}: model type is {kind!r}, expected a released '
-        'OpenVLA, CogACT or pi0 checkpoint'
+        f'{folder / CONFIG_FILE}: model type is {kind!r}, expected a released {titles()} '
+        'checkpoint'
     )
 
 
 def import_policy(
-    source: Path, output: Path, options: ImportOptions = ImportOptions(), progress: Callable = iter
+    source: Path,
+    output: Path,
+    options: ImportOptions = ImportOptions(),
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> Released:
     """
     Write a policy directory from a released checkpoint.
 
-    Weights are copied one at a time; the directory appears whole or not at all. progress: wraps
-    the tensor names, as tqdm does. Raises UserError.
+    Weights are copied one tensor at a time; the directory appears whole or not at all.
+
+    Args:
+        source: folder of the checkpoint.
+        output: directory to write; it must not exist or be empty.
+        options: what the checkpoint leaves open.
+        progress: wraps the names of the tensors, as `tqdm` does.
+
+    Raises:
+        UserError: names the file, key, tensor or option that is wrong.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -70,13 +78,11 @@ def import_policy(
         raise UserError(f'--dtype is {options.dtype!r}, expected one of {", ".join(DTYPES)}')
     released = open_released(source, options)
     load_tokenizer(released.tokenizer)
-    tensors = plan(released, DTYPES.get(options.dtype))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=f'.{output.name}.'))
-    try:
+    tensors = plan(released, None if options.dtype is None else DTYPES[options.dtype])
+    with replaced_directory(output) as partial:
         names = iter(progress(tensors))
 
-        def read(name):
+        def read(name: str) -> torch.Tensor:
             next(names)
             return released.sources[name].read(released.reader).to(tensors[name][0])
 
@@ -87,21 +93,21 @@ def import_policy(
         (partial / 'README.md').write_text(_card(released, Path(source)), 'utf-8')
         write_safetensors(partial / 'model.safetensors', tensors, read)
         next(names, None)  # lets a progress bar end
-        os.chmod(partial, 0o755)
-        if output.exists():
-            output.rmdir()
-        os.rename(partial, output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return released
 
 
-def plan(released: Released, dtype: torch.dtype | None = None) -> dict:
+def plan(
+    released: Released, dtype: torch.dtype | None = None
+) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """
-    Type and shape of every tensor of our model, in its order, checked against the checkpoint.
+    List type and shape of every tensor of our model, in its order.
 
-    Raises UserError that names the first tensor that is missing or has another shape.
+    Args:
+        released: the opened checkpoint, which is checked against the model.
+        dtype: to convert the weights to, except for the action head; None: as they are stored.
+
+    Raises:
+        UserError: names the first tensor that is missing or has another shape.
     """
     with torch.device('meta'):
         expected = build_model(released.config).state_dict()
@@ -120,12 +126,12 @@ def plan(released: Released, dtype: torch.dtype | None = None) -> dict:
                 f'{released.reader.where}: tensor {source.released} has shape '
                 f'{released.reader.shape(source.released)}; {name} needs {tuple(ours.shape)}'
             )
-        keep = dtype is None or name.startswith('action_head.')
-        tensors[name] = (tensor.dtype if keep else dtype), tuple(tensor.shape)
+        kept = tensor.dtype if dtype is None or name.startswith('action_head.') else dtype
+        tensors[name] = kept, tuple(tensor.shape)
     return tensors
 
 
-def _card(released, source) -> str:
+def _card(released: Released, source: Path) -> str:
     config = released.config
     return (
         f'# {released.family}\n\nImported by `sqap_vla import` from `{source.name}`. '

@@ -1,6 +1,8 @@
-"""Policy directories, compressed or not, to policies."""
+"""Loading policy directories, compressed or not."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open, SafetensorError
 import torch
@@ -13,29 +15,35 @@ from sqap_vla_ros.compression.checkpoint import (
     parameter_bytes,
     WEIGHTS_FILE,
 )
-from sqap_vla_ros.compression.compress import compress, prepare
+from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.recipe import load_recipe, needs_calibration, Recipe, RECIPE_FILE
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE, load_samples
 from sqap_vla_ros.models.config import load_config
 from sqap_vla_ros.models.registry import build_model, make_policy
+from sqap_vla_ros.models.vla_model import VlaModel
 from sqap_vla_ros.policy import Policy
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
 def load_policy(
     directory: str | Path,
-    device: str = 'cpu',
+    *,
     recipe: str | Path | None = None,
-    backend: str = 'auto',
-    cuda_graphs: str = 'auto',
+    runtime: RuntimeOptions = RuntimeOptions(),
 ) -> Policy:
     """
-    Load a policy directory onto a device.
+    Load a policy directory, compressed or not.
 
-    recipe: compress a float policy with this recipe file on the way; not for directories that
-    are compressed already. backend: of the quantized layers, see `compression.backends`;
-    cuda_graphs: see `step_runner.make_runner`. Raises UserError that names the file or field that
-    is wrong.
+    Args:
+        directory: with `config.json`, the weights, tokenizer and statistics.
+        recipe: recipe file to compress a float policy with on the way; not for directories that
+            are compressed already.
+        runtime: device, kernels and CUDA graphs. The threads are those of the process
+            (`torch.set_num_threads`), which the caller sets.
+
+    Raises:
+        UserError: names the file or field that is wrong.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -61,10 +69,10 @@ def load_policy(
         float_bytes = parameter_bytes(model)
         if recipe is not None:
             applied = load_recipe(recipe)
-            compress(model, applied, calibration_of(directory, applied))
-    model.to(device)
+            compress_model(model, applied, calibration_of(directory, applied))
+    model.to(runtime.device)
     stored_bytes = parameter_bytes(model)
-    backends = prepare(model, backend)
+    backends = prepare(model, runtime.backend)
     quantization, pruning = applied.quantization, applied.pruning
     description = {
         'checkpoint': str(directory),
@@ -79,23 +87,32 @@ def load_policy(
         'protection_radius_m': pruning.protection_radius_m
         if pruning and pruning.method == 'sqap'
         else 0.0,
-        'device': str(device),
+        'device': str(runtime.device),
     }
-    return make_policy(model, directory, description, cuda_graphs)
+    return make_policy(model, directory, description, runtime)
 
 
-def calibration_of(directory: Path, recipe: Recipe, samples: Path | None = None):
+def calibration_of(
+    directory: Path, recipe: Recipe, samples: Path | None = None
+) -> Callable[[nn.Module], None] | None:
     """
-    Calibration for `compress`; None where the recipe needs none.
+    Make the calibration that `compress_model` runs; None where the recipe needs none.
 
-    samples: a file as `models.calibration` reads it; None: `calibration.npz` of the directory.
     The whole policy runs on each sample, and no token is pruned.
+
+    Args:
+        directory: the float policy.
+        recipe: to compress it with.
+        samples: file that `calibration_samples` reads; None: `calibration.npz` of the directory.
+
+    Raises:
+        UserError: the file of samples is missing or wrong.
     """
     if not needs_calibration(recipe):
         return None
     observations = load_samples(samples or Path(directory) / CALIBRATION_FILE)
 
-    def run(model) -> None:
+    def run(model: Any) -> None:
         policy = make_policy(model, directory, {})
         for observation in observations:
             policy.predict(observation)
@@ -108,15 +125,18 @@ def is_compressed(directory: Path) -> bool:
     return (Path(directory) / RECIPE_FILE).exists()
 
 
-def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> nn.Module:
+def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> VlaModel:
     """
     Load the bare float model of a policy directory.
 
-    mapped: leave the weights in the file, mapped into memory; the file must not change while the
-    model lives.
+    Args:
+        directory: a float policy.
+        device: to put it on.
+        mapped: leave the weights in the file, mapped into memory; the file must not change
+            while the model is in use.
 
-    Raises UserError that names the file, and the tensor where one is missing, has another shape
-    or is too many.
+    Raises:
+        UserError: names the file, and the tensor that is missing, unexpected or of wrong shape.
     """
     path = Path(directory) / WEIGHTS_FILE
     if is_compressed(directory):
@@ -149,7 +169,7 @@ def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> nn
     return model.to(device)
 
 
-def _compare_names(path, found, expected) -> None:
+def _compare_names(path: Path, found: set[str], expected: set[str]) -> None:
     if found != expected:
         missing, surplus = sorted(expected - found), sorted(found - expected)
         what = f'tensor {missing[0]} is missing' if missing else f'unexpected tensor {surplus[0]}'

@@ -1,95 +1,128 @@
-"""What every policy of a vision-language-action model does around its network."""
+"""The base of all policies here: everything of an inference but the network itself."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from time import perf_counter
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.compression.pruning.protection import patch_distances_m
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cuda_graphs import make_runner, StepRunner, Tensors
-from sqap_vla_ros.models.layers.decoder import pruning_point, PruningPoint
 from sqap_vla_ros.models.layers.guidance import Guide
+from sqap_vla_ros.models.layers.pruned_layers import pruning_point, PruningPoint
 from sqap_vla_ros.policy import Inference, Observation, Policy, PolicySpec, TokenSelection
+from sqap_vla_ros.runtime_options import RuntimeOptions
+
+
+class ActionStatistics(Protocol):
+    """What a policy reads of the dataset's statistics, in the dataset's units."""
+
+    state_mean: np.ndarray
+    """float32 [states]."""
+
+    def action_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high of the training data's actions, float32 [actions]."""
+
+    def normalise_action(self, action: np.ndarray) -> np.ndarray:
+        """Normalise actions [horizon, actions] as the model was trained on them."""
 
 
 class PrunedPolicy(Policy):
     """
-    Token selection, input checks, units, and the way of an inference through host and device.
+    The steps of an inference that all families share, on the host and on the device.
 
-    Subclasses prepare what the model reads (`_inputs`), run the model (`_forward`), and say what
-    its answer means (`_values`). They set `statistics`, which has `action_range`, `state_mean`
-    and `normalise_action`.
+    These are token selection, input checks and units. Subclasses prepare what the model reads
+    (`_inputs`), run the model (`_forward`), interpret its output (`_values`), and set
+    `statistics`.
     """
+
+    statistics: Any
+    """See `ActionStatistics`."""
 
     def __init__(
         self,
         model: torch.nn.Module,
         spec: PolicySpec,
         layers: int,
-        description: dict | None = None,
-        cuda_graphs: str = 'auto',
+        description: dict[str, Any] | None = None,
+        runtime: RuntimeOptions = RuntimeOptions(),
     ) -> None:
         """
         Take over a loaded model.
 
-        layers: of the decoder that visual tokens pass; cuda_graphs: see `make_runner`.
+        Args:
+            model: on its device; has `config` and `pruning`.
+            spec: what the policy needs and gives.
+            layers: number of decoder layers that visual tokens pass.
+            description: what `describe` returns, beside how the policy runs.
+            runtime: see `make_runner`.
         """
-        config = model.config
-        self.model = model.eval().requires_grad_(False)
+        config: Any = model.config
+        self.model: Any = model.eval().requires_grad_(False)
         self.spec = spec
         self._device = next(model.parameters()).device
         self._description = description or {}
         self._scale = np.array(config.action_scale or 1, np.float32)
         self._offset = np.array(config.action_offset or 0, np.float32)
         self._selector = self._make_selector(layers)
-        self._runner = make_runner(self._step, self._device, cuda_graphs)
+        self._runner = make_runner(self._step, self._device, runtime)
         self._stages: dict[str, float] = {}
         self.attention_listener: Callable[[torch.Tensor, torch.Tensor | None], None] | None = None
         """
-        Called in each decoder layer behind the first with the task query's attention [left] to
-        the visual tokens that are left there, and which these are, [left]; None: all.
+        Called in each decoder layer after the first with the attention [left] of the task query
+        to the visual tokens that remain there, and with their indices [left]; None: all remain.
         """
 
     @abstractmethod
     def _inputs(self, observation: Observation) -> Tensors:
-        """Prepare what the model reads, on the host; shapes follow image size and text only."""
+        """
+        Prepare what the model reads, on the host.
+
+        Shapes may depend on the size of the images and the length of the text only.
+        """
 
     @abstractmethod
     def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
         """
-        Run the model on the device; must not wait for it, or copy from or to it.
+        Run the model on the device, without waiting for it or copying to or from the host.
 
-        tensors: `_inputs`, on the device. Returns 'actions' and what else `_values` reads.
+        Args:
+            tensors: what `_inputs` returned, on the device.
+            pruning: where visual tokens leave; None: all stay.
+
+        Returns:
+            'actions', and whatever else is named in `_answers`.
         """
 
     @abstractmethod
     def _values(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Make float32 [horizon, actions] in the spec's units of what `_forward` returned."""
+        """Convert the answers of `_forward` to float32 [horizon, actions] in the spec's units."""
 
     @torch.inference_mode()
     def predict(self, observation: Observation) -> Inference:
         """See `Policy`."""
-        latencies, started = {}, perf_counter()
-        with timed(latencies, 'preprocess'):
+        latencies: dict[str, float] = {}
+        started = perf_counter()
+        with stage_timer(latencies, 'preprocess'):
             tensors, plan = self._inputs(observation), None
             if self._selector is not None:
                 self._begin(observation)
                 tensors, plan = {**tensors, **self._selector.tensors}, self._selector.plan
         self._stages = latencies
-        # A listener is called by Python, which a replay does not run.
+        # A listener is a Python function, which a replay does not call.
         runner = (
             self._runner
             if self.attention_listener is None
             else StepRunner(self._step, self._device)
         )
-        with timed(latencies, 'graph'):
+        with stage_timer(latencies, 'graph'):
             outputs = runner(plan, tensors)
             if self._selector is not None:
                 self._selector.take(outputs)
@@ -104,21 +137,21 @@ class PrunedPolicy(Policy):
             self._selection(),
         )
 
-    def _step(self, plan, tensors):
-        """Run the device's part, of which `step_runner` tells."""
+    def _step(self, plan: Hashable, tensors: Tensors) -> Tensors:
+        """Run the part on the device; see `cuda_graphs`."""
         if self._selector is None:
-            return self._forward(tensors, self._listening(None))
+            return self._forward(tensors, self._with_listener(None))
         self._selector.bind(tensors)
-        outputs = self._forward(tensors, self._listening(pruning_point(self._selector)))
+        outputs = self._forward(tensors, self._with_listener(pruning_point(self._selector)))
         self._selector.end()
         return {**outputs, **self._selector.outputs()}
 
-    _answers = ('actions',)
-    """Of the tensors that `_forward` returns, those that `_values` reads."""
+    _answers: tuple[str, ...] = ('actions',)
+    """Tensors that `_forward` returns and `_values` reads."""
 
-    def _stage(self, name: str):
+    def _stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage of `_forward`."""
-        return timed(self._stages, name)
+        return stage_timer(self._stages, name)
 
     def reset(self) -> None:
         """See `Policy`."""
@@ -143,7 +176,7 @@ class PrunedPolicy(Policy):
         """See `Policy`."""
         return self.statistics.state_mean if self.spec.state_names else None
 
-    def _make_selector(self, layers):
+    def _make_selector(self, layers: int) -> TokenSelector | None:
         recipe, tokens = self.model.pruning, self.spec.visual_tokens
         if recipe is None or recipe.kept(tokens) == recipe.kept(tokens, fine=True) == tokens:
             return None
@@ -155,11 +188,9 @@ class PrunedPolicy(Policy):
             )
         return TokenSelector(recipe, self.spec.token_grid, len(self.spec.cameras), self._device)
 
-    def _begin(self, observation) -> None:
-        """Tell the selector what is known of an inference."""
-        gripper = None
-        if observation.state is not None and 'gripper' in self.spec.state_names:
-            gripper = float(observation.state[self.spec.state_names.index('gripper')])
+    def _begin(self, observation: Observation) -> None:
+        """Give the selector what is known before an inference."""
+        assert self._selector is not None
         self._selector.begin(
             np.concatenate(
                 [
@@ -175,28 +206,28 @@ class PrunedPolicy(Policy):
             observation.instruction,
             observation.stamp_ns,
             observation.end_effector_m,
-            gripper,
+            self.spec.gripper(observation.state),
         )
 
-    def _listening(self, point: PruningPoint | None) -> PruningPoint | None:
-        """Let the listener, if there is one, hear what a pruning point hears."""
+    def _with_listener(self, point: PruningPoint | None) -> PruningPoint | None:
+        """Let the attention listener, if there is one, observe what the pruning point observes."""
         selector, listener = self._selector, self.attention_listener
         if listener is None:
             return point
         if point is None:
             return PruningPoint(1, None, observe=lambda row: listener(row, None))
 
-        def observe(row) -> None:
+        def observe(row: torch.Tensor) -> None:
             if point.observe is not None:
                 point.observe(row)
-            kept = selector.kept
+            kept = None if selector is None else selector.kept
             listener(row, None if kept is None or point.select is None else kept.indices)
 
         return replace(point, observe=observe)
 
     def _selection(self) -> TokenSelection | None:
         kept = None if self._selector is None else self._selector.kept
-        # Copied: a replay writes where the last one did.
+        # Copied: the next replay overwrites these tensors.
         return kept and TokenSelection(
             self.spec.token_grid,
             kept.indices.cpu().numpy().copy(),
@@ -204,13 +235,13 @@ class PrunedPolicy(Policy):
         )
 
     def _image(self, observation: Observation, camera: str) -> np.ndarray:
-        """uint8 [H, W, 3] of a camera. Raises UserError when it is not there."""
+        """Get a camera's image, uint8 [H, W, 3]. Raises UserError when it is missing."""
         if camera not in observation.images:
             raise UserError(f'observation has no image {camera!r}, which this policy needs')
         return np.ascontiguousarray(observation.images[camera])
 
     def _state(self, observation: Observation) -> np.ndarray:
-        """float32 [states]. Raises UserError when it is not there or has other columns."""
+        """Get the state, float32 [states]. Raises UserError when columns are missing."""
         names = self.spec.state_names
         if observation.state is None or len(observation.state) != len(names):
             raise UserError(
@@ -220,7 +251,7 @@ class PrunedPolicy(Policy):
         return np.asarray(observation.state, np.float32)
 
     def _continuation(self, observation: Observation) -> Tensors:
-        """Say what the chunk is to agree with, if anything, for `_guide`."""
+        """Tensors of the chunk to continue, for `_guide`; empty where there is none."""
         wanted = observation.continuation
         if wanted is None:
             return {}
@@ -233,22 +264,22 @@ class PrunedPolicy(Policy):
 
     @staticmethod
     def _guide(tensors: Tensors) -> Guide | None:
-        """Guide to what `_continuation` gave; None for nothing."""
+        """Guide towards the chunk of `_continuation`; None where there is none."""
         if 'continued' not in tensors:
             return None
         return Guide(tensors['continued'], tensors['continued_weights'])
 
     def _to_dataset_units(self, values: np.ndarray) -> np.ndarray:
-        """Units of the action spec to the dataset's, float32 [horizon, actions]."""
+        """Convert units of the action spec to the dataset's, float32 [horizon, actions]."""
         return ((values - self._offset) / self._scale).astype(np.float32)
 
     def _to_action_units(self, values: np.ndarray) -> np.ndarray:
-        """Dataset's units to those of the action spec, float32 [horizon, actions]."""
+        """Convert the dataset's units to those of the action spec, float32 [horizon, actions]."""
         return (values * self._scale + self._offset).astype(np.float32)
 
 
 @contextmanager
-def timed(latencies: dict[str, float], stage: str):
+def stage_timer(latencies: dict[str, float], stage: str) -> Iterator[None]:
     """Store the milliseconds that the block took."""
     start = perf_counter()
     yield

@@ -1,67 +1,90 @@
-"""The model families by their configuration."""
+"""The model families that this process knows; one in this package takes a folder and a line."""
 
 from pathlib import Path
-
-from torch import nn
+from typing import Any, TYPE_CHECKING
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.config import CogActConfig, OpenVlaConfig, Pi0Config
-from sqap_vla_ros.models.families.cogact.model import CogActModel
-from sqap_vla_ros.models.families.cogact.policy import CogActPolicy
-from sqap_vla_ros.models.families.openvla.model import OpenVlaModel
-from sqap_vla_ros.models.families.openvla.policy import OpenVlaPolicy
-from sqap_vla_ros.models.families.pi0.model import Pi0Model
-from sqap_vla_ros.models.families.pi0.policy import Pi0Policy
-from sqap_vla_ros.models.families.pi0.preprocessing import load_pi0_statistics, Pi0Tokenizer
-from sqap_vla_ros.models.preprocessing.prismatic_text import PrismaticTokenizer
-from sqap_vla_ros.models.preprocessing.statistics import load_statistics
-from sqap_vla_ros.models.preprocessing.words import WordTokenizer
+from sqap_vla_ros.models.families.cogact import FAMILY as COGACT
+from sqap_vla_ros.models.families.openvla import FAMILY as OPENVLA
+from sqap_vla_ros.models.families.pi0 import FAMILY as PI0
+from sqap_vla_ros.models.family import Family
 from sqap_vla_ros.policy import Policy
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
-_MODELS = {CogActConfig: CogActModel, OpenVlaConfig: OpenVlaModel, Pi0Config: Pi0Model}
+if TYPE_CHECKING:
+    from sqap_vla_ros.models.vla_model import VlaModel
+
+_families: dict[str, Family] = {
+    family.model_type: family
+    for family in (
+        COGACT,
+        OPENVLA,
+        PI0,
+    )
+}
 
 
-def build_model(config: CogActConfig | OpenVlaConfig | Pi0Config) -> nn.Module:
-    """Build the module tree of a configuration, with random or no weights."""
-    return _MODELS[type(config)](config)
+def register_family(family: Family) -> None:
+    """
+    Add a family to this process; its policies then load, import, compress and run like others.
+
+    Raises:
+        ValueError: another family has this `model_type`.
+    """
+    known = _families.setdefault(family.model_type, family)
+    if known is not family:
+        raise ValueError(f'model_type {family.model_type!r} is that of {known.title} already')
+
+
+def all_families() -> tuple[Family, ...]:
+    """List the families in the order of their registration."""
+    return tuple(_families.values())
+
+
+def family_of(model_type: object) -> Family:
+    """
+    Look a family up.
+
+    Args:
+        model_type: the field of `config.json`.
+
+    Raises:
+        UserError: there is no such family; the message lists them.
+    """
+    if not isinstance(model_type, str) or model_type not in _families:
+        raise UserError(
+            f'model_type is {model_type!r}, expected one of {", ".join(map(repr, _families))}'
+        )
+    return _families[model_type]
+
+
+def titles() -> str:
+    """Join the families that can be imported for a message: 'A, B or C'."""
+    names = [family.title for family in _families.values() if family.open_released is not None]
+    return ' or '.join([', '.join(names[:-1]), *names[-1:]]) if len(names) > 1 else ''.join(names)
+
+
+def build_model(config: Any) -> 'VlaModel':
+    """Build the module tree of a configuration; weights are random, or on the meta device."""
+    return family_of(config.model_type).model(config)
 
 
 def make_policy(
-    model: nn.Module, directory: Path, description: dict, cuda_graphs: str = 'auto'
+    model: 'VlaModel',
+    directory: Path,
+    description: dict[str, Any],
+    runtime: RuntimeOptions = RuntimeOptions(),
 ) -> Policy:
     """
     Put a loaded model behind the policy interface.
 
-    Tokenizer and statistics come from its directory; cuda_graphs: see `step_runner.make_runner`.
-    Raises UserError that names the file or field that is wrong.
+    Args:
+        model: on its device; its `config` says of which family it is.
+        directory: policy directory; tokenizer and statistics are read from there.
+        description: what `Policy.describe` returns, beside how the policy runs.
+        runtime: how the policy runs.
+
+    Raises:
+        UserError: names the file or field that is wrong.
     """
-    config = model.config
-    if isinstance(config, OpenVlaConfig):
-        tokenizer = PrismaticTokenizer.load(directory)
-        _check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
-        statistics = load_statistics(directory, config.dataset, 0)
-        return OpenVlaPolicy(model, tokenizer, statistics, description, cuda_graphs)
-    if isinstance(config, Pi0Config):
-        tokenizer = Pi0Tokenizer.load(directory, config.text_length)
-        _check_vocabulary(
-            directory, tokenizer, config.model['vlm_config']['text_config']['vocab_size']
-        )
-        statistics = load_pi0_statistics(
-            directory, config.dataset, len(config.state_names), len(config.action_names)
-        )
-        return Pi0Policy(model, tokenizer, statistics, description, cuda_graphs)
-    tokenizer = (
-        PrismaticTokenizer.load(directory)
-        if config.text == 'prismatic'
-        else WordTokenizer.load(directory, config.text_length)
-    )
-    _check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
-    statistics = load_statistics(directory, config.dataset, len(config.state_names))
-    return CogActPolicy(model, tokenizer, statistics, description, cuda_graphs)
-
-
-def _check_vocabulary(directory, tokenizer, size) -> None:
-    if len(tokenizer) > size:
-        raise UserError(
-            f'{directory}: vocabulary has {len(tokenizer)} entries, the model only {size}'
-        )
+    return family_of(model.config.model_type).make_policy(model, directory, description, runtime)

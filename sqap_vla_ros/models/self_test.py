@@ -1,8 +1,8 @@
 """
-Does a loaded policy behave like one at all? Cheap checks that catch the usual silent failures.
+Cheap checks that a loaded policy works at all; they catch the usual silent failures.
 
 A vision-language-action model whose image never reaches the decoder, or whose prompt is cut,
-still gives plausible actions (openvla/openvla issue 346 is a case): so the image and the
+still gives plausible actions (openvla/openvla issue 346 is a case). So the image and the
 instruction are changed, and the actions must change too.
 """
 
@@ -13,8 +13,9 @@ import numpy as np
 from sqap_vla_ros.policy import Observation, Policy
 
 INSTRUCTIONS = 'pick up the red cup', 'close the drawer'
+BLACK, WHITE = 0, 255
 RANGE_MARGIN = 0.5
-"""Actions may leave the range of the training data by this share of it."""
+"""Share of the training data's range by which actions may exceed it."""
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,26 @@ class Check:
 
 def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
     """
-    Run the checks; six pairs of inferences at most, each from a reset policy.
+    Run all checks; at most six pairs of inferences, each from a reset policy.
 
-    reference: the same policy in full precision, to report the action error against.
+    Args:
+        policy: the policy to check.
+        reference: the same policy in full precision; the action error against it is reported.
+
+    Returns:
+        The checks in order; only 'finite' where some actions are not finite.
     """
-    black, white = _image(0), _image(255)
-    dark = _actions(policy, black, INSTRUCTIONS[0])
-    bright = _actions(policy, white, INSTRUCTIONS[0])
-    other = _actions(policy, black, INSTRUCTIONS[1])
-    finite = all(np.isfinite(actions).all() for actions in (dark, bright, other))
-    checks = [
-        Check(
-            'finite',
-            finite,
-            'all actions are finite numbers'
-            if finite
-            else 'some actions are not finite: the weights are damaged or overflow',
-        )
-    ]
-    if not finite:
-        return checks
+    dark = plain_actions(policy, BLACK)
+    bright = plain_actions(policy, WHITE)
+    other = plain_actions(policy, BLACK, INSTRUCTIONS[1])
+    finite = check_finite(dark, bright, other)
+    if not finite.passed:
+        return [finite]
     low, high = policy.action_bounds()
     span = np.where(high > low, high - low, 1)
-    checks += [
-        _differs('image', 'a black and a white image', (bright - dark) / span),
+    checks = [
+        finite,
+        check_image(dark, bright, span),
         _differs(
             'instruction', f'"{INSTRUCTIONS[0]}" and "{INSTRUCTIONS[1]}"', (other - dark) / span
         ),
@@ -60,11 +57,11 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
     if reference is not None:
         error = np.mean(
             [
-                np.abs(actions - _actions(reference, image, instruction)) / span
-                for actions, image, instruction in (
-                    (dark, black, INSTRUCTIONS[0]),
-                    (bright, white, INSTRUCTIONS[0]),
-                    (other, black, INSTRUCTIONS[1]),
+                np.abs(actions - plain_actions(reference, grey, instruction)) / span
+                for actions, grey, instruction in (
+                    (dark, BLACK, INSTRUCTIONS[0]),
+                    (bright, WHITE, INSTRUCTIONS[0]),
+                    (other, BLACK, INSTRUCTIONS[1]),
                 )
             ]
         )
@@ -79,21 +76,48 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
     return checks
 
 
-def _image(level):
-    return np.full((240, 320, 3), level, np.uint8)
+def plain_observation(
+    policy: Policy, grey: int, instruction: str = INSTRUCTIONS[0]
+) -> Observation:
+    """Make an observation with images of one grey level, 0..255, and the mean state."""
+    image = np.full((240, 320, 3), grey, np.uint8)
+    cameras = dict.fromkeys(policy.spec.cameras, image)
+    return Observation(cameras, instruction, policy.typical_state())
 
 
-def _actions(policy, image, instruction):
-    """float32 [horizon, actions]; the same noise each time."""
+def plain_actions(policy: Policy, grey: int, instruction: str = INSTRUCTIONS[0]) -> np.ndarray:
+    """Reset the policy and run it twice; returns float32 [horizon, actions], repeatable."""
     policy.reset()
-    observation = Observation(
-        dict.fromkeys(policy.spec.cameras, image), instruction, policy.typical_state()
-    )
-    policy.predict(observation)  # a pruner that goes by earlier steps prunes from the second on
+    observation = plain_observation(policy, grey, instruction)
+    policy.predict(observation)  # a pruner that uses earlier steps prunes from the second on
     return policy.predict(observation).chunk.values
 
 
-def _differs(name, what, difference):
+def check_finite(*actions: np.ndarray) -> Check:
+    """Check that all actions [horizon, actions] are finite numbers."""
+    finite = all(np.isfinite(values).all() for values in actions)
+    return Check(
+        'finite',
+        finite,
+        'all actions are finite numbers'
+        if finite
+        else 'some actions are NaN or infinite; the weights are damaged or overflow',
+    )
+
+
+def check_image(dark: np.ndarray, bright: np.ndarray, span: np.ndarray | float = 1.0) -> Check:
+    """
+    Check that the image changes the actions.
+
+    Args:
+        dark: actions for a black image, [horizon, actions].
+        bright: actions for a white image.
+        span: range of each action, [actions].
+    """
+    return _differs('image', 'a black and a white image', (bright - dark) / span)
+
+
+def _differs(name: str, what: str, difference: np.ndarray) -> Check:
     largest = float(np.abs(difference).max())
     return Check(
         name,
@@ -104,7 +128,7 @@ def _differs(name, what, difference):
     )
 
 
-def _in_range(actions, low, high, span):
+def _in_range(actions: np.ndarray, low: np.ndarray, high: np.ndarray, span: np.ndarray) -> Check:
     outside = (actions < low - RANGE_MARGIN * span) | (actions > high + RANGE_MARGIN * span)
     share = float(outside.mean())
     return Check(

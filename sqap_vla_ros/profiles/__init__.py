@@ -1,1 +1,1 @@
-"""Robot profiles: what a robot needs to be told and how, in one YAML file. No ROS in here."""
+"""Robot profiles: everything specific to one robot, in a YAML file. Independent of ROS."""

@@ -1,7 +1,9 @@
-"""YAML that remembers its lines, so that each problem can be shown where it is."""
+"""YAML read with line numbers, so that every problem is reported with its line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import yaml
 
@@ -13,27 +15,29 @@ MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong in a file, and where."""
+    """A mistake in a file, with its line."""
 
     line: int
-    """From 1."""
+    """Counted from 1."""
     message: str
 
 
 class Section:
     """
-    A mapping of a YAML file that is read key by key.
+    A mapping of a YAML file, read key by key.
 
-    What is missing or wrong is noted in `problems`, which all sections of a file share, and
-    reading goes on with a default: all problems of a file are found at once. `close` notes the
-    keys that nobody asked for.
+    Missing and wrong values are added to `problems`, which all sections of a file share. Reading
+    then continues with a default, so that all problems of a file are found in one pass. `close`
+    reports the keys that were never read.
     """
 
     def __init__(self, node: yaml.Node, path: str, problems: list[Problem]) -> None:
         self.line = node.start_mark.line + 1
         self.path = path
         self.problems = problems
-        self._nodes, self._key_lines, self._asked = {}, {}, []
+        self._nodes: dict[str, yaml.Node] = {}
+        self._key_lines: dict[str, int] = {}
+        self._asked: list[str] = []
         if not isinstance(node, yaml.MappingNode):
             self.problem(f'{path or "the file"}: expected keys with values')
             return
@@ -44,38 +48,51 @@ class Section:
             elif key.value in self._nodes:
                 self.problem(
                     f'{self.name(key.value)} is there twice, first in line '
-                    f'{self._key_lines[key.value]}',
+                    f'{self._key_lines[key.value]}; remove one of them',
                     line,
                 )
             else:
                 self._nodes[key.value], self._key_lines[key.value] = value, line
 
     def problem(self, message: str, line: int | None = None) -> None:
-        """Note a problem, in the section's first line where no line is given."""
+        """Add a problem; without a line, it is reported in the first line of the section."""
         self.problems.append(Problem(line or self.line, message))
 
     def name(self, key: str) -> str:
-        """Full name of a key, for messages."""
+        """Return the full name of a key, for messages."""
         return f'{self.path}.{key}' if self.path else key
 
     def line_of(self, key: str) -> int:
-        """Line of a key, or of the section where it is missing."""
+        """Return the line of a key, or of the section when the key is missing."""
         return self._key_lines.get(key, self.line)
 
     def __contains__(self, key: str) -> bool:
         return key in self._nodes
 
     def keys(self) -> tuple[str, ...]:
-        """All keys, in the file's order; they count as asked for."""
+        """Return all keys, in the file's order; they count as read."""
         self._asked += self._nodes
         return tuple(self._nodes)
 
+    @overload
+    def text(self, key: str, default: None = None, choices: Sequence[str] = ()) -> str | None: ...
+
+    @overload
+    def text(self, key: str, default: str, choices: Sequence[str] = ()) -> str: ...
+
     def text(
-        self, key: str, default: str | None = None, choices: tuple[str, ...] = ()
+        self, key: str, default: str | None = None, choices: Sequence[str] = ()
     ) -> str | None:
-        """Read text; without a default it is required. Empty text counts as missing."""
+        """
+        Read text; empty text counts as missing.
+
+        Args:
+            key: key to read.
+            default: value when the key is missing; None: the key is required.
+            choices: allowed values; empty: any.
+        """
         node = self._scalar(key, default is None)
-        value = default if node is None else node.value
+        value: str | None = default if node is None else node.value
         if node is not None and node.value == '' and default is None:
             self.problem(f'{self.name(key)} is empty', self.line_of(key))
         if choices and value is not None and value not in choices:
@@ -87,7 +104,7 @@ class Section:
         return value
 
     def flag(self, key: str, default: bool | None = None) -> bool:
-        """Read a truth value, written true or false; without a default it is required."""
+        """Read true or false; without a default the key is required."""
         node = self._scalar(key, default is None)
         if node is None:
             return bool(default)
@@ -95,7 +112,29 @@ class Section:
             self.problem(
                 f'{self.name(key)} is {node.value!r}, expected true or false', self.line_of(key)
             )
-        return node.value == 'true'
+        return bool(node.value == 'true')
+
+    @overload
+    def number(
+        self,
+        key: str,
+        dimension: str,
+        default: None = None,
+        required: bool = False,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> float | None: ...
+
+    @overload
+    def number(
+        self,
+        key: str,
+        dimension: str,
+        default: float,
+        required: bool = False,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> float: ...
 
     def number(
         self,
@@ -106,17 +145,40 @@ class Section:
         low: float | None = None,
         high: float | None = None,
     ) -> float | None:
-        """Read a number in SI units, in [low, high]."""
+        """
+        Read a number, converted to SI units.
+
+        Args:
+            key: key to read.
+            dimension: one of `units.UNITS`.
+            default: value when the key is missing or wrong.
+            required: whether a missing key is a problem.
+            low: smallest allowed value, in SI units; None: no bound.
+            high: largest allowed value, in SI units; None: no bound.
+        """
         node = self._scalar(key, required)
         return (
             default if node is None else self._quantity(key, node, dimension, default, low, high)
         )
 
+    @overload
+    def positive(
+        self, key: str, dimension: str, default: None = None, required: bool = False
+    ) -> float | None: ...
+
+    @overload
+    def positive(
+        self, key: str, dimension: str, default: float, required: bool = False
+    ) -> float: ...
+
     def positive(
         self, key: str, dimension: str, default: float | None = None, required: bool = False
     ) -> float | None:
-        """Read a number above zero, in SI units."""
-        value = self.number(key, dimension, default, required)
+        """Read a number above zero, in SI units; see `number`."""
+        node = self._scalar(key, required)
+        value = (
+            default if node is None else self._quantity(key, node, dimension, default, None, None)
+        )
         if value is not None and not value > 0:
             self.problem(
                 f'{self.name(key)} is {value:g}, expected more than zero', self.line_of(key)
@@ -127,7 +189,7 @@ class Section:
     def numbers(
         self, key: str, dimension: str, count: int, required: bool = False
     ) -> tuple[float, ...] | None:
-        """List of so many numbers in SI units."""
+        """Read a list of `count` numbers, in SI units; None when it is missing or wrong."""
         nodes = self._list(key, required)
         if nodes is None:
             return None
@@ -137,21 +199,24 @@ class Section:
             )
             return None
         values = [self._quantity(key, node, dimension, None, None, None) for node in nodes]
-        return None if None in values else tuple(values)
+        valid = tuple(value for value in values if value is not None)
+        return valid if len(valid) == count else None
 
     def names(self, key: str, required: bool = False) -> tuple[str, ...]:
-        """List of words."""
+        """Read a list of names; empty when it is missing or wrong."""
         nodes = self._list(key, required) or []
+        names: list[str] = []
         for node in nodes:
             if not isinstance(node, yaml.ScalarNode) or not node.value:
                 self.problem(
                     f'{self.name(key)}: expected a list of names', node.start_mark.line + 1
                 )
                 return ()
-        return tuple(node.value for node in nodes)
+            names.append(node.value)
+        return tuple(names)
 
     def section(self, key: str, required: bool = False) -> 'Section | None':
-        """Return the section below a key."""
+        """Return the section below a key; None when the key is missing."""
         node = self._node(key, required)
         return None if node is None else Section(node, self.name(key), self.problems)
 
@@ -163,7 +228,7 @@ class Section:
         ]
 
     def close(self) -> None:
-        """Note every key that was not asked for."""
+        """Report every key that was never read. Call after all known keys have been read."""
         for key in self._nodes:
             if key not in self._asked:
                 known = ', '.join(sorted(set(self._asked)))
@@ -171,28 +236,36 @@ class Section:
                     f'{self.name(key)} is not known; known here: {known}', self.line_of(key)
                 )
 
-    def _node(self, key, required):
+    def _node(self, key: str, required: bool) -> yaml.Node | None:
         self._asked.append(key)
         node = self._nodes.get(key)
         if node is None and required:
             self.problem(f'{self.name(key)} is missing')
         return node
 
-    def _scalar(self, key, required):
+    def _scalar(self, key: str, required: bool) -> yaml.ScalarNode | None:
         node = self._node(key, required)
         if node is not None and not isinstance(node, yaml.ScalarNode):
             self.problem(f'{self.name(key)}: expected a single value', self.line_of(key))
             return None
         return node
 
-    def _list(self, key, required):
+    def _list(self, key: str, required: bool) -> list[yaml.Node] | None:
         node = self._node(key, required)
         if node is not None and not isinstance(node, yaml.SequenceNode):
             self.problem(f'{self.name(key)}: expected a list', self.line_of(key))
             return None
         return None if node is None else node.value
 
-    def _quantity(self, key, node, dimension, default, low, high):
+    def _quantity(
+        self,
+        key: str,
+        node: yaml.Node,
+        dimension: str,
+        default: float | None,
+        low: float | None,
+        high: float | None,
+    ) -> float | None:
         line = node.start_mark.line + 1
         if not isinstance(node, yaml.ScalarNode):
             self.problem(f'{self.name(key)}: expected a number', line)
@@ -210,11 +283,23 @@ class Section:
 
 
 def read_document(path: Path, problems: list[Problem]) -> Section | None:
-    """Read a file's top section; None where it is no YAML. Raises UserError if unreadable."""
+    """
+    Read the top section of a YAML file.
+
+    Args:
+        path: file to read.
+        problems: list that the problems of the file are added to.
+
+    Returns:
+        The top section; None when the file is empty or not valid YAML.
+
+    Raises:
+        UserError: the file cannot be read, or is larger than `MAX_BYTES`.
+    """
     try:
         data = path.read_bytes()
         if len(data) > MAX_BYTES:
-            raise UserError(f'{path}: it is larger than {MAX_BYTES} bytes; is it a profile?')
+            raise UserError(f'{path}: larger than {MAX_BYTES} bytes; expected a robot profile')
         node = yaml.compose(data.decode('utf-8'), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: cannot be read as a text file ({error})') from None
@@ -223,12 +308,12 @@ def read_document(path: Path, problems: list[Problem]) -> Section | None:
         problems.append(
             Problem(
                 1 if mark is None else mark.line + 1,
-                f'no YAML: {getattr(error, "problem", None) or error}',
+                f'not valid YAML: {getattr(error, "problem", None) or error}',
             )
         )
         return None
     except RecursionError:
-        problems.append(Problem(1, 'no YAML that can be read: nested too deeply'))
+        problems.append(Problem(1, 'not readable as YAML: nested too deeply'))
         return None
     if node is None:
         problems.append(Problem(1, 'the file is empty'))

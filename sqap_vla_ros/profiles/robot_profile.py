@@ -1,20 +1,21 @@
-"""What a robot profile says, as values; `reading.py` makes them from YAML. SI units."""
+"""The contents of a robot profile, in SI units; `reading.py` reads them from YAML."""
 
 from dataclasses import dataclass, field
 import math
 
 MAX_HORIZON_S = 0.2
-"""Longest trajectory that is sent: how long an arm goes on when the node is killed."""
+"""Longest trajectory that is sent, seconds: how long an arm keeps moving if the node is killed."""
 TWIST, JOINT_VELOCITY, JOINT_POSITION = 'twist', 'joint_velocity', 'joint_position'
 SPACES = (TWIST, JOINT_VELOCITY, JOINT_POSITION)
-TWIST_OUTPUTS = ('twist_stamped',)
-JOINT_OUTPUTS = ('joint_trajectory', 'float64_multi_array', 'joint_state')
-GRIPPER_OUTPUTS = ('float64', 'gripper_command', 'parallel_gripper_command')
+# Lists, because `register_output` of ros/policy_node/outputs/registry.py appends to them.
+TWIST_OUTPUTS = ['twist_stamped']
+JOINT_OUTPUTS = ['joint_trajectory', 'float64_multi_array', 'joint_state']
+GRIPPER_OUTPUTS = ['float64', 'gripper_command', 'parallel_gripper_command']
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Place of a frame in another one."""
+    """Pose of a frame in another one."""
 
     position_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     quaternion_xyzw: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
@@ -22,7 +23,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """Pinhole camera, pixels."""
+    """Intrinsics of a pinhole camera, pixels."""
 
     width: int
     height: int
@@ -34,26 +35,26 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class Camera:
-    """One image that the policy gets, and where the camera is."""
+    """A camera: its image topic, intrinsics and pose."""
 
     name: str
-    """As the policy calls it."""
+    """The policy's name for it."""
     topic: str
     compressed: bool = False
     optical_frame: str = 'camera_optical_frame'
     info_topic: str | None = None
-    """sensor_msgs/CameraInfo; None: `intrinsics`, or unknown."""
+    """Topic of sensor_msgs/CameraInfo; None: `intrinsics` are used, or nothing is known."""
     intrinsics: Intrinsics | None = None
     extrinsics: str = 'none'
     """Where the pose of the optical frame comes from: 'topic', 'tf', 'fixed' or 'none'."""
     extrinsics_topic: str = 'camera/extrinsics'
     pose: Pose = Pose()
-    """In the base frame; of `extrinsics: fixed`."""
+    """Pose of the optical frame in the base frame; used with `extrinsics: fixed`."""
 
 
 @dataclass(frozen=True)
 class Joint:
-    """Limits of one joint; rad, or m for a prismatic one. None: the document gives no figure."""
+    """Limits of one joint; rad, or m for a prismatic one. None: the profile gives no value."""
 
     name: str
     kind: str = 'revolute'
@@ -64,36 +65,39 @@ class Joint:
     acceleration: float | None = None
     jerk: float | None = None
     line: int = 0
-    """Of the profile, for messages."""
+    """Line of the profile, for messages."""
 
 
 @dataclass(frozen=True)
 class GripperOutput:
-    """How a gripper is told; `opened` and `closed` are what is sent for 0 and 1."""
+    """One topic or action that commands the gripper."""
 
     kind: str = 'float64'
     topic: str = 'gripper_command'
     """Topic, or name of the action."""
     opened: float = 0.0
+    """Value sent for 0."""
     closed: float = 1.0
+    """Value sent for 1."""
     max_effort: float = 0.0
-    """N or Nm; 0: the controller's own. Not of float64."""
+    """N or Nm; 0: the controller's own. Not used by float64."""
     joint: str = ''
-    """Of parallel_gripper_command."""
+    """Joint name in the goal; used by parallel_gripper_command."""
 
 
 @dataclass(frozen=True)
 class Gripper:
-    """What tells how far the gripper is closed, and how it is commanded."""
+    """How the gripper is measured and commanded."""
 
     joint: str = ''
-    """Name in the joint states; empty: not measured."""
+    """Its name in the joint states; empty: not measured."""
     opened: float = 0.0
-    """Position of that joint, m or rad."""
+    """Position of that joint when open, m or rad."""
     closed: float = 1.0
+    """Position of that joint when closed, m or rad."""
     outputs: tuple[GripperOutput, ...] = ()
     assumed: float | None = None
-    """What a policy is told where no joint measures it: 0 (open) .. 1 (closed); None: nothing."""
+    """Value for the policy where no joint measures it, 0 (open) .. 1 (closed); None: no value."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,11 @@ class Output:
     kind: str
     topic: str
     frame: str = ''
-    """Of twist_stamped; empty: the base frame."""
+    """Frame of twist_stamped; empty: the base frame."""
     joints: tuple[str, ...] = ()
-    """Order of the joints; empty: that of the profile."""
+    """Order of the joints; empty: the order of the profile."""
     horizon_s: float = 0.1
-    """Of joint_trajectory: time until the arm stands when no further message comes."""
+    """Of joint_trajectory: time until the arm stops when no further message arrives."""
     interface: str = 'position'
     """Of float64_multi_array: 'position' or 'velocity'."""
     line: int = 0
@@ -122,15 +126,15 @@ class Action:
     angular_scale: float = 1.0
     joint_scale: float = 1.0
     columns: dict[str, str] = field(default_factory=dict)
-    """Name of an action column to the name that it has on this robot, for example 'linear.x' to
+    """Name of an action column to its name on this robot, for example 'linear.x' to
     'joint_velocity.slide_x' on a gantry."""
     policy_frame: Pose = Pose()
-    """Of the frame in which the policy was trained, in the base frame."""
+    """Pose, in the base frame, of the frame in which the policy was trained."""
 
 
 @dataclass(frozen=True)
 class RobotProfile:
-    """Everything that is particular to a robot."""
+    """Everything specific to a robot."""
 
     robot: str
     base_frame: str
@@ -139,15 +143,15 @@ class RobotProfile:
     outputs: tuple[Output, ...]
     simulated: bool = False
     run_on_hardware: bool = False
-    """Whether this profile has moved the real robot."""
+    """Whether this profile has been used on the real robot."""
     max_camera_skew_s: float = 0.05
-    """Images whose stamps differ by more are not used together."""
+    """Largest difference between the stamps of images that are used together, seconds."""
     pose_source: str = 'topic'
     """'topic' or 'tf'."""
     pose_topic: str = 'end_effector_pose'
     joint_states_topic: str = 'joint_states'
     policy_joints: dict[str, str] = field(default_factory=dict)
-    """Joint name of the policy to joint name of the robot; the others are the same."""
+    """The policy's joint names to the robot's, where they differ."""
     joints: tuple[Joint, ...] = ()
     gripper: Gripper = Gripper()
     action: Action = Action()
@@ -156,7 +160,7 @@ class RobotProfile:
 
     @property
     def needs_acknowledgement(self) -> bool:
-        """Whether somebody has to say that this profile is untested, before it commands."""
+        """Whether the user must acknowledge that the profile is untested before it commands."""
         return not (self.simulated or self.run_on_hardware)
 
     @property
@@ -165,5 +169,5 @@ class RobotProfile:
         return self.action.space != TWIST
 
     def robot_joint(self, policy_joint: str) -> str:
-        """Name on the robot of a joint that the policy names."""
+        """Return the robot's name of a joint of the policy."""
         return self.policy_joints.get(policy_joint, policy_joint)

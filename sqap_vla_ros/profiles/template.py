@@ -1,22 +1,24 @@
-"""A first robot profile, made from a URDF."""
+"""Generates a first robot profile from a URDF."""
 
 import math
 from pathlib import Path
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.profiles.urdf import read_urdf
+from sqap_vla_ros.profiles.sections.joints import KINDS
+from sqap_vla_ros.profiles.urdf import read_urdf, UrdfJoint
 
 TEMPLATE = """\
-# Made from {urdf} by `sqap_vla profile new`. Joint limits are the URDF's; the limits below are
-# cautious choices for a first run. Topics are guesses: compare them with `ros2 topic list`.
+# Generated from {urdf} by `sqap_vla profile new`. Joint limits are those of the URDF; the limits
+# below are cautious values for a first run. Topics are guesses: compare them with
+# `ros2 topic list`.
 robot: {robot}
 run_on_hardware: false
 base_frame: {base}
 end_effector_frame: {end}
 
 cameras:
-  camera:                                # the name that the policy gives it
-    topic: camera/image_raw              # transport: compressed takes CompressedImage
+  camera:                                # the policy's name for it
+    topic: camera/image_raw              # add transport: compressed for CompressedImage
     optical_frame: camera_optical_frame
     info_topic: camera/camera_info
     extrinsics: {{source: {source}}}
@@ -56,11 +58,10 @@ gripper:
 """
 NO_GRIPPER = """\
 
-# Nothing measures a gripper: what a policy that asks for one is told, 0 (open) .. 1 (closed).
+# No gripper is measured: the value given to policies that need one, 0 (open) .. 1 (closed).
 gripper: {assumed: 0}
 
 """
-_MOVING = ('revolute', 'continuous', 'prismatic')
 
 
 def new_profile(
@@ -73,10 +74,22 @@ def new_profile(
     tf: bool = True,
 ) -> str:
     """
-    Text of a profile for the arm of a URDF, whose end effector is commanded by twists.
+    Generate a profile for the arm of a URDF, commanded by end-effector twists.
 
-    low, high: workspace corners [3], m, base frame. tf: take poses from TF rather than from the
-    topics end_effector_pose and camera/extrinsics. Raises UserError naming what the URDF lacks.
+    Args:
+        urdf_path: URDF file.
+        base: link whose frame commands are in.
+        end: link that the policy moves.
+        low: lowest end-effector position, [3], m, base frame.
+        high: highest end-effector position, [3], m, base frame.
+        gripper_joint: joint that measures the gripper; None: no gripper is measured.
+        tf: take poses from TF, not from the topics end_effector_pose and camera/extrinsics.
+
+    Returns:
+        The YAML text of the profile.
+
+    Raises:
+        UserError: the URDF cannot be read, or lacks a link or joint that was named.
     """
     urdf = read_urdf(urdf_path)
     for name in (base, end):
@@ -84,7 +97,7 @@ def new_profile(
             raise UserError(
                 f'{urdf_path}: it has no link {name!r}; it has {", ".join(sorted(urdf.links))}'
             )
-    moving = {name: joint for name, joint in urdf.joints.items() if joint.kind in _MOVING}
+    moving = {name: joint for name, joint in urdf.joints.items() if joint.kind in KINDS}
     gripper = NO_GRIPPER
     if gripper_joint is not None:
         if gripper_joint not in moving:
@@ -113,7 +126,7 @@ def new_profile(
     )
 
 
-def _joint(item) -> str:
+def _joint(item: tuple[str, UrdfJoint]) -> str:
     name, joint = item
     velocity = joint.velocity if math.isfinite(joint.velocity) and joint.velocity > 0 else 0.5
     bounds = (

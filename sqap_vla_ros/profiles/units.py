@@ -1,9 +1,8 @@
-"""Numbers with units, as data sheets give them."""
+"""Numbers with units, as in data sheets."""
 
 import math
 import re
 
-# Dimension to unit to its size in SI. A number without a unit is in SI.
 UNITS = {
     'length': {'m': 1.0, 'mm': 1e-3, 'cm': 1e-2},
     'speed': {'m/s': 1.0, 'mm/s': 1e-3},
@@ -17,11 +16,21 @@ UNITS = {
     'rate': {'Hz': 1.0},
     'ratio': {'1': 1.0},
 }
+"""Dimension to unit to the unit's size in SI. A number without a unit is in SI units."""
 _QUANTITY = re.compile(r'([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\S.*)?')
 
 
 def quantity(text: str, dimension: str) -> float:
-    """Convert to SI: from '180 deg/s' or '3.14'. Raises ValueError saying what was expected."""
+    """
+    Convert a number with an optional unit to SI units.
+
+    Args:
+        text: for example '180 deg/s' or '3.14'.
+        dimension: one of `UNITS`.
+
+    Raises:
+        ValueError: with what was expected.
+    """
     match = _QUANTITY.fullmatch(text.strip())
     try:
         number = float(match.group(1)) if match else float(text)
@@ -34,7 +43,7 @@ def quantity(text: str, dimension: str) -> float:
         return number
     if unit not in UNITS[dimension]:
         raise ValueError(
-            f'unit {unit!r} is no unit of {dimension}; expected one of '
+            f'unit {unit!r} is not a unit of {dimension}; expected one of '
             f'{", ".join(UNITS[dimension])}'
         )
     return number * UNITS[dimension][unit]

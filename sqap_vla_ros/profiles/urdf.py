@@ -1,4 +1,4 @@
-"""A profile against the robot's URDF: joints, limits, frames."""
+"""Compares a profile with the robot's URDF: joints, limits and frames."""
 
 from dataclasses import dataclass
 import math
@@ -10,12 +10,13 @@ from sqap_vla_ros.profiles.document import Problem
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 
 TOLERANCE = 1e-3
+"""By which a profile's limit may exceed the URDF's, rad, m or per second: rounding."""
 MAX_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
 class UrdfJoint:
-    """Limits of a joint in a URDF; infinite where it gives none."""
+    """Limits of a joint, rad or m; infinite where the URDF gives none."""
 
     kind: str
     lower: float
@@ -25,7 +26,7 @@ class UrdfJoint:
 
 @dataclass(frozen=True)
 class Urdf:
-    """What a profile is compared with."""
+    """The parts of a URDF that profiles are compared with."""
 
     name: str
     joints: dict[str, UrdfJoint]
@@ -33,26 +34,36 @@ class Urdf:
 
 
 def read_urdf(path: Path) -> Urdf:
-    """Read a URDF file. Raises UserError; xacro must be expanded first."""
+    """
+    Read a URDF file.
+
+    Args:
+        path: file; xacro must be expanded first.
+
+    Raises:
+        UserError: the file cannot be read or is not a URDF.
+    """
     try:
         data = path.read_bytes()
         if len(data) > MAX_BYTES or b'<!ENTITY' in data:
-            raise UserError(f'{path}: too large, or with XML entities; is it a URDF?')
+            raise UserError(
+                f'{path}: larger than {MAX_BYTES} bytes, or with XML entities; expected a URDF'
+            )
         root = ElementTree.fromstring(data)
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror})') from None
     except ElementTree.ParseError as error:
-        raise UserError(f'{path}: no XML ({error})') from None
+        raise UserError(f'{path}: not valid XML ({error})') from None
     if root.tag != 'robot':
         raise UserError(f'{path}: its first element is <{root.tag}>, expected <robot>')
     if any('xacro' in element.tag for element in root.iter()):
-        raise UserError(f'{path}: it is xacro; expand it first: `xacro {path} > robot.urdf`')
+        raise UserError(f'{path}: this is xacro; expand it first: `xacro {path} > robot.urdf`')
     joints = {}
     for element in root.findall('joint'):
         limit = element.find('limit')
         given = {} if limit is None else limit.attrib
         free = element.get('type') == 'continuous'
-        joints[element.get('name')] = UrdfJoint(
+        joints[element.get('name', '')] = UrdfJoint(
             element.get('type', ''),
             -math.inf if free else _number(path, given.get('lower', '0')),
             math.inf if free else _number(path, given.get('upper', '0')),
@@ -61,12 +72,12 @@ def read_urdf(path: Path) -> Urdf:
     return Urdf(
         root.get('name', path.stem),
         joints,
-        frozenset(link.get('name') for link in root.findall('link')),
+        frozenset(link.get('name', '') for link in root.findall('link')),
     )
 
 
 def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
-    """Everything that the profile allows and the URDF does not, or that the URDF lacks."""
+    """Find what the profile allows beyond the URDF, and joints and frames the URDF lacks."""
     problems = []
     for joint in profile.joints:
         found = urdf.joints.get(joint.name)
@@ -112,7 +123,7 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
     ]
     for name, frame in frames:
         if frame not in urdf.links:
-            problems.append(Problem(1, f'{name} {frame!r} is no link of the URDF'))
+            problems.append(Problem(1, f'{name} {frame!r} is not a link of the URDF'))
     gripper = profile.gripper.joint
     if gripper and gripper not in urdf.joints:
         problems.append(Problem(1, f'gripper.joint {gripper!r} is not in the URDF'))
@@ -120,16 +131,16 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
 
 
 def notes_on_urdf(profile: RobotProfile, urdf: Urdf) -> list[str]:
-    """Tell what is no mistake: cameras whose frame TF must get from elsewhere."""
+    """List what is no mistake but needs care: camera frames that the URDF does not define."""
     return [
-        f'camera {camera.name!r}: frame {camera.optical_frame!r} is no link of the URDF; '
+        f'camera {camera.name!r}: frame {camera.optical_frame!r} is not a link of the URDF; '
         'something else must publish its transform'
         for camera in profile.cameras
         if camera.extrinsics == 'tf' and camera.optical_frame not in urdf.links
     ]
 
 
-def _number(path, text):
+def _number(path: Path, text: str) -> float:
     try:
         return float(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""What was observed, decided and commanded, as bags that can be read without ROS."""
+"""Records observations, inferences and commands as bags that can be read without ROS."""

@@ -1,7 +1,8 @@
-"""A bag of the black box back to entries, without ROS."""
+"""Reads bags of the black box without ROS."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rosbags.rosbag2 import Reader
@@ -11,7 +12,7 @@ from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import Observation
-from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Observed
+from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Entry, Observed
 from sqap_vla_ros.recording.message_types import (
     CHUNK,
     END_EFFECTOR,
@@ -28,10 +29,22 @@ from sqap_vla_ros.recording.message_types import (
 )
 
 
-def read_bag(path: Path) -> list[tuple[int, object]]:
-    """Entries with their times in nanoseconds, in the order of writing. Raises UserError."""
+def read_bag(path: Path) -> list[tuple[int, Entry]]:
+    """
+    Read the entries of a bag.
+
+    Args:
+        path: bag directory.
+
+    Returns:
+        Entries with their times in nanoseconds, in the order of writing.
+
+    Raises:
+        UserError: the directory is not a bag of the black box, or has no observation.
+    """
     store = typestore()
-    entries, parts = [], {}
+    entries: list[tuple[int, Entry]] = []
+    parts: dict[str, Any] = {}
     try:
         with Reader(path) as reader:
             for connection, time_ns, data in reader.messages():
@@ -52,8 +65,8 @@ def read_bag(path: Path) -> list[tuple[int, object]]:
     return entries
 
 
-def _entry(topic, message, parts):
-    """Entry that a message completes; None while it is only a part, which is kept in `parts`."""
+def _entry(topic: str, message: Any, parts: dict[str, Any]) -> Entry | None:
+    """Return the entry that a message completes; None for a part, which is kept in `parts`."""
     if topic == REQUEST:
         return _observed(json.loads(message.data), parts)
     if topic == STATS:
@@ -82,7 +95,7 @@ def _entry(topic, message, parts):
     return None
 
 
-def _observed(request, parts):
+def _observed(request: dict[str, Any], parts: dict[str, Any]) -> Observed:
     images = {}
     for name in request['images']:
         image = parts.pop(IMAGE + name)
@@ -109,7 +122,7 @@ def _observed(request, parts):
     return Observed(observation, request['generation'], request['since_reset'], request['budget'])
 
 
-def _chunk(message):
+def _chunk(message: Any) -> ActionChunk:
     step_s = (message.step_duration.sec * 1_000_000_000 + message.step_duration.nanosec) / 1e9
     columns = len(message.action_names)
     values = np.asarray(message.values, np.float32).reshape(-1, columns)

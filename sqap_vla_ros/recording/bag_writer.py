@@ -1,12 +1,15 @@
-"""Entries of the black box to a bag: MCAP, as `ros2 bag` writes it, but without ROS."""
+"""Writes entries of the black box to a bag: MCAP, as `ros2 bag` does, but without ROS."""
 
+from collections.abc import Sequence
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys.store import Typestore
 
-from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Observed
+from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Entry, Observed
 from sqap_vla_ros.recording.message_types import (
     CHUNK,
     END_EFFECTOR,
@@ -22,12 +25,20 @@ from sqap_vla_ros.recording.message_types import (
     typestore,
 )
 
+_Message = tuple[str, str, Any]
+"""Topic, type and message."""
 
-def write_bag(path: Path, entries: list[tuple[int, object]]) -> None:
+
+def write_bag(path: Path, entries: Sequence[tuple[int, Entry]]) -> None:
     """
-    Write entries, each with its time in nanoseconds, to the new directory `path`.
+    Write entries to a new bag.
 
-    Raises OSError.
+    Args:
+        path: bag directory; it must not exist.
+        entries: entries with their times in nanoseconds.
+
+    Raises:
+        OSError: the bag cannot be written.
     """
     store = typestore()
     connections = {}
@@ -39,7 +50,7 @@ def write_bag(path: Path, entries: list[tuple[int, object]]) -> None:
                 writer.write(connections[topic], time_ns, store.serialize_cdr(message, kind))
 
 
-def _messages(store, time_ns, entry):
+def _messages(store: Typestore, time_ns: int, entry: Entry) -> list[_Message]:
     if isinstance(entry, Observed):
         return _observed(store, entry)
     if isinstance(entry, Answered):
@@ -51,7 +62,7 @@ def _messages(store, time_ns, entry):
     raise TypeError(f'{type(entry).__name__} is no entry')
 
 
-def _observed(store, entry):
+def _observed(store: Typestore, entry: Observed) -> list[_Message]:
     observation = entry.observation
     request = {
         'stamp_ns': observation.stamp_ns,
@@ -70,7 +81,7 @@ def _observed(store, entry):
         },
         'images': list(observation.images),
     }
-    messages = []
+    messages: list[_Message] = []
     for name, image in observation.images.items():
         height, width, _ = image.shape
         kind = 'sensor_msgs/msg/Image'
@@ -105,11 +116,11 @@ def _observed(store, entry):
         messages.append(
             (END_EFFECTOR, kind, store.types[kind](_header(store, observation.stamp_ns), point))
         )
-    # Last, so that a reader who meets it has seen all that belongs to it.
+    # Last: a reader that meets it has seen everything that belongs to it.
     return [*messages, _text(store, REQUEST, json.dumps(request))]
 
 
-def _answered(store, entry):
+def _answered(store: Typestore, entry: Answered) -> list[_Message]:
     chunk, spec = entry.chunk, entry.chunk.spec
     kind = 'sqap_vla_ros/msg/ActionChunk'
     step = store.types['builtin_interfaces/msg/Duration'](
@@ -118,7 +129,8 @@ def _answered(store, entry):
     header = _header(store, chunk.stamp_ns)
     stats = 'sqap_vla_ros/msg/InferenceStats'
     stages = {k: v for k, v in entry.latencies_ms.items() if k != 'total'}
-    fields = dict.fromkeys(store.types[stats].__dataclass_fields__, 0)
+    stats_type: Any = store.types[stats]
+    fields: dict[str, Any] = dict.fromkeys(stats_type.__dataclass_fields__, 0)
     fields |= {
         'header': header,
         'stage_names': list(stages),
@@ -143,15 +155,15 @@ def _answered(store, entry):
                 chunk.generation,
             ),
         ),
-        (STATS, stats, store.types[stats](**fields)),
+        (STATS, stats, stats_type(**fields)),
     ]
 
 
-def _commanded(store, time_ns, entry):
-    messages = []
+def _commanded(store: Typestore, time_ns: int, entry: Commanded) -> list[_Message]:
+    messages: list[_Message] = []
     if entry.joints is not None:
         messages.append(_joint_state(store, JOINTS, time_ns, entry.joints, positions=False))
-    if entry.linear_m_s is not None:
+    if entry.linear_m_s is not None and entry.angular_rad_s is not None:
         kind = 'geometry_msgs/msg/TwistStamped'
         vector = store.types['geometry_msgs/msg/Vector3']
         twist = store.types['geometry_msgs/msg/Twist'](
@@ -164,7 +176,9 @@ def _commanded(store, time_ns, entry):
     return messages
 
 
-def _joint_state(store, topic, time_ns, values, positions):
+def _joint_state(
+    store: Typestore, topic: str, time_ns: int, values: dict[str, float], positions: bool
+) -> _Message:
     kind = 'sensor_msgs/msg/JointState'
     numbers, none = np.array(list(values.values()), np.float64), np.zeros(0)
     return (
@@ -180,10 +194,10 @@ def _joint_state(store, topic, time_ns, values, positions):
     )
 
 
-def _text(store, topic, text):
+def _text(store: Typestore, topic: str, text: str) -> _Message:
     kind = 'std_msgs/msg/String'
     return topic, kind, store.types[kind](text)
 
 
-def _header(store, time_ns, frame_id=''):
+def _header(store: Typestore, time_ns: int, frame_id: str = '') -> Any:
     return store.types['std_msgs/msg/Header'](stamp(store, time_ns), frame_id)

@@ -1,4 +1,4 @@
-"""The last seconds before something went wrong: kept in memory, written when it does."""
+"""Keeps the last seconds in memory, and writes them to a bag when something goes wrong."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,41 +8,48 @@ import shutil
 from threading import Lock, Thread
 import time
 
+from sqap_vla_ros.recording.entries import Entry
+
 PREFIX = 'black_box_'
 KEPT_BAGS = 20
-"""Older bags of the same directory are removed."""
+"""Number of bags kept in a directory; older ones are removed."""
 PAUSE_S = 5.0
-"""Between two bags that nobody asked for by name."""
+"""Shortest time between two automatic bags, seconds."""
 
 
 class BlackBox:
     """
-    A ring buffer of entries, by time.
+    A ring buffer of the entries of the last seconds.
 
-    `add` may be called from any thread and costs next to nothing; bags are written in a thread of
-    their own, one at a time.
+    `add` may be called from any thread and is cheap. Bags are written in a separate thread, one at
+    a time.
     """
 
     def __init__(
         self, seconds: float, directory: Path, report: Callable[[str], None] = lambda text: None
     ) -> None:
         """
-        Set up.
+        Start empty.
 
-        seconds: how far back it goes, 0 for not at all; directory: made when it is first needed;
-        report: gets one line about each bag written or not.
+        Args:
+            seconds: how far back it reaches; 0: it records nothing.
+            directory: where bags are written; created when it is first needed.
+            report: called with one line about each bag, written or not.
         """
         self._seconds, self._directory, self._report = seconds, directory, report
-        self._entries = deque()
+        self._entries: deque[tuple[float, int, Entry]] = deque()
         self._lock = Lock()
         self._writer: Thread | None = None
         self._saved_s = -float('inf')
 
-    def add(self, entry, time_ns: int, now_s: float | None = None) -> None:
+    def add(self, entry: Entry, time_ns: int, now_s: float | None = None) -> None:
         """
-        Keep an entry, one of `entries`.
+        Keep an entry.
 
-        time_ns: on the clock of the observations; now_s: steady clock.
+        Args:
+            entry: what happened.
+            time_ns: when, nanoseconds, on the clock of the observations.
+            now_s: steady clock, seconds; None: now.
         """
         if not self._seconds:
             return
@@ -54,9 +61,14 @@ class BlackBox:
 
     def save(self, asked: bool = False, now_s: float | None = None) -> tuple[bool, str]:
         """
-        Begin to write what there is; returns whether, and the bag's path or why not.
+        Start to write a bag of all entries.
 
-        asked: by a person; otherwise not more often than every PAUSE_S. now_s: steady clock.
+        Args:
+            asked: requested by the user; otherwise at most one bag every `PAUSE_S`.
+            now_s: steady clock, seconds; None: now.
+
+        Returns:
+            Whether a bag is being written, and its path or the reason why not.
         """
         with self._lock:
             entries = [(time_ns, entry) for _, time_ns, entry in self._entries]
@@ -74,16 +86,16 @@ class BlackBox:
         return True, str(path)
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Wait until what is being written is on the disk."""
+        """Wait until the bag that is being written is on disk."""
         if self._writer is not None:
             self._writer.join(timeout_s)
 
-    def _write(self, path, entries) -> None:
+    def _write(self, path: Path, entries: list[tuple[int, Entry]]) -> None:
         try:
             from sqap_vla_ros.recording.bag_writer import write_bag
         except ImportError as error:
             self._report(
-                f'black box not written: no Python package {error.name}; install it '
+                f'black box not written: Python package {error.name} is missing; install it '
                 'with: pip install rosbags'
             )
             return

@@ -1,4 +1,4 @@
-"""What the black box keeps: values of the package, turned into messages only when written."""
+"""Entries of the black box: plain values, converted to messages only when written."""
 
 from dataclasses import dataclass
 
@@ -10,31 +10,31 @@ from sqap_vla_ros.policy import Observation
 
 @dataclass(frozen=True)
 class Observed:
-    """What a policy was asked."""
+    """An observation that was given to the policy."""
 
     observation: Observation
     generation: int
     since_reset: int
-    """Inferences since the policy was reset, this one not counted: 0 right after a reset."""
+    """Inferences since the policy was reset, without this one: 0 right after a reset."""
     budget: float
     """See `Policy.set_budget`."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What it answered."""
+    """The policy's answer to an observation."""
 
     chunk: ActionChunk
     latencies_ms: dict[str, float]
     age_s: float
-    """From the observation's arrival to the answer."""
+    """Time from the observation's arrival to the answer, seconds."""
     tokens: int
     tokens_kept: int
 
 
 @dataclass(frozen=True)
 class Commanded:
-    """What was sent: a twist, or joint velocities by name."""
+    """A command that was sent: a twist, joint velocities by name, or the gripper."""
 
     linear_m_s: np.ndarray | None = None
     angular_rad_s: np.ndarray | None = None
@@ -44,7 +44,11 @@ class Commanded:
 
 @dataclass(frozen=True)
 class Changed:
-    """A change of state."""
+    """A change of the node's state."""
 
     text: str
     """'HOLDING: stale input: ...'."""
+
+
+Entry = Observed | Answered | Commanded | Changed
+"""Anything that the black box keeps."""

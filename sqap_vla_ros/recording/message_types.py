@@ -1,8 +1,10 @@
-"""Message types of the bags, for writing and for reading without ROS."""
+"""Message types and topics of the bags, for reading and writing without ROS."""
 
 import functools
+from typing import Any
 
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+from rosbags.typesys.store import Typestore
 
 from sqap_vla_ros.resources import find_resource
 
@@ -12,7 +14,7 @@ REQUEST, STATE, END_EFFECTOR = (
     'observation/end_effector',
 )
 IMAGE = 'observation/image/'
-"""And the camera's name."""
+"""Followed by the name of the camera."""
 CHUNK, STATS, TWIST, JOINTS, GRIPPER, MOTION = (
     'action_chunk',
     'inference_stats',
@@ -25,8 +27,8 @@ OWN_TYPES = ('ActionChunk', 'InferenceStats')
 
 
 @functools.cache
-def typestore():
-    """Types of ROS 2 and of this package; costs much memory and time, so that there is one."""
+def typestore() -> Typestore:
+    """Return the types of ROS 2 and of this package; made once, because it is expensive."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for name in OWN_TYPES:
         text = find_resource(f'msg/{name}.msg').read_text('utf-8')
@@ -34,11 +36,11 @@ def typestore():
     return store
 
 
-def stamp(store, time_ns: int):
-    """builtin_interfaces/Time."""
+def stamp(store: Typestore, time_ns: int) -> Any:
+    """Convert nanoseconds to builtin_interfaces/Time."""
     return store.types['builtin_interfaces/msg/Time'](*divmod(time_ns, 1_000_000_000))
 
 
-def stamp_ns(time) -> int:
-    """Inverse of `stamp`."""
+def stamp_ns(time: Any) -> int:
+    """Convert builtin_interfaces/Time to nanoseconds."""
     return time.sec * 1_000_000_000 + time.nanosec

@@ -1,5 +1,6 @@
-"""Run a policy again on what a black box recorded, and compare."""
+"""Runs a policy on recorded observations, and compares its answers with the recorded ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,42 +9,50 @@ from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import Policy
-from sqap_vla_ros.recording.entries import Answered, Commanded, Observed
+from sqap_vla_ros.recording.entries import Answered, Commanded, Entry, Observed
 
 
 @dataclass(frozen=True)
 class Replay:
-    """How a policy's answers to recorded observations differ from those recorded."""
+    """How a policy's answers to recorded observations differ from the recorded answers."""
 
     inferences: int
+    """Recorded observations that were answered then and now."""
     names: tuple[str, ...]
     units: tuple[str, ...]
     chunk_difference: np.ndarray
     """float64 [actions]: largest absolute difference of any row, in `units`."""
     commands: int
-    """Commands for whose time both have a row."""
+    """Recorded commands at whose times both have a row."""
     command_difference: np.ndarray | None
-    """float64 [actions]: the same of the rows due when commands were sent, not limited yet."""
+    """float64 [actions]: the same for the rows due at the commands, before the limiter."""
     answers: list[tuple[int, ActionChunk, ActionChunk]]
-    """Time of the recorded answer, recorded chunk, new chunk."""
+    """Time of the recorded answer in nanoseconds, recorded chunk, new chunk."""
 
 
-def replay(policy: Policy, entries: list[tuple[int, object]]) -> Replay:
+def replay(policy: Policy, entries: Sequence[tuple[int, Entry]]) -> Replay:
     """
-    Let the policy answer every recorded observation that was answered.
+    Run a policy on every recorded observation, and compare with the recorded answers.
 
-    A bag begins anywhere. For what a policy remembers (noise of a diffusion head, attention of
-    earlier steps), the first observation is repeated as often as the policy had been asked since
-    its last reset: that brings the noise to where it was, the attention near to it.
+    A bag can begin anywhere. To restore what a policy remembers (the noise of a diffusion head,
+    the attention of earlier steps), the first observation is repeated as often as the policy had
+    run since its last reset: the noise is then the same, and the attention similar.
 
-    Raises UserError when the policy is another one than that recorded.
+    Args:
+        policy: policy to run.
+        entries: entries with their times in nanoseconds, as `read_bag` returns them.
+
+    Raises:
+        UserError: the policy's actions differ from the recorded ones in name, unit or timing, or
+            no observation has an answer.
     """
     recorded = {
         entry.chunk.stamp_ns: (time_ns, entry.chunk)
         for time_ns, entry in entries
         if isinstance(entry, Answered)
     }
-    answers, expected = [], None
+    answers: list[tuple[int, ActionChunk, ActionChunk]] = []
+    expected: int | None = None
     for _, entry in entries:
         if not isinstance(entry, Observed):
             continue
@@ -78,8 +87,10 @@ def replay(policy: Policy, entries: list[tuple[int, object]]) -> Replay:
     )
 
 
-def _due_rows(answers, entries):
-    """Return (recorded, new) row for the time of each command, as the executor gives them."""
+def _due_rows(
+    answers: list[tuple[int, ActionChunk, ActionChunk]], entries: Sequence[tuple[int, Entry]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the executor's (recorded, new) rows at the time of each command."""
     old, new = ChunkExecutor(), ChunkExecutor()
     waiting = sorted(answers, key=lambda answer: answer[0])
     times = sorted(
@@ -93,7 +104,7 @@ def _due_rows(answers, entries):
             arrived_ns, first, second = waiting.pop(0)
             for executor, chunk in ((old, first), (new, second)):
                 executor.offer(ActionChunk(chunk.values, chunk.spec, chunk.stamp_ns), arrived_ns)
-        pair = old.row(time_ns), new.row(time_ns)
-        if pair[0] is not None and pair[1] is not None:
-            rows.append(pair)
+        recorded, replayed = old.row(time_ns), new.row(time_ns)
+        if recorded is not None and replayed is not None:
+            rows.append((recorded, replayed))
     return rows

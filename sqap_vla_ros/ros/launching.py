@@ -1,7 +1,9 @@
-"""What the launch files share; imports `launch` and is imported by launch files alone."""
+"""Arguments and actions that the launch files share. Only launch files import it."""
 
+from collections.abc import Callable, Sequence
 import os
 from pathlib import Path
+from typing import Any
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext
@@ -14,6 +16,7 @@ from launch.actions import (
 )
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -27,27 +30,23 @@ def share() -> Path:
     return Path(get_package_share_directory(PACKAGE))
 
 
-def policy_arguments(profile: str, without: str = '') -> list[DeclareLaunchArgument]:
-    """
-    Declare the arguments of everything that starts the policy node.
+def namespace_argument(nodes: str = 'all nodes') -> DeclareLaunchArgument:
+    """Declare the argument `namespace`."""
+    return DeclareLaunchArgument('namespace', default_value='', description=f'of {nodes}')
 
-    :param profile: default of the argument of this name
-    :param without: value of `policy` that starts no policy node, where there is one
-    """
+
+def policy_argument(note: str = '') -> DeclareLaunchArgument:
+    """Declare the argument `policy`; `note` ends its description."""
+    return DeclareLaunchArgument(
+        'policy',
+        default_value=str(share() / 'policies' / 'small'),
+        description='policy directory, float or compressed' + note,
+    )
+
+
+def start_arguments(start_on_instruction: str) -> list[DeclareLaunchArgument]:
+    """Declare the arguments about the start of a policy, given the default of one of them."""
     return [
-        DeclareLaunchArgument('namespace', default_value='', description='of all nodes'),
-        DeclareLaunchArgument(
-            'profile',
-            default_value=profile,
-            description='robot profile: a YAML file or the name of one in config/robots',
-        ),
-        DeclareLaunchArgument(
-            'policy',
-            default_value=str(share() / 'policies' / 'small'),
-            description='policy directory, float or compressed; the default was trained for the '
-            'simulated arm and for nothing else'
-            + (f'; {without}: no policy node' if without else ''),
-        ),
         DeclareLaunchArgument(
             'recipe',
             default_value='sqap_w4a4_prune40',
@@ -63,11 +62,37 @@ def policy_arguments(profile: str, without: str = '') -> list[DeclareLaunchArgum
         ),
         DeclareLaunchArgument(
             'start_on_instruction',
-            default_value='false',
+            default_value=start_on_instruction,
             choices=TRUTH,
             description='an instruction on the topic starts motion; false: only a goal or '
             '~/resume does',
         ),
+    ]
+
+
+def policy_arguments(profile: str, without: str = '') -> list[DeclareLaunchArgument]:
+    """
+    Declare the arguments of every launch file that takes a robot profile.
+
+    Args:
+        profile: Default of the argument of this name.
+        without: Value of `policy` that starts no policy node, if there is one.
+
+    Returns:
+        The arguments, in the order of --show-args.
+    """
+    return [
+        namespace_argument(),
+        DeclareLaunchArgument(
+            'profile',
+            default_value=profile,
+            description='robot profile: a YAML file or the name of one in config/robots',
+        ),
+        policy_argument(
+            '; the default was trained for the simulated arm and for nothing else'
+            + (f'; {without}: no policy node' if without else '')
+        ),
+        *start_arguments(start_on_instruction='false'),
         DeclareLaunchArgument(
             'acknowledge_untested_profile',
             default_value='false',
@@ -83,11 +108,48 @@ def policy_arguments(profile: str, without: str = '') -> list[DeclareLaunchArgum
 
 
 def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) -> list:
-    """Start the policy node, without respawn; a float policy is compressed first."""
+    """
+    Start the policy node on a robot profile; a float policy is compressed first.
+
+    Args:
+        context: Launch context with the values of `policy_arguments`.
+        dry_run: Send the commands to ~/dry_run/TOPIC.
+        use_sim_time: Take the time from /clock.
+
+    Returns:
+        Actions, for an OpaqueFunction.
+    """
+
+    def start(context: LaunchContext, policy: Path) -> Node:
+        further = LaunchConfiguration('params_file').perform(context)
+        parameters = {
+            'profile': LaunchConfiguration('profile').perform(context),
+            'dry_run': dry_run,
+            'acknowledge_untested_profile': typed('acknowledge_untested_profile', bool),
+            'use_sim_time': use_sim_time,
+        }
+        return policy_node(policy, parameters, after=[further] if further else [])
+
+    return with_compressed_policy(context, start)
+
+
+def with_compressed_policy(
+    context: LaunchContext, start: Callable[[LaunchContext, Path], Node]
+) -> list:
+    """
+    Compress the policy of the argument `policy` if it is a float one, then start a node on it.
+
+    Args:
+        context: Launch context with the values of the arguments `policy` and `recipe`.
+        start: Makes the node from the directory of the policy.
+
+    Returns:
+        Actions, for an OpaqueFunction. The launch ends if the policy is not compressed.
+    """
     policy = Path(LaunchConfiguration('policy').perform(context)).expanduser()
     recipe = LaunchConfiguration('recipe').perform(context)
     if recipe in ('', 'none') or (policy / 'recipe.yaml').exists():
-        return [_policy_node(context, policy, dry_run, use_sim_time)]
+        return [start(context, policy)]
     home = Path(os.environ.get('ROS_HOME', '~/.ros')).expanduser()
     compressed = home / PACKAGE / f'{policy.name}-{Path(recipe).stem}'
     compress = ExecuteProcess(
@@ -103,9 +165,9 @@ def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) ->
         output='screen',
     )
 
-    def when_compressed(event, context):
+    def when_compressed(event: ProcessExited, context: LaunchContext) -> list:
         if event.returncode == 0:
-            return [_policy_node(context, compressed, dry_run, use_sim_time)]
+            return [start(context, compressed)]
         return [Shutdown(reason='the policy was not compressed')]
 
     return [
@@ -114,8 +176,42 @@ def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) ->
     ]
 
 
+def policy_node(
+    policy: Path, parameters: dict[str, Any], before: Sequence = (), after: Sequence = ()
+) -> Node:
+    """
+    Make the action that starts the policy node, without respawn; its end ends the launch.
+
+    Args:
+        policy: Policy directory.
+        parameters: Further parameters.
+        before: Files of parameters that the others override.
+        after: Files of parameters that override the others.
+
+    Returns:
+        The action.
+    """
+    return Node(
+        package=PACKAGE,
+        executable='policy_node',
+        namespace=LaunchConfiguration('namespace'),
+        output='screen',
+        on_exit=Shutdown(reason='policy_node ended'),
+        parameters=[
+            *before,
+            {
+                'policy': str(policy),
+                'autostart': typed('autostart', bool),
+                'start_on_instruction': typed('start_on_instruction', bool),
+                **parameters,
+            },
+            *after,
+        ],
+    )
+
+
 def shared_memory_profile() -> SetEnvironmentVariable:
-    """Make room for images in Fast DDS's shared memory, unless the user has a profile."""
+    """Enlarge the shared memory of Fast DDS for images, unless the user has set a profile."""
     name = 'FASTRTPS_DEFAULT_PROFILES_FILE'
     return SetEnvironmentVariable(
         name, EnvironmentVariable(name, default_value=str(share() / 'config' / 'fastdds_shm.xml'))
@@ -133,7 +229,7 @@ def rviz_argument() -> DeclareLaunchArgument:
 
 
 def rviz() -> Node:
-    """Start RViz with the package's view, where it is wanted."""
+    """Start RViz with the view of this package if the argument `rviz` is true."""
     return Node(
         package='rviz2',
         executable='rviz2',
@@ -144,29 +240,5 @@ def rviz() -> Node:
 
 
 def typed(argument: str, value_type: type) -> ParameterValue:
-    """Make a launch argument the value of a node parameter that is not text."""
+    """Make a launch argument the value of a node parameter that is not a string."""
     return ParameterValue(LaunchConfiguration(argument), value_type=value_type)
-
-
-def _policy_node(context, policy, dry_run, use_sim_time):
-    further = LaunchConfiguration('params_file').perform(context)
-    profile = LaunchConfiguration('profile').perform(context)
-    return Node(
-        package=PACKAGE,
-        executable='policy_node',
-        namespace=LaunchConfiguration('namespace'),
-        output='screen',
-        on_exit=Shutdown(reason='policy_node ended'),
-        parameters=[
-            {
-                'policy': str(policy),
-                'profile': profile,
-                'dry_run': dry_run,
-                'autostart': typed('autostart', bool),
-                'start_on_instruction': typed('start_on_instruction', bool),
-                'acknowledge_untested_profile': typed('acknowledge_untested_profile', bool),
-                'use_sim_time': use_sim_time,
-            },
-            *([further] if further else []),
-        ],
-    )

@@ -12,8 +12,8 @@ import time
 
 from geometry_msgs.msg import TwistStamped
 import numpy as np
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from sqap_vla_ros.control.audit import CommandAudit
 from sqap_vla_ros.control.command import Command
@@ -21,6 +21,7 @@ from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.msg import InferenceStats
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
+from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.stand_ins.fault_injector_node import remappings
 from sqap_vla_ros.system.child_process import wait_until
 from sqap_vla_ros.system.client import POLICY, SIMULATION
@@ -99,8 +100,7 @@ class Soak:
         self._last_commands = deque(maxlen=8)
         self._state, self._last_stamp_ns = '', None
         self._stopping = threading.Event()
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._client.listen(String, f'{POLICY}/state', self._take_state, latched)
+        self._client.listen(String, f'{POLICY}/state', self._take_state, LATCHED)
         self._client.listen(TwistStamped, 'twist_command', self._take_command)
         self._client.listen(InferenceStats, f'{POLICY}/inference_stats', self._take_stats)
         self._instruction = self._client.publisher(String, 'instruction')
@@ -131,7 +131,7 @@ class Soak:
         """Set parameters of the fault injector."""
         self._client.set_parameters(INJECTOR, **values)
 
-    def trigger(self, service: str):
+    def trigger(self, service: str) -> Trigger.Response:
         """Call one of the policy node's services."""
         return self._client.trigger(f'{POLICY}/{service}')
 

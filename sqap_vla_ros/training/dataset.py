@@ -1,7 +1,7 @@
 """
-Demonstrations: the expert's episodes, disturbed, and its clean chunk from every recorded state.
+Demonstrations: disturbed episodes of the expert, with its undisturbed chunk for every frame.
 
-Episodes are drawn from a seed each, so a dataset is reproduced rather than stored.
+Each episode is generated from a seed, so a dataset is reproduced rather than stored.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sqap_vla_ros.files import replaced_file
 from sqap_vla_ros.models.preprocessing.images import resize_image
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
@@ -25,27 +26,26 @@ class Demonstrations:
     state: np.ndarray
     """float32 [F, 4]: end effector x, y, z in metres (base frame), gripper."""
     task: np.ndarray
-    """int64 [F], index into the tasks of the set."""
+    """int64 [F], index into the tasks of the dataset."""
     action: np.ndarray
     """float32 [F, T, 4]: linear velocity in m/s (base frame), gripper."""
     target: np.ndarray
-    """float32 [F, 3]: where the expert is going, metres; only a training aid."""
+    """float32 [F, 3]: where the expert is going, metres (base frame); used by training only."""
 
     def save(self, path: Path) -> None:
         """Write an .npz file, atomically."""
-        partial = path.with_suffix('.partial.npz')
-        np.savez(partial, **vars(self))
-        partial.replace(path)
+        with replaced_file(path) as partial, open(partial, 'wb') as file:
+            np.savez(file, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> 'Demonstrations':
-        """Read a file of `save`."""
+        """Read a file that `save` wrote."""
         with np.load(path, allow_pickle=False) as data:
             return cls(**{key: data[key] for key in data.files})
 
     @classmethod
     def concatenate(cls, parts: list['Demonstrations']) -> 'Demonstrations':
-        """All frames of all parts, in order."""
+        """Concatenate the frames of all parts, in order."""
         return cls(
             **{
                 key: np.concatenate([getattr(part, key) for part in parts])
@@ -56,9 +56,18 @@ class Demonstrations:
 
 def expert_chunk(arm: SimulatedArm, horizon: int, step_s: float) -> np.ndarray:
     """
-    Compute what the expert would do from here, undisturbed: float32 [horizon, 4].
+    Compute the undisturbed expert's next actions.
 
-    Rolls the simulation ahead and back. Each row is held for one policy step, like at run time.
+    Rolls the simulation forward and restores it. Each row is held for one policy step, as at run
+    time.
+
+    Args:
+        arm: simulated arm, in the state to start from.
+        horizon: number of rows.
+        step_s: duration of a row, seconds.
+
+    Returns:
+        float32 [horizon, 4]: linear velocity, m/s (base frame), and gripper.
     """
     here = arm.snapshot()
     rows = []
@@ -71,17 +80,19 @@ def expert_chunk(arm: SimulatedArm, horizon: int, step_s: float) -> np.ndarray:
 
 
 class Recorder:
-    """Collects frames of one arm at a time, which does one of `tasks`."""
+    """Collects the frames of one simulated arm at a time, which performs one of `tasks`."""
 
     def __init__(self, tasks: Sequence[str], horizon: int, step_s: float, image_size: int) -> None:
         self.tasks = tuple(tasks)
         self.horizon, self.step_s, self.image_size = horizon, step_s, image_size
-        self._frames = {name: [] for name in ('image', 'state', 'task', 'action', 'target')}
-        self.last_image = None
-        """What the arm's camera saw at the last `record`, uint8 [H, W, 3]."""
+        self._frames: dict[str, list] = {
+            name: [] for name in ('image', 'state', 'task', 'action', 'target')
+        }
+        self.last_image = np.zeros((0, 0, 3), np.uint8)
+        """The camera image of the last `record`, uint8 [H, W, 3]; empty before the first."""
 
     def record(self, arm: SimulatedArm) -> np.ndarray:
-        """Store this moment and the expert's answer to it, which is returned: [horizon, 4]."""
+        """Store a frame, and return the expert's chunk for it: float32 [horizon, 4]."""
         chunk = expert_chunk(arm, self.horizon, self.step_s)
         self.last_image = arm.image()
         image = resize_image(torch.from_numpy(self.last_image), self.image_size)
@@ -97,7 +108,7 @@ class Recorder:
         return chunk
 
     def finish(self) -> Demonstrations:
-        """All that was recorded."""
+        """Return everything that was recorded."""
         arrays = {name: np.array(values) for name, values in self._frames.items()}
         return Demonstrations(**{**arrays, 'target': arrays['target'].astype(np.float32)})
 
@@ -105,7 +116,7 @@ class Recorder:
 def disturbed_expert_episode(
     arm: SimulatedArm, recorder: Recorder, seed: int, record_every: int = 3, limit_s: float = 8.0
 ) -> None:
-    """Let the expert act with noise and pushes, so that recoveries are in the data."""
+    """Record an episode of the expert with noise and pushes, so that the data has recoveries."""
     rng = np.random.default_rng(seed)
     arm.reset(seed=seed)
     noise = rng.choice([0.0, 0.3, 0.6]) * MAX_SPEED_M_S
@@ -136,10 +147,19 @@ def policy_episode(
     limit_s: float = 8.0,
 ) -> bool:
     """
-    Let the learned policy act and the expert label where it gets to (DAgger, arXiv 1011.0686).
+    Record an episode of the learned policy, labelled by the expert (DAgger, arXiv 1011.0686).
 
-    act: image, state -> chunk [T, 4]; execute: how many rows of each chunk are executed. Returns
-    whether it succeeded.
+    Args:
+        arm: simulated arm; it is reset to `seed`.
+        recorder: gets the frames.
+        seed: seed of the scene.
+        act: maps image and state to a chunk [T, 4].
+        execute: how many rows of each chunk are executed.
+        expert_share: probability that the expert's chunk is executed instead.
+        limit_s: robot time after which the episode ends, seconds.
+
+    Returns:
+        Whether the episode succeeded.
     """
     rng = np.random.default_rng(seed)
     arm.reset(seed=seed)
@@ -154,12 +174,12 @@ def policy_episode(
     return arm.succeeded
 
 
-def _push(rng):
+def _push(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(-1, 1, 3) * MAX_SPEED_M_S
 
 
 def expert_shard(shard: int, episodes: int, recorder: Recorder) -> Demonstrations:
-    """`episodes` disturbed episodes of every task; each shard has seeds of its own."""
+    """Record `episodes` disturbed episodes of every task; the seeds depend on the shard."""
     for index, name in enumerate(recorder.tasks):
         arm = SimulatedArm(name)
         for episode in range(episodes):
@@ -169,5 +189,5 @@ def expert_shard(shard: int, episodes: int, recorder: Recorder) -> Demonstration
 
 
 def episode_seed(shard: int, task: int, episode: int) -> int:
-    """Seeds of the training data start at 10 million; evaluations use smaller ones."""
+    """Return the seed of a training episode: 10 million and up; evaluations use smaller seeds."""
     return 10_000_000 + shard * 100_000 + task * 10_000 + episode

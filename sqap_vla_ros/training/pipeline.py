@@ -1,4 +1,4 @@
-"""From nothing to a policy directory: demonstrations, imitation, DAgger, averaged weights."""
+"""The training pipeline: demonstrations, imitation, DAgger, averaged weights."""
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -14,9 +14,11 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
-from sqap_vla_ros.models.config import ActionHeadConfig, CogActConfig, save_config, VisionConfig
+from sqap_vla_ros.models.config import save_config
+from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.families.cogact.model import CogActModel
 from sqap_vla_ros.models.families.cogact.policy import CogActPolicy
+from sqap_vla_ros.models.layers.vision_config import VisionConfig
 from sqap_vla_ros.models.preprocessing.statistics import load_statistics, STATISTICS_FILE
 from sqap_vla_ros.models.preprocessing.words import WordTokenizer
 from sqap_vla_ros.policy import Observation
@@ -32,12 +34,12 @@ from sqap_vla_ros.training.dataset import (
 from sqap_vla_ros.training.trainer import Batches, Learner, Schedule, Trainer
 
 IMAGE_SIZES = {'sqap_vla_sim': 96, 'sqap_vla_sim_small_objects': 128}
-"""Pixels; a patch has 8: 144 and 256 visual tokens."""
+"""Pixels. A patch is 8 pixels wide: 144 and 256 visual tokens."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything; the defaults made the policy that ships with the package."""
+    """The parameters of a training run; the defaults made the policy shipped with the package."""
 
     dataset: str = 'sqap_vla_sim'
     """One of `DATASETS`."""
@@ -46,19 +48,19 @@ class Plan:
     """Disturbed expert episodes of each task in a shard."""
     steps: int = 3000
     batch: int = 32
-    """Samples a step and worker."""
+    """Samples per step and worker."""
     dagger_at: tuple[float, ...] = (0.5,)
-    """Shares of the steps after which the policy's own episodes are labelled and added."""
+    """Fractions of the steps after which the policy's own episodes are labelled and added."""
     dagger_episodes: int = 15
-    """Episodes of each task, worker and round."""
+    """Episodes per task, worker and round."""
     workers: int = 2
-    """Processes; their number changes the result, the machine's speed does not."""
+    """Processes. Their number changes the result; the speed of the machine does not."""
     seed: int = 0
     device: str = 'cpu'
 
 
 def small_config(dataset: str, words: int) -> CogActConfig:
-    """Describe a policy of 1.8 million parameters for a training set."""
+    """Return the configuration of a policy of 1.8 million parameters for a dataset."""
     size = IMAGE_SIZES[dataset]
     return CogActConfig(
         vision=(
@@ -98,7 +100,7 @@ def small_config(dataset: str, words: int) -> CogActConfig:
 
 
 def small_tokenizer(dataset: str) -> WordTokenizer:
-    """Every word of the instructions of a training set."""
+    """Return a tokenizer with every word of the instructions of a dataset."""
     words = {
         word
         for task in DATASETS[dataset]
@@ -109,7 +111,7 @@ def small_tokenizer(dataset: str) -> WordTokenizer:
 
 
 def train(plan: Plan, directory: Path) -> None:
-    """Run or resume the plan; the policy is in `directory/policy` afterwards."""
+    """Run or resume a plan. The policy is in `directory/policy` afterwards."""
     directory.mkdir(parents=True, exist_ok=True)
     stored = directory / 'plan.json'
     text = json.dumps(asdict(plan), indent=2) + '\n'
@@ -125,7 +127,7 @@ def train(plan: Plan, directory: Path) -> None:
         torch.multiprocessing.spawn(_worker, (plan, directory, rendezvous), plan.workers)
 
 
-def _worker(rank, plan, directory, rendezvous) -> None:
+def _worker(rank: int, plan: Plan, directory: Path, rendezvous: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
         'gloo',
@@ -138,22 +140,22 @@ def _worker(rank, plan, directory, rendezvous) -> None:
     distributed.destroy_process_group()
 
 
-def _work(rank, plan, directory) -> None:
-    """Do the part of one process; all of them meet after each stage."""
+def _work(rank: int, plan: Plan, directory: Path) -> None:
+    """Do the share of one process; the processes synchronise after each stage."""
     data = directory / 'data'
     data.mkdir(exist_ok=True)
     tasks = DATASETS[plan.dataset]
     tokenizer = small_tokenizer(plan.dataset)
     config = small_config(plan.dataset, len(tokenizer))
 
-    def recorder():
+    def recorder() -> Recorder:
         return Recorder(tasks, config.horizon, config.step_s, config.image_size)
 
     shards = [data / f'shard_{i:03d}.npz' for i in range(plan.shards)]
     for i in tqdm(range(rank, plan.shards, plan.workers), desc='demonstrations', disable=rank > 0):
         if not shards[i].exists():
             expert_shard(i, plan.episodes, recorder()).save(shards[i])
-    _meet()
+    _synchronise()
     policy = directory / 'policy'
     if rank == 0:
         policy.mkdir(exist_ok=True)
@@ -164,7 +166,7 @@ def _work(rank, plan, directory) -> None:
             policy,
             plan.dataset,
         )
-    _meet()
+    _synchronise()
     statistics = load_statistics(policy, plan.dataset, len(config.state_names))
     torch.manual_seed(plan.seed)
     schedule = Schedule(plan.steps, plan.batch)
@@ -183,14 +185,16 @@ def _work(rank, plan, directory) -> None:
                 frames = _dagger(learned, plan, number, rank, recorder())
                 frames.save(own)
             shards += [data / f'dagger_{number}_{r:02d}.npz' for r in range(plan.workers)]
-            _meet()
+            _synchronise()
     if rank == 0:
         save_file(
             {k: v.contiguous() for k, v in trainer.average.items()}, policy / 'model.safetensors'
         )
 
 
-def _dagger(learned, plan, number, rank, recorder):
+def _dagger(
+    learned: CogActPolicy, plan: Plan, number: int, rank: int, recorder: Recorder
+) -> Demonstrations:
     succeeded = {}
     for index, name in enumerate(tqdm(recorder.tasks, desc=f'dagger {number}', disable=rank > 0)):
         arm = SimulatedArm(name)
@@ -208,11 +212,13 @@ def _dagger(learned, plan, number, rank, recorder):
     return recorder.finish()
 
 
-def _dagger_episode(arm, learned, seed, recorder):
+def _dagger_episode(
+    arm: SimulatedArm, learned: CogActPolicy, seed: int, recorder: Recorder
+) -> bool:
     rng = np.random.default_rng(seed)
     instruction = str(rng.choice(arm.task.instructions))
 
-    def act(image, state):
+    def act(image: np.ndarray, state: np.ndarray) -> np.ndarray:
         observation = Observation({'camera': image}, instruction, state)
         return learned.predict(observation).chunk.values
 
@@ -220,8 +226,8 @@ def _dagger_episode(arm, learned, seed, recorder):
     return policy_episode(arm, recorder, seed, act, execute, expert_share=0.1)
 
 
-def _save_statistics(data, directory, dataset) -> None:
-    """Percentiles of the actions, with room for what lies beyond them; moments of the state."""
+def _save_statistics(data: Demonstrations, directory: Path, dataset: str) -> None:
+    """Write percentiles of the actions, and mean and deviation of the state."""
     actions = data.action.reshape(-1, data.action.shape[-1])
     low, high = np.quantile(actions, [0.01, 0.99], axis=0)
     statistics = {
@@ -239,6 +245,6 @@ def _save_statistics(data, directory, dataset) -> None:
     (directory / STATISTICS_FILE).write_text(text + '\n', 'utf-8')
 
 
-def _meet() -> None:
+def _synchronise() -> None:
     if distributed.is_initialized():
         distributed.barrier()

@@ -1,4 +1,4 @@
-"""Imitation: the loss, the schedule, and a loop that can be stopped and resumed."""
+"""Imitation learning: losses, learning-rate schedule, and a resumable training loop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch import distributed, nn
 from torch.nn.functional import l1_loss
 from tqdm import tqdm
 
+from sqap_vla_ros.files import replaced_file
 from sqap_vla_ros.models.families.cogact.model import CogActModel
 from sqap_vla_ros.models.preprocessing.statistics import Statistics
 from sqap_vla_ros.models.preprocessing.words import WordTokenizer
@@ -21,19 +22,22 @@ from sqap_vla_ros.training.dataset import Demonstrations
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over all steps: warm-up, constant, linear decay to a fiftieth."""
+    """Learning rate: linear warm-up, constant, linear decay to one fiftieth."""
 
     steps: int
     batch: int = 32
-    """Samples a step and worker."""
+    """Samples per step and worker."""
     rate: float = 1e-3
+    """Learning rate between warm-up and decay."""
     warm_up: int = 200
+    """Steps of the warm-up."""
     decay_share: float = 0.35
+    """Fraction of the steps, at the end, during which the rate decays."""
     average: float = 0.998
-    """Decay of the weights' moving average, which is what is kept in the end."""
+    """Decay of the moving average of the weights; the average is the result of training."""
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of step `step`."""
+        """Return the learning rate of a step."""
         decay = max(1.0, self.steps * self.decay_share)
         left = (self.steps - step) / decay
         return self.rate * min(1.0, (step + 1) / self.warm_up, max(left, 0.02))
@@ -41,10 +45,10 @@ class Schedule:
 
 class Learner(nn.Module):
     """
-    The model, and two helpers that only training has.
+    The model, and two auxiliary heads that only training has.
 
-    A direct regression of the chunk and of the target's place from the cognition token: both find
-    the relevant part of the image much sooner than the diffusion loss alone.
+    They regress the chunk and the target's position from the cognition token. With them, the model
+    finds the relevant part of the image much sooner than with the diffusion loss alone.
     """
 
     def __init__(self, model: CogActModel) -> None:
@@ -58,7 +62,7 @@ class Learner(nn.Module):
         self.target = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
 
     def forward(self, batch: dict[str, torch.Tensor], repeats: int = 4) -> dict[str, torch.Tensor]:
-        """Losses of a batch; the diffusion head sees every condition `repeats` times."""
+        """Compute the losses; the diffusion head sees every condition `repeats` times."""
         visual = self.model.encode_image(batch['image'].float() / 255)
         condition, _ = self.model.cognition(visual, batch['text'], batch['state'])
         actions = batch['action']
@@ -72,7 +76,7 @@ class Learner(nn.Module):
 
 
 class Batches:
-    """Draws random samples of the demonstrations, normalised."""
+    """Draws random, normalised samples of the demonstrations."""
 
     def __init__(
         self,
@@ -87,7 +91,7 @@ class Batches:
         ]
 
     def draw(self, rng: np.random.Generator, size: int) -> dict[str, torch.Tensor]:
-        """`size` samples with replacement, each with one of its task's instructions."""
+        """Draw samples with replacement, each with one of its task's instructions."""
         rows = rng.integers(len(self.data.image), size=size)
         texts = [self._texts[task] for task in self.data.task[rows]]
         return {
@@ -100,7 +104,7 @@ class Batches:
 
 
 class Trainer:
-    """Steps one learner; processes average their gradients when torch.distributed is up."""
+    """Trains a learner; with torch.distributed, the processes average their gradients."""
 
     def __init__(
         self, learner: Learner, schedule: Schedule, directory: Path, device: str, seed: int
@@ -126,9 +130,9 @@ class Trainer:
             disable=self.rank > 0,
             mininterval=10,
         )
-        recent = {}
+        recent: dict[str, float] = {}
         while self.step < until:
-            # A generator per step and worker: a resumed run draws what an unbroken one would have.
+            # One generator per step and worker: a resumed run draws the same samples.
             draw = np.random.default_rng((self.seed, self.step, self.rank))
             torch.manual_seed(int(draw.integers(2**62)))
             losses = self._update(batches.draw(draw, self.schedule.batch))
@@ -140,7 +144,7 @@ class Trainer:
                 self.save()
         progress.close()
 
-    def _update(self, batch):
+    def _update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group['lr'] = self.schedule.rate_at(self.step)
         batch = {name: value.to(self.device) for name, value in batch.items()}
@@ -161,36 +165,36 @@ class Trainer:
     def _average_gradients(self) -> None:
         if self.workers == 1:
             return
-        flat = torch.cat([p.grad.flatten() for p in self.parameters])
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
         flat /= self.workers
-        for p, piece in zip(self.parameters, flat.split([p.numel() for p in self.parameters])):
-            p.grad.copy_(piece.view_as(p))
+        for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients])):
+            gradient.copy_(piece.view_as(gradient))
 
     def averaged_model(self) -> CogActModel:
-        """Copy the model, with the averaged weights."""
+        """Return a copy of the model with the averaged weights."""
         model = CogActModel(self.learner.model.config)
         model.load_state_dict(self.average)
         return model
 
     def save(self) -> None:
-        """Write everything that `resume` needs; only the first worker does."""
+        """Write everything that `resume` needs, atomically; only the first worker writes."""
         if self.rank > 0:
             return
         tensors = {f'learner.{k}': v for k, v in self.learner.state_dict().items()}
         tensors |= {f'average.{k}': v for k, v in self.average.items()}
         for i, state in self.optimizer.state_dict()['state'].items():
             tensors |= {f'optimizer.{i}.{k}': v for k, v in state.items()}
-        partial = self.directory / 'training.partial'
-        save_file(
-            {k: v.contiguous() for k, v in tensors.items()},
-            partial,
-            metadata={'step': json.dumps(self.step)},
-        )
-        partial.replace(self.directory / 'training.safetensors')
+        with replaced_file(self.directory / 'training.safetensors') as partial:
+            save_file(
+                {k: v.contiguous() for k, v in tensors.items()},
+                partial,
+                metadata={'step': json.dumps(self.step)},
+            )
 
     def resume(self) -> bool:
-        """Continue from the last `save`, if there is one."""
+        """Continue from the last `save`; returns whether there was one."""
         path = self.directory / 'training.safetensors'
         if not path.exists():
             return False

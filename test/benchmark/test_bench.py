@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.benchmark import building, machine, presets, report
+from sqap_vla_ros.benchmark import bf16_linear, building, machine, presets, report
+from sqap_vla_ros.benchmark.bf16_linear import Bf16Linear, can_prepack
 from sqap_vla_ros.benchmark.measure import measure
 from sqap_vla_ros.benchmark.paired import paired_ratio, summarize
-from sqap_vla_ros.benchmark.presets import Preset
-from sqap_vla_ros.benchmark.variants import NAMES, parse, PrepackedLinear
+from sqap_vla_ros.benchmark.presets import BareDecoderConfig
+from sqap_vla_ros.benchmark.variants import NAMES, parse
 from sqap_vla_ros.benchmark.workloads import WARM_UP
 from sqap_vla_ros.cli import main
-from sqap_vla_ros.compression.pruning import criteria
-from sqap_vla_ros.models.config import (
-    ActionHeadConfig,
-    CogActConfig,
-    OpenVlaConfig,
-    Pi0Config,
-    VisionConfig,
-)
+from sqap_vla_ros.compression.pruning import coverage
+from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
+from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
+from sqap_vla_ros.models.families.pi0.config import Pi0Config
+from sqap_vla_ros.models.family import Preset
+from sqap_vla_ros.models.layers.vision_config import VisionConfig
 
 from support.graph_recorders import TraceRecorder
 
@@ -62,7 +61,7 @@ def gemma(width):
 
 
 TINY = {
-    'decoder': Preset('decoder', '', LLAMA, text_tokens=10),
+    'decoder': Preset('decoder', '', BareDecoderConfig(LLAMA), text_tokens=10),
     'cogact': Preset(
         'cogact',
         '',
@@ -125,7 +124,7 @@ TINY = {
 @pytest.fixture
 def tiny_presets(monkeypatch):
     """Let the bench know these instead."""
-    monkeypatch.setattr(presets, 'PRESETS', TINY)
+    monkeypatch.setattr(presets, 'all_presets', lambda: TINY)
 
 
 def bench(*arguments):
@@ -228,8 +227,8 @@ def test_a_variant_is_recorded_in_the_warm_up_and_then_replayed(tiny_presets, mo
     from sqap_vla_ros.benchmark import workloads
 
     recorder = TraceRecorder()
-    monkeypatch.setattr(workloads, 'CudaRecorder', lambda device: recorder)
-    monkeypatch.setattr(criteria.cpu, 'available', lambda: False)
+    monkeypatch.setattr(workloads, 'CudaGraphRecorder', lambda device: recorder)
+    monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
     direct = workloads.make_workload(
         TINY['decoder'], parse('bf16_prune40'), CPU, 'auto', None, None
     )
@@ -282,7 +281,7 @@ def test_what_does_not_fit_into_memory_is_named(tiny_presets, monkeypatch, capsy
     [('decoder-0.5b', 0.50), ('pi0', 3.3), ('cogact-7b', 7.6), ('openvla-7b', 7.5)],
 )
 def test_presets_have_the_size_that_they_claim(name, billions):
-    model = building.outline(presets.PRESETS[name], parse('bf16'))
+    model = building.outline(presets.find_preset(name), parse('bf16'))
     assert building.needed_bytes(model) / 2e9 == pytest.approx(billions, rel=0.06)
 
 
@@ -322,11 +321,11 @@ def test_rounds_run_every_workload_in_turn():
 
 
 @pytest.mark.parametrize('rows', [1, 16, 50])
-def test_prepacked_baseline_is_the_same_layer(rows):
+def test_bfloat16_baseline_is_the_same_layer(rows):
     torch.manual_seed(0)
     linear = torch.nn.Linear(64, 48, dtype=torch.bfloat16)
     x = torch.randn(rows, 64).bfloat16()
-    assert torch.allclose(PrepackedLinear(linear, 50)(x).float(), linear(x).float(), atol=0.02)
+    assert torch.allclose(Bf16Linear(linear, 50)(x).float(), linear(x).float(), atol=0.02)
 
 
 def test_machine_is_described():
@@ -334,3 +333,21 @@ def test_machine_is_described():
     assert found['cpu'] and found['threads'] == torch.get_num_threads()
     assert all(value > 0 for value in machine.peak_gmacs(CPU).values())
     assert machine.free_bytes(CPU) > 10**6
+
+
+@pytest.mark.parametrize('packs', [True, False])
+def test_the_report_says_which_bfloat16_baseline_ran(tiny_presets, tmp_path, monkeypatch, packs):
+    if packs and not can_prepack():
+        pytest.skip('oneDNN packs no bfloat16 weights on this processor')
+    monkeypatch.setattr(bf16_linear, 'can_prepack', lambda: packs)
+    path = tmp_path / 'out.json'
+    assert (
+        bench(
+            '--preset', 'decoder', '--variants', 'bf16', 'w4a8', '--linears', '--json', str(path)
+        )
+        == 0
+    )
+    found = json.loads(path.read_text('utf-8'))
+    name = 'onednn_bf16' if packs else 'torch_bf16'
+    assert found['variants'][0]['backend'] == name
+    assert {r['baseline'] for r in found['linears']} == {name}

@@ -15,13 +15,14 @@ from sqap_vla_ros.compression.checkpoint import (
     read_header,
     save_compressed,
 )
-from sqap_vla_ros.compression.compress import compress, layer_names
+from sqap_vla_ros.compression.compress import compress_model, layer_names
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import load_recipe, PruningRecipe, QuantizationRecipe, Recipe
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.compress_directory import compress_directory
+from sqap_vla_ros.models import compress_policy
 from sqap_vla_ros.models.families.cogact.model import CogActModel
 from sqap_vla_ros.models.loading import load_policy
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 RECIPE = Recipe(
     'test', QuantizationRecipe(targets=('decoder', 'vision', 'action_head')), PruningRecipe()
@@ -32,7 +33,7 @@ WEIGHTS = 'model.safetensors'
 @pytest.fixture
 def compressed(policy_directory, tmp_path):
     """Write a compressed policy directory."""
-    compress_directory(policy_directory, tmp_path / 'compressed', RECIPE)
+    compress_policy.compress(policy_directory, tmp_path / 'compressed', RECIPE)
     return tmp_path / 'compressed'
 
 
@@ -62,9 +63,11 @@ def test_loaded_policy_acts_as_the_one_compressed_in_memory(
     policy_directory, compressed, observation
 ):
     # Backends round differently, and which one `auto` finds fastest is another one each time.
-    from_disk = load_policy(compressed, backend='reference')
+    from_disk = load_policy(compressed, runtime=RuntimeOptions(backend='reference'))
     in_memory = load_policy(
-        policy_directory, recipe=compressed / 'recipe.yaml', backend='reference'
+        policy_directory,
+        recipe=compressed / 'recipe.yaml',
+        runtime=RuntimeOptions(backend='reference'),
     )
     assert np.array_equal(
         from_disk.predict(observation).chunk.values, in_memory.predict(observation).chunk.values
@@ -117,7 +120,7 @@ def test_loading_makes_no_float_weight_on_the_way(compressed, model, monkeypatch
 
 def test_shards_give_the_same_model(model, tmp_path):
     layers = layer_names(model, RECIPE)
-    compress(model, RECIPE)
+    compress_model(model, RECIPE)
     one, many = tmp_path / 'one', tmp_path / 'many'
     for directory, size in ((one, 10**9), (many, 4000)):
         directory.mkdir()
@@ -202,5 +205,5 @@ def test_a_failed_write_leaves_nothing_behind(policy_directory, tmp_path, monkey
 
     monkeypatch.setattr('sqap_vla_ros.compression.checkpoint.save_file', full_disk)
     with pytest.raises(OSError):
-        compress_directory(policy_directory, tmp_path / 'compressed', RECIPE)
+        compress_policy.compress(policy_directory, tmp_path / 'compressed', RECIPE)
     assert [path.name for path in tmp_path.iterdir()] == ['float']

@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from sqap_vla_ros.compression import dispatch
 from sqap_vla_ros.compression.backends.base import Backend
 from sqap_vla_ros.compression.backends.reference import REFERENCE
-from sqap_vla_ros.compression.compress import compress, prepare
+from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.dispatch import BACKENDS, choose_backend
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
@@ -191,7 +191,7 @@ def test_prepare_reports_the_backends_in_use_and_fuses_gated_mlps():
     x = torch.randn(5, 64)
     expected = model['mlp'](x)
     assert prepare(model, 'cpu') == backend.label == f'cpu_{cpu.instruction_set()}'
-    assert type(model['mlp']).__name__ == 'GatedMlp'
+    assert type(model['mlp']).__name__ == 'CpuGatedMlp'
     assert (model['mlp'](x) - expected).abs().max() < 0.01 * expected.abs().max()
 
 
@@ -224,20 +224,23 @@ def test_mlp_with_another_activation_is_left_alone():
 
 def decoder_of(dtype=torch.float32, **recipe):
     """Make a Llama decoder of three layers with quantized linear layers, and its input."""
-    from sqap_vla_ros.benchmark.building import BareDecoder
+    from sqap_vla_ros.benchmark.bare_decoder import BareDecoder
+    from sqap_vla_ros.benchmark.presets import BareDecoderConfig
 
     torch.manual_seed(0)
     model = (
         BareDecoder(
-            {
-                'vocab_size': 9,
-                'hidden_size': 64,
-                'intermediate_size': 128,
-                'num_hidden_layers': 3,
-                'num_attention_heads': 4,
-                'num_key_value_heads': 2,
-                'max_position_embeddings': 64,
-            }
+            BareDecoderConfig(
+                {
+                    'vocab_size': 9,
+                    'hidden_size': 64,
+                    'intermediate_size': 128,
+                    'num_hidden_layers': 3,
+                    'num_attention_heads': 4,
+                    'num_key_value_heads': 2,
+                    'max_position_embeddings': 64,
+                }
+            )
         )
         .eval()
         .requires_grad_(False)
@@ -247,7 +250,7 @@ def decoder_of(dtype=torch.float32, **recipe):
             parameter.copy_(torch.rand(parameter.shape) + 0.5)
         elif parameter.dim() == 2:
             parameter.normal_(std=2 * parameter.shape[1] ** -0.5)
-    compress(model.to(dtype), Recipe('test', replace(QuantizationRecipe(), **recipe)))
+    compress_model(model.to(dtype), Recipe('test', replace(QuantizationRecipe(), **recipe)))
     return model, torch.randn(1, 20, 64).to(dtype)
 
 
@@ -260,8 +263,8 @@ def test_fused_decoder_is_the_decoder(recipe, dtype):
     right = deepcopy(model).float().decoder(x.float(), slice(1, 10))[0]
     before = (model.decoder(x, slice(1, 10))[0].float() - right).norm()
     prepare(model, 'cpu')
-    assert type(layer.mlp).__name__ == 'GatedMlp'
-    assert type(layer.input_layernorm).__name__ == 'NormAndQuantize'
+    assert type(layer.mlp).__name__ == 'CpuGatedMlp'
+    assert type(layer.input_layernorm).__name__ == 'CpuNormAndQuantize'
     assert isinstance(layer.post_attention_layernorm, nn.Identity)
     after = (model.decoder(x, slice(1, 10))[0].float() - right).norm()
     # In short types both round, at different places, and random weights enlarge the difference.
@@ -275,4 +278,4 @@ def test_norm_stays_where_its_readers_do_not_share_a_rotation():
     layer.self_attn.k_proj.rotation_signs = -layer.self_attn.k_proj.rotation_signs
     prepare(model, 'cpu')
     assert type(layer.input_layernorm).__name__ == 'LlamaRMSNorm'
-    assert type(model.decoder.llama.layers[0].input_layernorm).__name__ == 'NormAndQuantize'
+    assert type(model.decoder.llama.layers[0].input_layernorm).__name__ == 'CpuNormAndQuantize'

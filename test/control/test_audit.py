@@ -6,8 +6,8 @@ import pytest
 
 from sqap_vla_ros.control import limits as limits_module
 from sqap_vla_ros.control.audit import CommandAudit, Violation
-from sqap_vla_ros.control.check import check, main
 from sqap_vla_ros.control.command import Command
+from sqap_vla_ros.control.fuzz_limits import fuzz, main
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.velocity_limiter import VelocityLimiter
 
@@ -85,7 +85,7 @@ def test_a_reset_forgets_what_came_before():
 
 @pytest.mark.slow
 def test_random_hostile_input_breaks_no_limit():
-    violations, commands, stops = check(range(2000))
+    violations, commands, stops = fuzz(range(2000))
     assert violations == {}
     assert commands > 50_000
     assert stops > 5_000
@@ -110,7 +110,7 @@ def test_a_limiter_with_a_wrong_limit_is_caught(monkeypatch, field, kind):
         return VelocityLimiter(replace(limits, **{field: value * 1.2}))
 
     monkeypatch.setattr(limits_module, 'VelocityLimiter', wrong)
-    violations, _, _ = check(range(60))
+    violations, _, _ = fuzz(range(60))
     assert violations[kind] > 0
 
 

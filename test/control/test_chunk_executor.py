@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig, Mode, Offer
-from sqap_vla_ros.control.delay import DelayEstimator
+from sqap_vla_ros.control.chunk_executor import (
+    ChunkExecutor,
+    DelayEstimator,
+    ExecutorConfig,
+    Mode,
+    Offer,
+)
 
 SPEC = ActionSpec(('linear.x', 'linear.y', 'linear.z', 'gripper'), ('m/s',) * 3 + ('1',), 0.05, 8)
 STEPS = ExecutorConfig(interpolate=False, blend_s=0)

@@ -304,23 +304,14 @@ def test_deactivation_does_not_release_an_emergency_stop():
     assert robot.controller.state is State.ESTOPPED
 
 
-def test_a_hold_of_a_robot_that_moves_begins_at_its_measured_velocity():
+@pytest.mark.parametrize('event', [Event.HOLD, Event.START])
+def test_motion_from_ready_begins_at_standstill_wherever_the_robot_was_moved(event):
     robot = Robot()
     robot.controller.event(Event.CONFIGURED)
-    robot.controller.velocity((0.2, 0, 0), (0, 0, 0))
-    robot.controller.hold()
-    (first,) = robot.run(PERIOD_S)
-    assert 0.15 < first.linear_m_s[0] < 0.2
-    robot.run(0.5)
-    assert robot.speed() == 0
-
-
-def test_an_old_measured_velocity_counts_as_none():
-    robot = Robot()
-    robot.controller.event(Event.CONFIGURED)
-    robot.controller.velocity((0.2, 0, 0), (0, 0, 0))
-    robot.run(0.3)
-    robot.controller.hold()
+    for _ in range(10):  # somebody else moves the arm, with 0.2 m/s
+        robot.position = robot.position + np.array([0.2 * PERIOD_S, 0, 0])
+        robot.run(PERIOD_S)
+    assert robot.controller.event(event).accepted
     assert robot.run(PERIOD_S)[0].still
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.control.audit import CommandAudit
-from sqap_vla_ros.control.check import effective_period_s
 from sqap_vla_ros.control.command import Command
+from sqap_vla_ros.control.fuzz_limits import effective_period_s
 from sqap_vla_ros.control.limits import CommandLimiter, MAX_PERIOD_S, MotionLimits
 from sqap_vla_ros.control.velocity_limiter import Limit
 

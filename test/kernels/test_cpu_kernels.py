@@ -277,16 +277,16 @@ def test_rows_are_rounded_where_they_lie(instruction_set, width, rotated):
 
 @pytest.mark.parametrize('value', [None, float('nan')])
 def test_farthest_points_are_those_that_torch_finds(monkeypatch, value):
-    from sqap_vla_ros.compression.pruning import criteria
+    from sqap_vla_ros.compression.pruning import coverage
 
-    separation = criteria.grid_separation((9, 16))
+    separation = coverage.grid_separation((9, 16))
     if value is not None:
         separation[3, 50] = value
     chosen = torch.zeros(144, dtype=torch.bool)
     chosen[[0, 77]] = True
-    found = criteria.farthest_points(separation, chosen, 60)
+    found = coverage.farthest_points(separation, chosen, 60)
     monkeypatch.setattr(cpu, 'available', lambda: False)
-    assert torch.equal(found, criteria.farthest_points(separation, chosen, 60))
+    assert torch.equal(found, coverage.farthest_points(separation, chosen, 60))
 
 
 def test_packed_weights_are_no_larger_than_the_portable_ones():

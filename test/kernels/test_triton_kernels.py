@@ -15,7 +15,7 @@ from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import QuantizationRecipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import random_signs, rotate
-from sqap_vla_ros.kernels.tuning import candidates, CAPABILITIES, MatmulConfig, row_bucket
+from sqap_vla_ros.kernels.triton_tiles import candidates, CAPABILITIES, MatmulConfig, row_bucket
 
 pytest.importorskip('triton', reason='Triton is not installed (pip install triton)')
 
@@ -210,7 +210,7 @@ def test_norm_is_part_of_the_quantization_of_what_reads_it():
 
     expected = outputs()
     prepare(torch.nn.ModuleDict({'layer': layer}), 'triton')
-    assert type(layer.input_layernorm).__name__ == 'NormAndQuantize'
+    assert type(layer.input_layernorm).__name__ == 'TritonNormAndQuantize'
     for found, right in zip(outputs(), expected):
         assert (found - right).abs().max() < 0.01 * right.abs().max()
 

@@ -19,7 +19,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from sqap_vla_ros.ros.policy_node.inputs import LATCHED_QOS
+from sqap_vla_ros.ros.common.qos import LATCHED
 
 from support.dds import client_node, wait_until
 from support.launch_prefix import make_prefix, PROGRAMS
@@ -87,7 +87,7 @@ def real_arm(repository, random_policy, untested_profile):
 @pytest.mark.launch(fixture=real_arm)
 def test_a_real_arm_is_not_commanded_unless_it_is_asked_for(client):
     robot = Robot(client)
-    states = client.listen(String, 'policy_node/state', LATCHED_QOS)
+    states = client.listen(String, 'policy_node/state', LATCHED)
     dry = client.listen(TwistStamped, 'policy_node/dry_run/twist_command', 100)
     try:
         wait_active(client)

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.pruning import criteria
+from sqap_vla_ros.compression.pruning import coverage
 from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe, save_recipe
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.cuda_graphs import GraphRunner, make_runner, StepRunner
+from sqap_vla_ros.models.cuda_graphs import CudaGraphRunner, make_runner, StepRunner
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.models.preprocessing import images as preprocessing
 from sqap_vla_ros.models.preprocessing.pillow_resize import pillow_resize
 from sqap_vla_ros.models.registry import make_policy
 from sqap_vla_ros.policy import Continuation, Observation
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 from support import tiny_released as tiny
 from support.graph_recorders import HostForbidden, TraceRecorder
@@ -39,7 +40,9 @@ def load(imported, tmp_path):
     def load(family, pruning, **options):
         recipe = tmp_path / 'recipe.yaml'
         save_recipe(Recipe('r', QuantizationRecipe(), pruning), recipe)
-        return load_policy(imported[family], recipe=recipe, backend='reference', **options)
+        return load_policy(
+            imported[family], recipe=recipe, runtime=RuntimeOptions(backend='reference', **options)
+        )
 
     return load
 
@@ -51,7 +54,7 @@ def on_device(monkeypatch):
     for module in [m for n, m in sys.modules.items() if n.startswith('sqap_vla_ros.models.')]:
         if hasattr(module, 'resize_like_pillow'):
             monkeypatch.setattr(module, 'resize_like_pillow', pillow_resize)
-    monkeypatch.setattr(criteria.cpu, 'available', lambda: False)
+    monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
 
 
 def observation(policy, seed, instruction=tiny.INSTRUCTION, continued=False):
@@ -116,7 +119,7 @@ def test_the_check_above_finds_what_breaks_a_recording(culprit):
 def test_replayed_inferences_are_those_that_are_run_directly(family, load, on_device):
     direct, replayed = (load(family, TEMPORAL) for _ in range(2))
     recorder = TraceRecorder()
-    replayed._runner = GraphRunner(replayed._step, CPU, recorder, strict=True)
+    replayed._runner = CudaGraphRunner(replayed._step, CPU, recorder, strict=True)
     for seed in range(5):
         ours, expected = (p.predict(observation(p, seed)) for p in (replayed, direct))
         np.testing.assert_allclose(ours.chunk.values, expected.chunk.values, rtol=0, atol=1e-6)
@@ -154,7 +157,7 @@ class Doubling:
 
 def test_a_plan_is_run_recorded_and_then_only_replayed():
     step, recorder = Doubling(), TraceRecorder()
-    runner = GraphRunner(step, CPU, recorder, strict=True)
+    runner = CudaGraphRunner(step, CPU, recorder, strict=True)
     for i in range(6):
         x = torch.full((3,), float(i))
         assert runner('plan', {'x': x})['y'].tolist() == [2.0 * i] * 3
@@ -166,7 +169,7 @@ def test_a_plan_is_run_recorded_and_then_only_replayed():
 
 def test_recordings_are_dropped_from_the_oldest_on():
     recorder = TraceRecorder()
-    runner = GraphRunner(Doubling(), CPU, recorder, strict=True)
+    runner = CudaGraphRunner(Doubling(), CPU, recorder, strict=True)
     for plan in range(40):
         for _ in range(2):
             runner(plan, {'x': torch.ones(1)})
@@ -203,19 +206,21 @@ class Broken(TraceRecorder):
 )
 def test_a_step_that_cannot_be_recorded_runs_directly_and_says_so(error, reason, caplog):
     recorder = Broken(error)
-    runner = GraphRunner(Doubling(), CPU, recorder, strict=False)
+    runner = CudaGraphRunner(Doubling(), CPU, recorder, strict=False)
     for _ in range(4):
         assert runner('plan', {'x': torch.ones(1)})['y'].tolist() == [2.0]
     assert recorder.recorded == 1 and runner.runtime == f'eager (recording failed: {reason})'
     assert reason in caplog.text
-    strict = GraphRunner(Doubling(), CPU, Broken(error), strict=True)
+    strict = CudaGraphRunner(Doubling(), CPU, Broken(error), strict=True)
     strict('plan', {'x': torch.ones(1)})
     with pytest.raises(UserError, match='cuda_graphs is on.*recorded'):
         strict('plan', {'x': torch.ones(1)})
 
 
 def test_memory_that_runs_out_while_recording_is_reported_as_that():
-    runner = GraphRunner(Doubling(), CPU, Broken(torch.OutOfMemoryError('out of memory')), False)
+    runner = CudaGraphRunner(
+        Doubling(), CPU, Broken(torch.OutOfMemoryError('out of memory')), False
+    )
     runner('plan', {'x': torch.ones(1)})
     with pytest.raises(torch.OutOfMemoryError):
         runner('plan', {'x': torch.ones(1)})
@@ -223,8 +228,8 @@ def test_memory_that_runs_out_while_recording_is_reported_as_that():
 
 
 def test_graphs_are_for_cuda_devices():
-    assert type(make_runner(Doubling(), CPU, 'auto')) is StepRunner
+    assert type(make_runner(Doubling(), CPU, RuntimeOptions())) is StepRunner
     with pytest.raises(UserError, match='cuda_graphs is on, but the device is cpu'):
-        make_runner(Doubling(), CPU, 'on')
+        make_runner(Doubling(), CPU, RuntimeOptions(cuda_graphs='on'))
     with pytest.raises(UserError, match="cuda_graphs is 'yes', expected one of auto, on, off"):
-        make_runner(Doubling(), CPU, 'yes')
+        make_runner(Doubling(), CPU, RuntimeOptions(cuda_graphs='yes'))

@@ -90,7 +90,7 @@ def test_values_arrive_in_si_units(write):
         ('source: tf', 'source: guess', 6, "'guess', expected one of topic, tf, fixed, none"),
         ('source: tf', 'source: fixed', 6, 'position is missing'),
         ('topic: image', 'topic: image, topc: x', 6, 'cameras.camera.topc is not known'),
-        ('90 deg, velocity: 1.0', '90 m, velocity: 1.0', 8, "unit 'm' is no unit of angle"),
+        ('90 deg, velocity: 1.0', '90 m, velocity: 1.0', 8, "unit 'm' is not a unit of angle"),
         ('velocity: 1.0', 'velocity: -1.0', 8, 'expected more than zero'),
         ('velocity: 1.0', 'velocity: .nan', 8, "'.nan' is not a number"),
         ('lower: -1.0, upper: 1.0', 'lower: 1.0, upper: -1.0', 9, 'is not below upper'),
@@ -113,7 +113,7 @@ def test_values_arrive_in_si_units(write):
             'leave one of them out',
         ),
         ('outputs:', 'outputs: []\nmore:', 14, 'outputs is empty'),
-        ('base_frame: base_link', 'base_frame: [a', 4, 'no YAML'),
+        ('base_frame: base_link', 'base_frame: [a', 4, 'not valid YAML'),
         ('end_effector_frame: tool', 'base_frame: tool', 4, 'base_frame is there twice'),
     ],
 )
@@ -169,9 +169,9 @@ def test_check_agrees_with_a_matching_urdf(write, urdf, capsys):
         ('name: shoulder', 'name: sholder', 8, "'sholder' is not in the URDF, which has shoulder"),
         ('lower: -90 deg', 'lower: -100 deg', 8, 'lower -1.74533 is beyond the -1.58'),
         ('velocity: 60 deg/s', 'velocity: 200 deg/s', 9, 'velocity 3.49066 is beyond the 2'),
-        ('base_frame: base_link', 'base_frame: world', 1, "base_frame 'world' is no link"),
-        ('end_effector_frame: tool', 'end_effector_frame: hand', 1, "'hand' is no link"),
-        ('topic: twist}', 'topic: twist, frame: moon}', 1, "'moon' is no link"),
+        ('base_frame: base_link', 'base_frame: world', 1, "base_frame 'world' is not a link"),
+        ('end_effector_frame: tool', 'end_effector_frame: hand', 1, "'hand' is not a link"),
+        ('topic: twist}', 'topic: twist, frame: moon}', 1, "'moon' is not a link"),
     ],
 )
 def test_check_shows_what_disagrees_with_the_urdf(write, urdf, capsys, old, new, line, words):
@@ -188,7 +188,7 @@ def test_check_shows_what_disagrees_with_the_urdf(write, urdf, capsys, old, new,
     [
         ('<robot xmlns:xacro="http://ros.org/wiki/xacro"><xacro:include/></robot>', 'expand it'),
         ('<sdf/>', 'expected <robot>'),
-        ('no xml', 'no XML'),
+        ('no xml', 'not valid XML'),
     ],
 )
 def test_what_is_no_urdf_is_refused_in_one_line(write, tmp_path, capsys, text, words):

@@ -12,7 +12,7 @@ class CirclingPolicyNode(policy_node.PolicyNode):
     def make_client(self, policy):
         return ProcessInference(
             policy,
-            deadline_s=self.settings['inference_deadline_s'],
+            deadline_s=self.settings.inference_deadline_s,
             module='support.faulty_worker',
         )
 

@@ -7,7 +7,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sqap_vla_ros.kernels import triton_matmul, triton_rows
-from sqap_vla_ros.kernels.tuning import candidates
+from sqap_vla_ros.kernels.triton_tiles import candidates
 
 SHARED_KB = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 120: 99}
 """Shared memory a program may use (CUDA programming guide, compute capabilities)."""

@@ -5,7 +5,7 @@ import time
 import rclpy
 
 from sqap_vla_ros.profiles.robot_profile import Output
-from sqap_vla_ros.ros.policy_node.outputs.all_outputs import Outputs
+from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 
 from support.outputs import joint_command, profile
 
@@ -14,7 +14,7 @@ def main():
     """Publish at 50 Hz."""
     rclpy.init()
     node = rclpy.create_node('doomed')
-    outputs = Outputs(
+    outputs = AllOutputs(
         node,
         profile(Output('joint_trajectory', 'killed', joints=('shoulder', 'elbow'), horizon_s=0.2)),
     )

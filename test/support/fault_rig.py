@@ -22,7 +22,7 @@ from sqap_vla_ros.control.audit import CommandAudit
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
-from sqap_vla_ros.ros.policy_node.inputs import LATCHED_QOS
+from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.stand_ins.fault_injector_node import FaultInjectorNode, remappings, STREAMS
 from sqap_vla_ros.system.child_process import ChildProcess, isolated_environment
 from sqap_vla_ros.system.process_usage import children
@@ -84,7 +84,7 @@ class Rig:
         self.violations = []
         """Findings of the audit, each with times (ms) and speeds (m/s) of the last commands."""
         client.create_subscription(TwistStamped, 'twist_command', self._take_twist, 100)
-        self.states = client.listen(String, 'policy_node/state', LATCHED_QOS)
+        self.states = client.listen(String, 'policy_node/state', LATCHED)
         self.diagnostics = client.listen(DiagnosticArray, '/diagnostics')
         self.action = ActionClient(client, ExecuteInstruction, 'execute_instruction')
 

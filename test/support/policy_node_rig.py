@@ -11,7 +11,7 @@ from std_srvs.srv import Trigger
 
 from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
-from sqap_vla_ros.ros.policy_node.inputs import LATCHED_QOS
+from sqap_vla_ros.ros.common.qos import LATCHED
 
 from support.dds import client_node, domain, start_node, wait_until
 from support.robot import Robot, speed
@@ -26,7 +26,7 @@ class Rig:
     def __init__(self, client, process):
         self.client, self.process = client, process
         self.robot = Robot(client)
-        self.states = client.listen(String, 'policy_node/state', LATCHED_QOS)
+        self.states = client.listen(String, 'policy_node/state', LATCHED)
         self.stats = client.listen(InferenceStats, 'policy_node/inference_stats')
         self.chunks = client.listen(ActionChunk, 'policy_node/action_chunk')
         self.selections = client.listen(TokenSelection, 'policy_node/token_selection')

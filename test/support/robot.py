@@ -8,7 +8,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool, Float64, String
 
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
-from sqap_vla_ros.ros.policy_node.inputs import LATCHED_QOS
+from sqap_vla_ros.ros.common.qos import LATCHED
 
 PERIOD_S = 0.05
 
@@ -24,7 +24,7 @@ class Robot:
         )
         self.joints = client.create_publisher(JointState, 'joint_states', 1)
         self.info = client.create_publisher(CameraInfo, 'camera/camera_info', 1)
-        self.extrinsics = client.create_publisher(PoseStamped, 'camera/extrinsics', LATCHED_QOS)
+        self.extrinsics = client.create_publisher(PoseStamped, 'camera/extrinsics', LATCHED)
         self.instruction = client.create_publisher(String, 'instruction', 1)
         self.success = client.create_publisher(Bool, 'task_success', 1)
         self.twists = client.listen(TwistStamped, 'twist_command', 100)

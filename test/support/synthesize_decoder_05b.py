@@ -15,7 +15,7 @@ import sys
 from safetensors.torch import save_file
 import torch
 
-from sqap_vla_ros.benchmark.presets import PRESETS
+from sqap_vla_ros.benchmark.presets import DECODER
 from sqap_vla_ros.models.config import load_config, save_config
 from sqap_vla_ros.models.families.cogact.model import CogActModel
 
@@ -27,7 +27,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True)
     shipped = load_config(SHIPPED)
-    llama = {**PRESETS['decoder-0.5b'].config, 'vocab_size': shipped.llama['vocab_size']}
+    llama = {**DECODER.config.llama, 'vocab_size': shipped.llama['vocab_size']}
     config = replace(shipped, llama=llama)
     torch.manual_seed(0)
     model = CogActModel(config)

@@ -2,8 +2,9 @@
 
 import torch
 
-from sqap_vla_ros.models.config import ActionHeadConfig, CogActConfig, VisionConfig
+from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.families.cogact.model import CogActModel
+from sqap_vla_ros.models.layers.vision_config import VisionConfig
 
 WORDS = ['press', 'open', 'the', 'red', 'drawer']
 STATES = ('x', 'y', 'z', 'gripper')

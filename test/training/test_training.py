@@ -120,4 +120,4 @@ def test_a_tiny_plan_makes_a_policy_that_loads_and_acts(tmp_path):
 def test_wrong_shares_of_the_steps_are_refused(shares, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['train', str(tmp_path), '--dagger-at', shares])
-    assert f'--dagger-at: {shares!r}: expected growing' in capsys.readouterr().err
+    assert f'--dagger-at: {shares!r}: expected increasing' in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""Who multiplies: one small interface, and one module for each implementation of it."""
+"""Backends of the quantized layers: one interface, and one module per implementation."""

@@ -3,9 +3,15 @@
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.backends.base import Backend
-from sqap_vla_ros.compression.backends.fusion import attentions, gated_mlps, RmsNorm
+from sqap_vla_ros.compression.backends.base import Backend, QuantizedLayer
+from sqap_vla_ros.compression.backends.fusion import (
+    attentions,
+    gated_mlps,
+    GatedMlpLayers,
+    RmsNorm,
+)
 from sqap_vla_ros.compression.quantization.integers import levels
+from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
 from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 from sqap_vla_ros.errors import UserError
@@ -23,7 +29,7 @@ class CpuBackend(Backend):
         """See `Backend`."""
         return f'cpu_{cpu.instruction_set()}'
 
-    def objection(self, spec, device: torch.device) -> str | None:
+    def objection(self, spec: LinearFormat, device: torch.device) -> str | None:
         """See `Backend`."""
         if FULL_PRECISION_BITS in (spec.weight_bits, spec.activation_bits):
             return 'it multiplies integers only, and weights or activations are floating point'
@@ -37,7 +43,7 @@ class CpuBackend(Backend):
             return str(error)
         return None
 
-    def prepare(self, layer) -> None:
+    def prepare(self, layer: QuantizedLayer) -> None:
         """See `Backend`."""
         kernel = cpu.PackedLinear(
             layer.qweight,
@@ -49,34 +55,32 @@ class CpuBackend(Backend):
         layer.kernel = kernel
         layer.qweight, layer.wscale, layer.bias = kernel.weights, kernel.scales, kernel.bias
 
-    def forward(self, layer, x: torch.Tensor | cpu.QuantizedRows) -> torch.Tensor:
-        """See `Backend`; also takes rows that a `NormAndQuantize` before it has quantized."""
-        if type(x) is cpu.QuantizedRows:
-            return cpu.multiply(layer.kernel, x)
+    def forward(self, layer: QuantizedLayer, x: torch.Tensor | cpu.PackedRows) -> torch.Tensor:
+        """See `Backend`; also takes rows that a `CpuNormAndQuantize` has quantized."""
+        kernel: cpu.PackedLinear = layer.kernel
+        if type(x) is cpu.PackedRows:
+            return cpu.multiply(kernel, x)
         if x.dtype in cpu.TYPES:
-            return layer.kernel(x)
-        return layer.kernel(x.float()).to(x.dtype)
+            return kernel(x)
+        return kernel(x.float()).to(x.dtype)
 
     def fuse(self, model: nn.Module) -> None:
         """
-        Put fewer and larger calls in place of many small ones.
+        Replace many small calls by fewer, larger ones.
 
-        A gated feed-forward network and its norm become one call; query, key and value layers
-        share one norm and quantization of their input; rounding of queries and keys is one call.
+        A gated feed-forward network and its norm become one call. Query, key and value layers
+        share one norm and one quantization of their input. Queries and keys are rounded in one
+        call.
         """
         for group in gated_mlps(model, self):
-            mlp = GatedMlp(model.get_submodule(group.name), group.function, group.norm)
+            mlp = CpuGatedMlp(group.layers, group.function, group.norm)
             model.set_submodule(group.name, mlp)
             if group.norm_name is not None:
                 model.set_submodule(group.norm_name, nn.Identity())
         for group in attentions(model, self):
             model.set_submodule(
                 group.norm_name,
-                NormAndQuantize(
-                    model.get_submodule(group.norm_name),
-                    group.norm,
-                    model.get_submodule(group.first),
-                ),
+                CpuNormAndQuantize(model.get_submodule(group.norm_name), group.norm, group.first),
             )
         for module in model.modules():
             for quantizer in vars(module).values():
@@ -84,32 +88,43 @@ class CpuBackend(Backend):
                     quantizer.round_rows = cpu.round_rows
 
 
-class GatedMlp(nn.Module):
+class CpuGatedMlp(nn.Module):
     """Compute down(f(gate(n)) * up(n)) of n = norm(x), in float32 between the layers."""
 
-    def __init__(self, mlp: nn.Module, function: str, norm: RmsNorm | None) -> None:
+    def __init__(self, layers: GatedMlpLayers, function: str, norm: RmsNorm | None) -> None:
         super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-        self._arguments = (function, *((norm.weight, norm.epsilon) if norm else ()))
-        self._kernels = [layer.kernel for layer in (self.gate_proj, self.up_proj, self.down_proj)]
+        self.gate_proj, self.up_proj, self.down_proj = layers
+        self._function = function
+        self._norm = (norm.weight, norm.epsilon) if norm else (None, 0.0)
+        self._kernels: list[cpu.PackedLinear] = [layer.kernel for layer in layers]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map x [..., K] to [..., K]."""
         if x.dtype in cpu.TYPES:
-            return cpu.gated_mlp(*self._kernels, x, *self._arguments)
-        return cpu.gated_mlp(*self._kernels, x.float(), *self._arguments).to(x.dtype)
+            return cpu.gated_mlp(*self._kernels, x, self._function, *self._norm)
+        return cpu.gated_mlp(*self._kernels, x.float(), self._function, *self._norm).to(x.dtype)
 
 
-class NormAndQuantize(nn.Module):
-    """An RMSNorm whose output is quantized at once, for the layers that read it."""
+class CpuNormAndQuantize(nn.Module):
+    """An RMSNorm that quantizes its output once, for all layers that read it."""
 
-    def __init__(self, module: nn.Module, norm: RmsNorm, layer: nn.Module) -> None:
+    def __init__(self, module: nn.Module, norm: RmsNorm, layer: QuantizedLayer) -> None:
+        """
+        Replace a norm.
+
+        Args:
+            module: the norm itself, for types that the kernels do not support.
+            norm: its weight and epsilon.
+            layer: one of the layers that read the output.
+        """
         super().__init__()
         self.norm = module
-        self._fused, self._kernel = norm, layer.kernel
+        self._fused = norm
+        self._kernel: cpu.PackedLinear = layer.kernel
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor | cpu.QuantizedRows:
-        """Quantized rows of x [..., K]; of a type without kernels, the norm's own output."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor | cpu.PackedRows:
+        """Quantized rows of x [..., K]; for a type without kernels, the norm's own output."""
         if x.dtype not in cpu.TYPES:
-            return self.norm(x)
+            normed: torch.Tensor = self.norm(x)
+            return normed
         return cpu.quantize_once(self._kernel, x, self._fused.weight, self._fused.epsilon)

@@ -1,5 +1,5 @@
 """
-4-bit weights and activations through the tensor cores' fp8, by `torch._scaled_mm`.
+4-bit weights and activations on fp8 tensor cores, by `torch._scaled_mm`.
 
 Codes of up to 4 bits are exact in e4m3, and so are their products in float32: on devices without
 4-bit tensor cores (Hopper, Blackwell) this is W4A4 at the speed of fp8. Weights take 8 bits each.
@@ -7,9 +7,10 @@ Codes of up to 4 bits are exact in e4m3, and so are their products in float32: o
 
 import torch
 
-from sqap_vla_ros.compression.backends.base import Backend
+from sqap_vla_ros.compression.backends.base import Backend, QuantizedLayer
 from sqap_vla_ros.compression.backends.triton_backend import capability_of
 from sqap_vla_ros.compression.quantization.integers import activation_scale, to_codes
+from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
 
 OLDEST_CAPABILITY = 89
 _EXACT_BITS = 4
@@ -21,7 +22,7 @@ class Fp8Backend(Backend):
     name = 'fp8'
     devices = ('cuda', 'cpu')
 
-    def objection(self, spec, device: torch.device) -> str | None:
+    def objection(self, spec: LinearFormat, device: torch.device) -> str | None:
         """See `Backend`."""
         if device.type == 'cuda' and capability_of(device) < OLDEST_CAPABILITY:
             return (
@@ -34,17 +35,17 @@ class Fp8Backend(Backend):
                 f'W{spec.weight_bits}A{spec.activation_bits}'
             )
         if spec.weight_group is not None:
-            return 'it has one weight scale an output, this layer has groups'
+            return 'it has one weight scale per output, this layer has groups'
         if spec.inputs % 16 or spec.outputs % 16:
             return f'{spec.inputs} inputs or {spec.outputs} outputs are no multiple of 16'
         return None
 
-    def prepare(self, layer) -> None:
+    def prepare(self, layer: QuantizedLayer) -> None:
         """See `Backend`."""
         layer.qweight = layer.codes().to(torch.float8_e4m3fn)
         layer.kernel = torch.ones((), device=layer.qweight.device)
 
-    def linear(self, layer, x: torch.Tensor) -> torch.Tensor:
+    def linear(self, layer: QuantizedLayer, x: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""
         spec = layer.format
         scale = activation_scale(x, spec.activation_bits, spec.activation_granularity)

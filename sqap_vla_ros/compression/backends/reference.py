@@ -1,10 +1,11 @@
-"""Stock torch operations, on every device: what the other backends are compared with."""
+"""Plain torch operations on every device: the reference for the other backends."""
 
 import torch
 from torch.nn.functional import linear
 
-from sqap_vla_ros.compression.backends.base import Backend
+from sqap_vla_ros.compression.backends.base import Backend, QuantizedLayer
 from sqap_vla_ros.compression.quantization.integers import dequantize_weight, levels, to_codes
+from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 
 # float32 holds every integer up to here.
@@ -13,19 +14,19 @@ _EXACT_FLOAT = 2**24
 
 class ReferenceBackend(Backend):
     """
-    Unpacks the weight at each call and multiplies whole numbers in floating point, exactly.
+    Unpacks the weight at each call and multiplies integers in floating point, exactly.
 
-    float32 where no sum can pass 2^24 (W4A4: up to 340 000 inputs), float64 otherwise.
+    In float32 if no sum can exceed 2^24 (W4A4: up to 340 000 inputs), otherwise in float64.
     """
 
     name = 'reference'
     static_scales = True
 
-    def objection(self, spec, device: torch.device) -> None:
+    def objection(self, spec: LinearFormat, device: torch.device) -> None:
         """See `Backend`."""
         return None
 
-    def linear(self, layer, x: torch.Tensor) -> torch.Tensor:
+    def linear(self, layer: QuantizedLayer, x: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""
         bits = layer.format.activation_bits
         if bits == FULL_PRECISION_BITS:
@@ -38,13 +39,13 @@ class ReferenceBackend(Backend):
         return y if layer.bias is None else y.add_(layer.bias)
 
 
-def _float_weight(layer):
+def _float_weight(layer: QuantizedLayer) -> torch.Tensor:
     if layer.weight is not None:
         return layer.weight.float()
     return dequantize_weight(layer.codes(), layer.wscale)
 
 
-def _integer_product(layer, x, xscale):
+def _integer_product(layer: QuantizedLayer, x: torch.Tensor, xscale: torch.Tensor) -> torch.Tensor:
     """Codes of x times codes of the weight, each exact sum times its weight scale: [M, N]."""
     spec = layer.format
     length = spec.weight_group or spec.inputs
@@ -55,9 +56,8 @@ def _integer_product(layer, x, xscale):
     if spec.weight_group is None:
         return linear(codes, weight).float() * layer.wscale
     # [groups, M, G] @ [groups, G, N]
-    sums = codes.unflatten(1, (-1, length)).transpose(0, 1) @ weight.unflatten(
-        1, (-1, length)
-    ).permute(1, 2, 0)
+    rows = torch.unflatten(codes, 1, (-1, length)).transpose(0, 1)
+    sums = rows @ torch.unflatten(weight, 1, (-1, length)).permute(1, 2, 0)
     return torch.einsum('gmn,ng->mn', sums.float(), layer.wscale)
 
 

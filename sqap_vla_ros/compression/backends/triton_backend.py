@@ -1,4 +1,4 @@
-"""The package's Triton kernels: 4- and 8-bit weights on NVIDIA GPUs from Ampere on."""
+"""The package's Triton kernels: 4- and 8-bit weights on NVIDIA GPUs since Ampere."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -7,12 +7,18 @@ import os
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.backends.base import Backend
-from sqap_vla_ros.compression.backends.fusion import attentions, gated_mlps, RmsNorm
+from sqap_vla_ros.compression.backends.base import Backend, QuantizedLayer
+from sqap_vla_ros.compression.backends.fusion import (
+    attentions,
+    gated_mlps,
+    GatedMlpLayers,
+    RmsNorm,
+)
 from sqap_vla_ros.compression.quantization.integers import levels
+from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS
 from sqap_vla_ros.kernels.timing import best_seconds
-from sqap_vla_ros.kernels.tuning import candidates, MatmulConfig, row_bucket
+from sqap_vla_ros.kernels.triton_tiles import candidates, MatmulConfig, row_bucket
 
 OLDEST_CAPABILITY = 80
 
@@ -24,9 +30,9 @@ class TritonBackend(Backend):
     devices = ('cuda', 'cpu')
 
     def __init__(self) -> None:
-        self._chosen: dict[tuple, MatmulConfig] = {}
+        self._chosen: dict[tuple[torch.device, LinearFormat, int], MatmulConfig] = {}
 
-    def objection(self, spec, device: torch.device) -> str | None:
+    def objection(self, spec: LinearFormat, device: torch.device) -> str | None:
         """See `Backend`."""
         if find_spec('triton') is None:
             return 'Triton is not installed (pip install triton)'
@@ -47,23 +53,27 @@ class TritonBackend(Backend):
                 return f'{size} {what} are no multiple of {unit}'
         return None
 
-    def prepare(self, layer) -> None:
+    def prepare(self, layer: QuantizedLayer) -> None:
         """See `Backend`."""
         if layer.format.packed:
             from sqap_vla_ros.kernels.triton_matmul import pack
 
             layer.qweight = pack(layer.codes())
 
-    def forward(self, layer, x) -> torch.Tensor:
-        """See `Backend`; also takes rows that a `NormAndQuantize` before it has quantized."""
-        if not isinstance(x, QuantizedRows):
+    def forward(self, layer: QuantizedLayer, x: 'torch.Tensor | CodesAndScales') -> torch.Tensor:
+        """See `Backend`; also takes rows that a `TritonNormAndQuantize` has quantized."""
+        if not isinstance(x, CodesAndScales):
             x = _quantized(layer, x)
         return self.multiply(layer, x.codes, x.scales, x.dtype).view(*x.shape[:-1], -1)
 
     def multiply(
-        self, layer, codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype
+        self,
+        layer: QuantizedLayer,
+        codes: torch.Tensor,
+        scales: torch.Tensor,
+        dtype: torch.dtype,
     ) -> torch.Tensor:
-        """Codes int8 [M, K] and scales [M] of activations to outputs [M, N]."""
+        """Multiply activations, codes int8 [M, K] and scales [M], by a layer: [M, N]."""
         from sqap_vla_ros.kernels.triton_matmul import matmul
 
         config = self._config(layer, codes, scales)
@@ -71,22 +81,22 @@ class TritonBackend(Backend):
 
     def fuse(self, model: nn.Module) -> None:
         """
-        Norm, rotation and quantization become one kernel for all layers that read its output.
+        Fuse norm, rotation and quantization into one kernel for all layers that read its output.
 
-        So do the product in a gated feed-forward network and what comes after it.
+        In a gated feed-forward network, also fuse the product with the quantization after it.
         """
         for group in gated_mlps(model, self):
-            mlp = TritonGatedMlp(model.get_submodule(group.name), group.function, group.norm, self)
+            mlp = TritonGatedMlp(group.layers, group.function, group.norm, self)
             model.set_submodule(group.name, mlp)
             if group.norm_name is not None:
                 model.set_submodule(group.norm_name, nn.Identity())
         for group in attentions(model, self):
-            model.set_submodule(
-                group.norm_name, NormAndQuantize(group.norm, model.get_submodule(group.first))
-            )
+            model.set_submodule(group.norm_name, TritonNormAndQuantize(group.norm, group.first))
 
-    def _config(self, layer, codes, scales):
-        """Fastest of the candidates on this device, timed once for each shape."""
+    def _config(
+        self, layer: QuantizedLayer, codes: torch.Tensor, scales: torch.Tensor
+    ) -> MatmulConfig:
+        """Fastest candidate on this device, timed once for each shape."""
         device = codes.device
         key = (device, layer.format, row_bucket(len(codes)))
         if key not in self._chosen:
@@ -101,8 +111,8 @@ class TritonBackend(Backend):
 
 
 @dataclass(frozen=True)
-class QuantizedRows:
-    """Activations as layers with the same inputs and rotation share them."""
+class CodesAndScales:
+    """Quantized activations, for all layers with the same inputs and rotation."""
 
     codes: torch.Tensor
     """int8 [M, K]."""
@@ -113,14 +123,14 @@ class QuantizedRows:
     dtype: torch.dtype
 
 
-class NormAndQuantize(nn.Module):
-    """An RMSNorm whose output is quantized at once, for the layers that read it."""
+class TritonNormAndQuantize(nn.Module):
+    """An RMSNorm that quantizes its output once, for all layers that read it."""
 
-    def __init__(self, norm: RmsNorm, layer: nn.Module) -> None:
+    def __init__(self, norm: RmsNorm, layer: QuantizedLayer) -> None:
         super().__init__()
         self._norm, self._like = norm, [layer]  # a list: the layer is registered elsewhere
 
-    def forward(self, x: torch.Tensor) -> QuantizedRows:
+    def forward(self, x: torch.Tensor) -> CodesAndScales:
         """Quantized rows of x [..., K]."""
         return _quantized(self._like[0], x, self._norm)
 
@@ -129,10 +139,10 @@ class TritonGatedMlp(nn.Module):
     """Compute down(f(gate(n)) * up(n)) of n = norm(x) in five kernels."""
 
     def __init__(
-        self, mlp: nn.Module, function: str, norm: RmsNorm | None, backend: TritonBackend
+        self, layers: GatedMlpLayers, function: str, norm: RmsNorm | None, backend: TritonBackend
     ) -> None:
         super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        self.gate_proj, self.up_proj, self.down_proj = layers
         self._function, self._norm, self._backend = function, norm, backend
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -154,7 +164,9 @@ class TritonGatedMlp(nn.Module):
         return multiply(self.down_proj, codes, scales, x.dtype).view(x.shape)
 
 
-def _quantized(layer, x, norm=None):
+def _quantized(
+    layer: QuantizedLayer, x: torch.Tensor, norm: RmsNorm | None = None
+) -> CodesAndScales:
     """Quantize x [..., K] as a layer's input, after a norm where one is given."""
     from sqap_vla_ros.kernels import triton_rows
 
@@ -170,10 +182,10 @@ def _quantized(layer, x, norm=None):
             norm_weight=norm.weight,
             epsilon=norm.epsilon,
         )
-    return QuantizedRows(codes, scales, x.shape, x.dtype)
+    return CodesAndScales(codes, scales, x.shape, x.dtype)
 
 
-def _levels(layer):
+def _levels(layer: QuantizedLayer) -> int:
     return levels(layer.format.activation_bits)
 
 
@@ -183,11 +195,13 @@ def capability_of(device: torch.device) -> int:
     return 10 * major + minor
 
 
-def _interpreted():
+def _interpreted() -> bool:
     return os.environ.get('TRITON_INTERPRET') == '1'
 
 
-def _seconds(layer, codes, scales, config):
+def _seconds(
+    layer: QuantizedLayer, codes: torch.Tensor, scales: torch.Tensor, config: MatmulConfig
+) -> float:
     from triton.runtime.errors import OutOfResources
 
     from sqap_vla_ros.kernels.triton_matmul import matmul

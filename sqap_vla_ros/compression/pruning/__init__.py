@@ -1,1 +1,1 @@
-"""Visual token pruning: which tokens stay. Imports nothing of `quantization`."""
+"""Visual token pruning: which tokens stay. Imports nothing from `quantization`."""

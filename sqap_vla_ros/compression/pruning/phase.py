@@ -1,25 +1,27 @@
 """
-How many tokens this moment needs: few while the arm travels, more while it does fine work.
+Fine work or travel: a moving arm needs few tokens, fine work needs more.
 
-Speed of the end effector tells the two apart (as in SpecPrune-VLA and SP-VLA), and a gripper that
-moves is fine work at any speed.
+The speed of the end effector tells the two apart (as in SpecPrune-VLA and SP-VLA). A moving
+gripper means fine work at any speed.
 """
 
 import numpy as np
 
 FINE_SPEED_M_S = 0.05
-"""Below this speed of the end effector, work is fine unless a recipe says otherwise."""
+"""Below this speed of the end effector, work is fine unless a recipe sets another limit."""
 
 
 class PhaseGate:
-    """Judges each observation by the one before it."""
+    """Tells fine work from travel, by comparing each observation with the previous one."""
 
     def __init__(self, speed_m_s: float, gripper_change: float = 0.05) -> None:
         """
         Set the limits.
 
-        speed_m_s: below it, work is fine; gripper_change: between observations, 0 open ..
-        1 closed; above it, work is fine.
+        Args:
+            speed_m_s: end-effector speed below which work is fine, metres a second.
+            gripper_change: change between two observations above which work is fine
+                (0 open .. 1 closed).
         """
         self.speed_m_s = speed_m_s
         self.gripper_change = gripper_change
@@ -27,15 +29,18 @@ class PhaseGate:
 
     def reset(self) -> None:
         """Forget the last observation."""
-        self._last = None
+        self._last: tuple[int, np.ndarray | None, float | None] | None = None
 
     def fine(
         self, stamp_ns: int, end_effector_m: np.ndarray | None, gripper: float | None
     ) -> bool:
         """
-        Whether the arm does fine work; True where that cannot be told.
+        Whether the arm does fine work; True if that cannot be told.
 
-        end_effector_m: [3], base frame, or None; gripper: 0 open .. 1 closed, or None.
+        Args:
+            stamp_ns: time of the observation, nanoseconds.
+            end_effector_m: [3], base frame, metres; None if not known.
+            gripper: 0 open .. 1 closed; None if not known.
         """
         before, self._last = self._last, (stamp_ns, end_effector_m, gripper)
         if before is None or end_effector_m is None or before[1] is None or stamp_ns <= before[0]:

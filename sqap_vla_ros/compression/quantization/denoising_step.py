@@ -1,20 +1,28 @@
-"""Which denoising step runs: what the action head's layers see changes much from step to step."""
+"""Activation scales per denoising step: the inputs of an action head differ from step to step."""
 
 import torch
 
 
 class DenoisingStep:
     """
-    The index of the running step, kept on the device so that nothing waits for it.
+    Index of the running denoising step, kept on the device so that nothing waits for it.
 
-    Layers that are given it take the activation scale of that step.
+    The action head owns it and enters each step. Layers that hold a reference to it use the
+    activation scale of that step.
     """
 
     def __init__(self, steps: int, stride: int) -> None:
-        """Count `steps` of the sampler, `stride` diffusion steps from one to the next."""
+        """
+        Begin at step 0.
+
+        Args:
+            steps: number of steps of the sampler.
+            stride: diffusion steps from one step of the sampler to the next.
+        """
         self.steps, self._stride = steps, stride
         self.index = torch.zeros(1, dtype=torch.int64)
+        """int64 [1]."""
 
     def enter(self, diffusion_step: torch.Tensor) -> None:
-        """Begin a step; diffusion_step: int64 [B], the same for all."""
+        """Begin a step; diffusion_step: int64 [B], the same value for all of the batch."""
         self.index = (diffusion_step[:1] // self._stride).clamp_(max=self.steps - 1)

@@ -1,11 +1,11 @@
 """
 A linear layer that keeps its weight as low-bit integers.
 
-y = (x R) (W R)^T + b, where R is the layer's rotation (`hadamard`), W R is quantized once and x R
-at every call. Only the integers, their scales, the signs of R and the bias are kept.
+y = (x R) (W R)^T + b, where R is the layer's rotation (`kernels.hadamard`). W R is quantized once,
+x R at every call. Only the integers, their scales, the signs of R and the bias are kept.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,78 +20,51 @@ from sqap_vla_ros.compression.quantization.integers import (
     pack_int4,
     unpack_int4,
 )
+from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
 from sqap_vla_ros.compression.quantization.weight_rounding import round_weight
 from sqap_vla_ros.compression.recipe import FULL_PRECISION_BITS, QuantizationRecipe
 from sqap_vla_ros.kernels.hadamard import random_signs, rotate
-
-
-@dataclass(frozen=True)
-class LinearFormat:
-    """Shape and arithmetic of one layer; what a backend looks at to say whether it can run it."""
-
-    inputs: int
-    outputs: int
-    bias: bool
-    weight_bits: int
-    weight_group: int | None
-    activation_bits: int
-    activation_granularity: str
-    rotated: bool
-    """Whether inputs are rotated at run time."""
-    static_scales: int = 0
-    """Activation scales that are fixed: 0 (dynamic), 1, or one a denoising step."""
-
-    @property
-    def packed(self) -> bool:
-        """Whether two codes share a byte."""
-        return self.weight_bits <= 4
-
-    @classmethod
-    def of(
-        cls, linear: nn.Linear, recipe: QuantizationRecipe, rotated: bool = True, steps: int = 1
-    ) -> 'LinearFormat':
-        """
-        Format that a recipe gives to a float layer.
-
-        rotated: False where the layer's inputs arrive rotated; steps: of the denoising loop that
-        the layer is in. A group that does not divide the inputs gives one scale per channel.
-        Raises ValueError where the inputs do not pack into whole bytes.
-        """
-        group = recipe.weight_group
-        if group is not None and (linear.in_features % group or group >= linear.in_features):
-            group = None
-        if recipe.weight_bits <= 4 and linear.in_features % 2:
-            raise ValueError(f'{linear.in_features} inputs do not pack into whole bytes')
-        return cls(
-            linear.in_features,
-            linear.out_features,
-            linear.bias is not None,
-            recipe.weight_bits,
-            group,
-            recipe.activation_bits,
-            recipe.activation_granularity,
-            rotated and recipe.rotation != 'none',
-            steps if recipe.activation_scales == 'static' else 0,
-        )
 
 
 class QuantLinear(nn.Module):
     """
     Replaces nn.Linear for inference.
 
-    Made with uninitialised tensors on `device` (possibly 'meta'), for a checkpoint to fill.
-    `prepare` hands the layer to a backend, which may lay the weight out anew.
+    `prepare` hands the layer to a backend, which may change the layout of the weight.
     """
 
+    weight: torch.Tensor | None
+    """float32 [N, K], rotated; only for weight_bits 16, where `qweight` and `wscale` are None."""
+    qweight: torch.Tensor
+    """Codes: int8 [N, K] or, packed, uint8 [N, K / 2]; after `prepare`, the backend's layout."""
+    wscale: torch.Tensor
+    """float32 [N] or [N, groups]; after `prepare`, the backend's layout."""
+    rotation_signs: torch.Tensor | None
+    """int8 [K]; None: inputs are not rotated at run time."""
+    ascale: torch.Tensor | None
+    """float32 [steps], fixed activation scales; None: dynamic."""
+    bias: torch.Tensor | None
+    """float32 [N]."""
+
     def __init__(self, spec: LinearFormat, device: torch.device | str | None = None) -> None:
+        """
+        Make a layer with uninitialised tensors, for a checkpoint to fill.
+
+        Args:
+            spec: shape and arithmetic.
+            device: of the tensors, possibly 'meta'.
+        """
         super().__init__()
         self.format = spec
         self.in_features, self.out_features = spec.inputs, spec.outputs
         self.backend: Backend = REFERENCE
-        self.kernel = None  # what the backend keeps beside the buffers
+        self.kernel: Any = None
+        """What the backend keeps beside the buffers."""
         rows, columns = spec.outputs, spec.inputs
 
-        def buffer(name, present, *shape, dtype=torch.float32) -> None:
+        def buffer(
+            name: str, present: bool, *shape: int, dtype: torch.dtype = torch.float32
+        ) -> None:
             self.register_buffer(
                 name, torch.empty(shape, dtype=dtype, device=device) if present else None
             )
@@ -122,9 +95,13 @@ class QuantLinear(nn.Module):
         statistics: InputStatistics | None = None,
     ) -> 'QuantLinear':
         """
-        Quantize a float layer, which is left as it is.
+        Quantize a float layer, which is not changed.
 
-        spec: None for the recipe's; statistics: of its inputs, for recipes that need calibration.
+        Args:
+            linear: the float layer.
+            recipe: how to quantize it.
+            spec: its format; None: the one that the recipe gives.
+            statistics: of the layer's inputs, for recipes that need calibration.
         """
         layer = cls(spec or LinearFormat.of(linear, recipe), 'meta')
         weight = linear.weight.detach().float()
@@ -146,6 +123,7 @@ class QuantLinear(nn.Module):
                 )
             )
         if layer.ascale is not None:
+            assert statistics is not None, 'fixed activation scales need calibration'
             largest = statistics.largest.clamp_min(torch.finfo(torch.float32).tiny)
             layer.ascale = largest / levels(layer.format.activation_bits)
         if linear.bias is not None:
@@ -153,16 +131,16 @@ class QuantLinear(nn.Module):
         return layer
 
     def set_codes(self, codes: torch.Tensor, scale: torch.Tensor) -> None:
-        """Keep codes int8 [N, K] and scales float32 [N] or [N, groups]."""
+        """Store codes int8 [N, K] and scales float32 [N] or [N, groups]."""
         self.qweight = pack_int4(codes) if self.format.packed else codes
         self.wscale = scale
 
     def codes(self) -> torch.Tensor:
-        """Codes of the weight, int8 [N, K]. Only before a backend has laid it out anew."""
+        """Codes of the weight, int8 [N, K]; only before a backend has changed the layout."""
         return unpack_int4(self.qweight) if self.format.packed else self.qweight
 
     def activation_scale(self, x: torch.Tensor) -> torch.Tensor:
-        """Scales of inputs x float32 [M, K], in the rotated basis: [M, 1] or [1, 1]."""
+        """Scales of inputs x float32 [M, K] in the rotated basis: float32 [M, 1] or [1, 1]."""
         if self.ascale is None:
             return activation_scale(
                 x, self.format.activation_bits, self.format.activation_granularity
@@ -172,7 +150,7 @@ class QuantLinear(nn.Module):
         return self.ascale.index_select(0, self.denoising.index)[:, None]
 
     def prepare(self, backend: Backend) -> None:
-        """Run on this backend from now on; its layout replaces the portable one."""
+        """Run on this backend from now on. Its weight layout replaces the portable one."""
         self.backend = backend
         backend.prepare(self)
 

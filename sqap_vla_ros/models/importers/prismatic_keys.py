@@ -5,32 +5,13 @@ The vision towers are stored as timm names them. Transformers' modules compute t
 the last bit at the layer that is used), so only names and the joint query-key-value matrix differ.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 import re
 
 import torch
 
-from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader
-
-ATTENTION_HEADS = 16
-"""Of both towers, in every released Prismatic model."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where one of our tensors comes from."""
-
-    released: str
-    """Name in the released checkpoint."""
-    convert: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """Applied to it; None: taken as it is."""
-
-    def read(self, reader: CheckpointReader) -> torch.Tensor:
-        """Our tensor; a view of the file where that is possible."""
-        tensor = reader.tensor(self.released)
-        return tensor if self.convert is None else self.convert(tensor)
+from sqap_vla_ros.models.importers.sources import Source
 
 
 @dataclass(frozen=True)
@@ -111,7 +92,7 @@ def siglip_sources(tower: Tower, prefix: str, ours: str) -> dict[str, Source]:
 
 def projector_sources(released: list[str]) -> dict[str, Source]:
     """Name the sources of the projector, given its linear layers' released names in order."""
-    sources = {}
+    sources: dict[str, Source] = {}
     for i, name in enumerate(released):
         sources |= _linear(f'projector.{2 * i}', name)
     return sources
@@ -124,34 +105,6 @@ def llama_sources(reader: CheckpointReader, prefix: str, ours: str) -> dict[str,
         for name in sorted(reader.names())
         if name.startswith(prefix) and not name.endswith('rotary_emb.inv_freq')
     }
-
-
-def check_sources(
-    reader: CheckpointReader, sources: dict[str, Source], unused: tuple[str, ...]
-) -> None:
-    """
-    Compare the names that are read with those that the checkpoint has.
-
-    unused: regular expressions of tensors that are known to play no part. Raises UserError that
-    names the first tensor that is missing, or that nobody expects.
-    """
-    needed = {source.released for source in sources.values()}
-    missing = sorted(needed - reader.names())
-    if missing:
-        raise UserError(
-            f'{reader.where}: tensor {missing[0]} is missing ({len(missing)} missing '
-            'in all); the checkpoint is incomplete or of another model'
-        )
-    surplus = sorted(
-        name
-        for name in reader.names() - needed
-        if not any(re.search(pattern, name) for pattern in unused)
-    )
-    if surplus:
-        raise UserError(
-            f'{reader.where}: unexpected tensor {surplus[0]} ({len(surplus)} in all); '
-            'merge adapters into the weights first, or check the model family'
-        )
 
 
 def _linear(ours, released):
@@ -182,5 +135,5 @@ class _Third:
 
     index: int
 
-    def __call__(self, joint):
+    def __call__(self, joint: torch.Tensor) -> torch.Tensor:
         return joint.chunk(3)[self.index]

@@ -2,32 +2,41 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader
-from sqap_vla_ros.models.importers.prismatic_keys import Source
+from sqap_vla_ros.models.importers.sources import Source
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Choices that a released checkpoint does not make."""
+    """
+    Choices that a released checkpoint leaves open.
+
+    Each family reads the fields that it has a use for and ignores the others.
+    """
 
     dataset: str | None = None
-    """Key of the statistics; None: the only one."""
+    """Key of the dataset statistics; None: the only one."""
     tokenizer: Path | None = None
     """Folder with tokenizer.json; None: the checkpoint's own."""
     step_s: float | None = None
-    """Robot time of one action; None: known from the dataset's name."""
+    """Time that one action lasts, seconds; None: known from the name of the dataset."""
     dtype: str | None = None
-    """Type of the weights to write, but for the action head; None: as they are stored."""
+    """Type of the weights to write, except for the action head; None: as they are stored."""
     crop_area: float = 1.0
-    """OpenVLA: share of the image that is used, 0.9 for LIBERO fine-tunes."""
+    """OpenVLA only: share of the image's area, at its centre, that is used; 0.9 for LIBERO."""
     cameras: tuple[str, ...] = ()
-    """Names to give to the cameras, in the checkpoint's order; empty: its own."""
+    """Names for the cameras, in the checkpoint's order; empty: the family's own."""
     state_names: tuple[str, ...] = ()
+    """pi0 only, whose checkpoints do not name the state columns; empty: 'state.0', ..."""
     state_units: tuple[str, ...] = ()
+    """pi0 only: a unit for each state column; empty: '1'."""
     action_names: tuple[str, ...] = ()
+    """Names for the action columns; empty: the family's own, for pi0 'action.0', ..."""
     action_units: tuple[str, ...] = ()
+    """Units of the action columns; empty: the family's own, for pi0 '1'."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +44,10 @@ class Released:
     """A released checkpoint, opened: nothing of its weights is read yet."""
 
     family: str
-    """'OpenVLA', 'CogACT' or 'pi0', for people."""
-    config: object
+    """Title of the family, for messages and the model card."""
+    config: Any
     """The configuration in this package's terms."""
-    statistics: dict
+    statistics: dict[str, Any]
     """`{dataset: {action: ..., state: ...}}`, of the chosen dataset."""
     reader: CheckpointReader
     sources: dict[str, Source]
@@ -47,8 +56,18 @@ class Released:
     """Folder that has tokenizer.json."""
 
 
-def choose_dataset(statistics: dict, wanted: str | None, where: Path | str) -> str:
-    """Key of the statistics to use. Raises UserError that lists the keys."""
+def choose_dataset(statistics: dict[str, Any], wanted: str | None, where: Path | str) -> str:
+    """
+    Choose the dataset whose statistics are used.
+
+    Args:
+        statistics: `{dataset: {...}}` of the checkpoint.
+        wanted: key that the user asked for; None: the only one.
+        where: the file, for messages.
+
+    Raises:
+        UserError: there is none, or none of that name, or several; the message lists the keys.
+    """
     known = sorted(key for key, value in statistics.items() if isinstance(value, dict))
     if not known:
         raise UserError(

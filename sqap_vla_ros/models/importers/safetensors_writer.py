@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 import json
-import os
 from pathlib import Path
-import tempfile
+from typing import Any
 
 import torch
+
+from sqap_vla_ros.files import replaced_file
 
 _NAMES = {
     torch.float32: 'F32',
@@ -26,13 +27,21 @@ def write_safetensors(
     metadata: dict[str, str] | None = None,
 ) -> None:
     """
-    Write one file.
+    Write one file, whole or not at all.
 
-    tensors: type and shape of each, in the order of the file; read: called once a name, in that
-    order, returns a tensor of that type and shape. The file appears under its name only when it
-    is whole. The format is that of https://github.com/huggingface/safetensors#format.
+    The format is that of https://github.com/huggingface/safetensors#format.
+
+    Args:
+        path: of the file.
+        tensors: type and shape of each tensor, in the order of the file.
+        read: called once for each name, in that order; returns a tensor of that type and shape.
+        metadata: written into the header.
+
+    Raises:
+        ValueError: `read` returned another type or shape.
     """
-    header, offset = {}, 0
+    header: dict[str, Any] = {}
+    offset = 0
     if metadata:
         header['__metadata__'] = metadata
     for name, (dtype, shape) in tensors.items():
@@ -45,22 +54,13 @@ def write_safetensors(
         offset += size
     text = json.dumps(header).encode()
     text += b' ' * (-len(text) % 8)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with open(handle, 'wb') as file:
-            file.write(len(text).to_bytes(8, 'little') + text)
-            for name, (dtype, shape) in tensors.items():
-                tensor = read(name)
-                if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
-                    raise ValueError(
-                        f'{name} is {tensor.dtype} {tuple(tensor.shape)}, announced '
-                        f'as {dtype} {tuple(shape)}'
-                    )
-                file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy())
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with replaced_file(path) as partial, open(partial, 'wb') as file:
+        file.write(len(text).to_bytes(8, 'little') + text)
+        for name, (dtype, shape) in tensors.items():
+            tensor = read(name)
+            if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
+                raise ValueError(
+                    f'{name} is {tensor.dtype} {tuple(tensor.shape)}, announced '
+                    f'as {dtype} {tuple(shape)}'
+                )
+            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

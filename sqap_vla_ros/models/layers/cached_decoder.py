@@ -1,32 +1,13 @@
 """The prunable decoder with a key-value cache, for models that generate tokens."""
 
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from sqap_vla_ros.models.layers.attention import attention
-from sqap_vla_ros.models.layers.decoder import PrunableDecoder, PruningPoint
-
-
-@dataclass
-class KeyValueCache:
-    """Keys and values of every layer; layers from the prune layer on hold fewer tokens."""
-
-    keys: list[torch.Tensor] = field(default_factory=list)
-    """One [B, kv_heads, tokens, d] a layer, rotated."""
-    values: list[torch.Tensor] = field(default_factory=list)
-    position: int = 0
-    """Position id of the next token: pruned tokens count, because the others keep theirs."""
-
-    def append(self, layer: int, key: torch.Tensor, value: torch.Tensor):
-        """Add tokens to one layer and return all of its keys and values."""
-        if layer == len(self.keys):
-            self.keys.append(key)
-            self.values.append(value)
-        else:
-            self.keys[layer] = torch.cat([self.keys[layer], key], 2)
-            self.values[layer] = torch.cat([self.values[layer], value], 2)
-        return self.keys[layer], self.values[layer]
+from sqap_vla_ros.models.layers.decoder import PrunableDecoder
+from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 
 
 class CachedDecoder(PrunableDecoder):
@@ -34,22 +15,38 @@ class CachedDecoder(PrunableDecoder):
 
     def prefill(
         self, embeddings: torch.Tensor, visual: slice, pruning: PruningPoint | None = None
-    ):
+    ) -> tuple[torch.Tensor, KeyValueCache, torch.Tensor | None]:
         """
         Run the prompt.
 
-        embeddings: [1, N, width]. Returns the last token's final hidden state [1, width], the
-        cache, and the kept visual tokens [budget] or None.
+        Args:
+            embeddings: [1, N, width].
+            visual: span of the visual tokens in the sequence.
+            pruning: where visual tokens leave; None: all stay.
+
+        Returns:
+            The final hidden state of the last token [1, width], the cache, and the kept visual
+            tokens [budget] or None.
         """
         cache = KeyValueCache(position=embeddings.shape[1])
         hidden, kept = self(embeddings, visual, pruning, cache)
         return hidden, cache, kept
 
     def step(self, embedding: torch.Tensor, cache: KeyValueCache) -> torch.Tensor:
-        """Run one more token, [1, 1, width], and return its final hidden state [1, width]."""
+        """
+        Run one more token.
+
+        Args:
+            embedding: [1, 1, width].
+            cache: of the tokens before it; grows by this one.
+
+        Returns:
+            Its final hidden state [1, width].
+        """
         hidden = embedding
         cos, sin = self._rotary_tables(embedding, cache.position)
-        for index, layer in enumerate(self.llama.layers):
+        layers: Any = self.llama.layers
+        for index, layer in enumerate(layers):
             normed = layer.input_layernorm(hidden)
             query, key, value = self._project(layer.self_attn, normed, cos, sin)
             keys, values = cache.append(index, key, value)

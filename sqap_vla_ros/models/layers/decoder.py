@@ -1,119 +1,63 @@
 """A Llama decoder that can leave out visual tokens on the way (SQAP-VLA, arXiv 2509.09090)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, LlamaRotaryEmbedding
 
-from sqap_vla_ros.compression.pruning.criteria import attention_row
-from sqap_vla_ros.compression.pruning.selector import TokenSelector
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.kernels.hadamard import rotate, unrotate
-from sqap_vla_ros.models.layers.attention import attention
-
-Selector = Callable[[torch.Tensor | None, torch.Tensor], torch.Tensor]
-"""
-(attention [visual] of the task query or None, features [visual, width]) -> kept [budget].
-
-Features are the hidden states of the visual tokens as they enter the layer that scores them.
-"""
-
-
-@dataclass(frozen=True)
-class PruningPoint:
-    """Where visual tokens leave the sequence, and who chooses them."""
-
-    layer: int
-    """Before this layer; scored by the layer before it, or by layer 0 itself when 0."""
-    select: Selector | None
-    """None: this time all stay."""
-    needs_attention: bool = True
-    """False: the selector gets None for the attention, which is not computed then."""
-    observe: Callable[[torch.Tensor], None] | None = None
-    """Called in each layer from `layer` on with the attention to the tokens that are left."""
-
-
-def pruning_point(selector: TokenSelector) -> PruningPoint:
-    """Ask a selector what it wants of this inference; for after its `begin`."""
-    return PruningPoint(
-        selector.recipe.layer,
-        selector.select if selector.selects else None,
-        selector.needs_attention,
-        selector.observe if selector.observes else None,
-    )
+from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint, Rotary, run_pruned_layers
 
 
 class PrunableDecoder(nn.Module):
-    """
-    Transformers' Llama layers, run by a loop of our own.
-
-    A token that leaves takes its position with it: the others keep their position ids, so the
-    rotary embedding of what stays does not change.
-    """
+    """Transformers' Llama layers, run by `run_pruned_layers`."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.llama = LlamaModel(config)
-        # Replaced by the tables below; without weights, but with buffers that no checkpoint fills.
+        # Replaced by `_rotary_tables`: it has no weights, but buffers that no checkpoint fills.
         del self.llama.rotary_emb
         self.config = config
-        self.query_key_quantizer = None
+        self.query_key_quantizer: QueryKeyQuantizer | None = None
         # int8 [width] where the residual stream runs in a rotated basis.
         self.register_buffer('residual_signs', None)
-        self._rotary = None
+        self._rotary: LlamaRotaryEmbedding | None = None
+        self.residual_signs: torch.Tensor | None
 
     def forward(
         self,
         embeddings: torch.Tensor,
         visual: slice,
         pruning: PruningPoint | None = None,
-        cache=None,
+        cache: KeyValueCache | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Run the decoder, causally.
 
-        embeddings: [B, N, width]; visual: where the visual tokens are; pruning needs B = 1;
-        cache: a KeyValueCache that takes every layer's keys and values, or None.
-        Returns the last token's final hidden state [B, width], and the kept visual tokens
-        [budget] or None.
+        Args:
+            embeddings: [B, N, width]; pruning needs B = 1.
+            visual: span of the visual tokens in the sequence.
+            pruning: where visual tokens leave; None: all stay.
+            cache: takes the keys and values of every layer.
+
+        Returns:
+            The final hidden state of the last token [B, width], and the kept visual tokens
+            [budget] or None.
         """
-        hidden, kept = embeddings, None
-        cos, sin = self._rotary_tables(embeddings)
-        prune = pruning is not None and pruning.select is not None
-        if prune and pruning.layer == 0 and not pruning.needs_attention:
-            kept = pruning.select(None, hidden[0, visual])
-            stay = self._sequence_indices(kept, visual, hidden.shape[1])
-            hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
-        for index, layer in enumerate(self.llama.layers):
-            normed = layer.input_layernorm(hidden)
-            query, key, value = self._project(layer.self_attn, normed, cos, sin)
-            if prune and kept is None and index == max(pruning.layer - 1, 0):
-                row = (
-                    attention_row(query[0, :, -1], key[0], visual)
-                    if pruning.needs_attention
-                    else None
-                )
-                kept = pruning.select(row, hidden[0, visual])
-                stay = self._sequence_indices(kept, visual, hidden.shape[1])
-                if pruning.layer == 0:
-                    hidden = hidden[:, stay]
-                    query, key, value = (x[:, :, stay] for x in (query, key, value))
-                    cos, sin = cos[:, stay], sin[:, stay]
-            if cache is not None:
-                cache.append(index, key, value)
-            if pruning is not None and pruning.observe is not None and index >= pruning.layer:
-                count = visual.stop - visual.start if kept is None else len(kept)
-                left = slice(visual.start, visual.start + count)
-                pruning.observe(attention_row(query[0, :, -1], key[0], left))
-            attended = attention(query, key, value, causal=True)
-            hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-            if prune and 0 < pruning.layer == index + 1:
-                # The feed-forward network acts on each token alone: those that leave now need it
-                # no more.
-                hidden, cos, sin = hidden[:, stay], cos[:, stay], sin[:, stay]
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        hidden, kept = run_pruned_layers(
+            self.llama.layers,
+            self._project,
+            embeddings,
+            self._rotary_tables(embeddings),
+            visual,
+            pruning,
+            causal=True,
+            cache=cache,
+        )
         last = hidden[:, -1]
         if self.residual_signs is not None:
             last = unrotate(last, self.residual_signs)
@@ -124,17 +68,20 @@ class PrunableDecoder(nn.Module):
         """
         Rotate the residual stream (QuaRot, arXiv 2404.00456); the outputs stay the same.
 
-        signs: int8 [width]; writers: layers outside the decoder whose output it reads. RMSNorm
-        commutes with a rotation once its scale is folded into the layers that follow it. Only
-        the last token's final state is rotated back at run time.
+        RMSNorm commutes with a rotation once its scale is folded into the layers that follow it.
+        Only the final state of the last token is rotated back at run time.
+
+        Args:
+            signs: int8 [width], random signs of the rotation.
+            writers: layers outside the decoder whose outputs it reads.
         """
 
-        def read(
-            layer, norm
-        ) -> None:  # [N, K]: inputs arrive without the norm's scale, and rotated
+        def read(layer: nn.Linear, norm: Any) -> None:
+            # [N, K]: inputs arrive without the norm's scale, and rotated
             layer.weight.copy_(rotate(layer.weight * norm.weight, signs))
 
-        def write(layer) -> None:  # [N, K]: outputs leave rotated
+        def write(layer: nn.Linear) -> None:
+            # [N, K]: outputs leave rotated
             layer.weight.copy_(rotate(layer.weight.T, signs).T)
             if layer.bias is not None:
                 layer.bias.copy_(rotate(layer.bias, signs))
@@ -144,7 +91,8 @@ class PrunableDecoder(nn.Module):
         embedding.copy_(rotate(embedding, signs))
         for layer in writers:
             write(layer)
-        for block in self.llama.layers:
+        blocks: Any = self.llama.layers
+        for block in blocks:
             attention_block, feed_forward = block.self_attn, block.mlp
             for layer in (attention_block.q_proj, attention_block.k_proj, attention_block.v_proj):
                 read(layer, block.input_layernorm)
@@ -156,8 +104,10 @@ class PrunableDecoder(nn.Module):
             write(feed_forward.down_proj)
         self.residual_signs = signs
 
-    def _project(self, block, hidden, cos, sin):
-        def split(x):  # [B, N, heads * d] -> [B, heads, N, d]
+    def _project(
+        self, block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def split(x: torch.Tensor) -> torch.Tensor:  # [B, N, heads * d] -> [B, heads, N, d]
             return x.view(*x.shape[:2], -1, block.head_dim).transpose(1, 2)
 
         query, key = apply_rotary_pos_emb(
@@ -167,7 +117,7 @@ class PrunableDecoder(nn.Module):
             query, key = self.query_key_quantizer(query, key)
         return query, key, split(block.v_proj(hidden))
 
-    def _rotary_tables(self, embeddings, first=0):
+    def _rotary_tables(self, embeddings: torch.Tensor, first: int = 0) -> Rotary:
         """Cosine and sine [1, N, d] of N positions from `first` on; they are not weights."""
         if self._rotary is None or self._rotary.inv_freq.device != embeddings.device:
             # Not as a submodule: a model that is built without storage, to load compressed
@@ -177,15 +127,5 @@ class PrunableDecoder(nn.Module):
         positions = torch.arange(first, first + embeddings.shape[1], device=embeddings.device)[
             None
         ]
-        return self._rotary(embeddings, positions)
-
-    @staticmethod
-    def _sequence_indices(kept, visual, length):
-        device = kept.device
-        return torch.cat(
-            [
-                torch.arange(visual.start, device=device),
-                kept + visual.start,
-                torch.arange(visual.stop, length, device=device),
-            ]
-        )
+        tables: Rotary = self._rotary(embeddings, positions)  # type: ignore[misc]
+        return tables

@@ -12,8 +12,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from sqap_vla_ros.models.config import VisionConfig
 from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
+from sqap_vla_ros.models.layers.vision_config import VisionConfig
 
 
 class VisionEncoder(nn.Module):
@@ -26,7 +26,7 @@ class VisionEncoder(nn.Module):
         if config.drop_last_layers:
             del self._layers[-config.drop_last_layers :]
         self.grid = config.model['image_size'] // config.model['patch_size']
-        self.window_mask = None
+        self.window_mask: torch.Tensor | None = None
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """
@@ -93,13 +93,13 @@ def _channels(values, dtype, device):
 
 def _siglip(model):
     return SiglipVisionModel(
-        SiglipVisionConfig(**model, vision_use_head=False, attn_implementation=ATTENTION)
+        SiglipVisionConfig(**{**model, 'vision_use_head': False, 'attn_implementation': ATTENTION})
     )
 
 
 def _dinov2(model):
     return Dinov2WithRegistersModel(
-        Dinov2WithRegistersConfig(**model, attn_implementation=ATTENTION)
+        Dinov2WithRegistersConfig(**{**model, 'attn_implementation': ATTENTION})
     )
 
 

@@ -1,5 +1,6 @@
 """Instructions to token ids for the released Prismatic models, and tokenizer files in general."""
 
+from collections.abc import Sized
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -36,6 +37,24 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def check_vocabulary(directory: Path, tokenizer: Sized, size: int) -> None:
+    """
+    Compare a tokenizer with its model.
+
+    Args:
+        directory: policy directory, for the message.
+        tokenizer: its length is one more than its largest id.
+        size: rows of the model's embedding.
+
+    Raises:
+        UserError: the tokenizer has ids that the model cannot embed.
+    """
+    if len(tokenizer) > size:
+        raise UserError(
+            f'{directory}: vocabulary has {len(tokenizer)} entries, the model only {size}'
+        )
 
 
 class PrismaticTokenizer:

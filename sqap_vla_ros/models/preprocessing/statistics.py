@@ -39,8 +39,8 @@ class Statistics:
 
     def action_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Low and high of the training data's actions, float32 [A], in the dataset's units."""
-        ends = np.full_like(self.action_low, -1), np.ones_like(self.action_high)
-        return tuple(self.unnormalise_action(end) for end in ends)
+        low, high = np.full_like(self.action_low, -1), np.ones_like(self.action_high)
+        return self.unnormalise_action(low), self.unnormalise_action(high)
 
     def normalise_state(self, state: np.ndarray) -> np.ndarray:
         """float32 [..., S], units to zero mean and unit deviation."""

@@ -1,4 +1,4 @@
-"""Between the package's values and ROS messages."""
+"""Conversions between values of this package and ROS messages."""
 
 from builtin_interfaces.msg import Time
 import numpy as np
@@ -17,12 +17,12 @@ from sqap_vla_ros.policy import TokenSelection as Selection
 
 
 def stamp_to_ns(stamp: Time) -> int:
-    """builtin_interfaces/Time to nanoseconds."""
+    """Convert a builtin_interfaces/Time to nanoseconds."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def header(stamp_ns: int, frame_id: str) -> Header:
-    """Header with a stamp in nanoseconds."""
+    """Make a header with a stamp in nanoseconds."""
     return Header(
         stamp=Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000),
         frame_id=frame_id,
@@ -33,9 +33,19 @@ def pinhole_camera(
     info: CameraInfo, position_m: np.ndarray, quaternion: np.ndarray
 ) -> PinholeCamera:
     """
-    Camera from its CameraInfo and the pose of its optical frame in the base frame.
+    Make a camera model.
 
-    position_m: [3]; quaternion: x y z w, unit length within 1e-3. Raises UserError.
+    Args:
+        info: Intrinsics.
+        position_m: Position [3] of the optical frame in the base frame.
+        quaternion: Orientation [4] of the optical frame in the base frame, x y z w; unit length
+            within 1e-3.
+
+    Returns:
+        The camera.
+
+    Raises:
+        UserError: The focal lengths, the size or the pose make no sense.
     """
     intrinsics = np.array(info.k, np.float64).reshape(3, 3)
     if not (np.isfinite(intrinsics).all() and intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
@@ -53,7 +63,7 @@ def pinhole_camera(
 
 
 def chunk_message(chunk: ActionChunk, frame_id: str) -> ActionChunkMsg:
-    """Make an ActionChunk message; the frame is that of the velocities."""
+    """Make an ActionChunk message; `frame_id` is the frame of the velocities."""
     spec = chunk.spec
     return ActionChunkMsg(
         header=header(chunk.stamp_ns, frame_id),
@@ -68,10 +78,21 @@ def chunk_message(chunk: ActionChunk, frame_id: str) -> ActionChunkMsg:
 def stats_message(
     answer: Answer, frame_id: str, description: dict, inferences: int, overruns: int
 ) -> InferenceStats:
-    """Make the InferenceStats message of one inference."""
+    """
+    Make the InferenceStats message of one inference.
+
+    Args:
+        answer: The inference.
+        frame_id: Frame of the header.
+        description: `Policy.describe` of the policy.
+        inferences: Number of inferences so far.
+        overruns: How many of them took longer than their chunk lasts.
+
+    Returns:
+        The message.
+    """
     inference = answer.inference
     stages = {k: v for k, v in inference.latencies_ms.items() if k != 'total'}
-    selection = inference.selection
     return InferenceStats(
         header=header(inference.chunk.stamp_ns, frame_id),
         stage_names=list(stages),
@@ -79,7 +100,7 @@ def stats_message(
         total_latency_ms=inference.latencies_ms['total'],
         observation_age_ms=answer.age_s * 1e3,
         tokens_in=inference.tokens,
-        tokens_kept=inference.tokens if selection is None else len(selection.kept),
+        tokens_kept=inference.tokens_kept,
         backend=str(description.get('backend', 'torch')),
         weight_bits=description['weight_bits'],
         activation_bits=description['activation_bits'],

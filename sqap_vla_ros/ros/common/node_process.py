@@ -1,4 +1,4 @@
-"""Running a node as a process: own signal handlers, and one line instead of a traceback."""
+"""Run a node as a process: own signal handlers, and one line instead of a traceback."""
 
 from collections.abc import Callable
 import signal
@@ -16,16 +16,24 @@ from sqap_vla_ros.errors import UserError
 
 def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     """
-    Make a node, spin it until SIGINT, SIGTERM or its own end, and return an exit status.
+    Make a node and spin it until SIGINT, SIGTERM or its own end.
 
-    rclpy's signal handlers would invalidate the context before the node could say goodbye
-    (publish a last message, free a renderer), so they are replaced. The node may have
-    `close()`, called before it is destroyed, `failure`, an exception that ends it or None, and
-    `finished`, true when it has nothing left to do.
+    The signal handlers of rclpy invalidate the context before the node can publish a last message
+    or free a renderer, so they are replaced.
+
+    Args:
+        name: Name of the node, for messages.
+        make: Makes the node. The node may have `close()`, called before it is destroyed;
+            `failure`, an exception that ends it, or None; and `finished`, true when it has
+            nothing left to do.
+        arguments: Command line; None: `sys.argv`.
+
+    Returns:
+        Exit status: 0, or 2 after an error of the user, which is printed in one line.
     """
-    asked = threading.Event()
+    stop = threading.Event()
     previous = {
-        number: signal.signal(number, lambda *_: asked.set())
+        number: signal.signal(number, lambda *_: stop.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     node = None
@@ -34,7 +42,7 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not asked.is_set():
+        while not stop.is_set():
             executor.spin_once(timeout_sec=0.1)
             failure = getattr(node, 'failure', None)
             if failure is not None:
@@ -57,8 +65,8 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
             signal.signal(number, handler)
 
 
-def _initialise(arguments) -> None:
+def _initialise(arguments: list[str] | None) -> None:
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # rcl's own, whose class is private
+    except RuntimeError as error:  # the class of rcl errors is private
         raise UserError(str(error)) from None

@@ -1,1 +1,1 @@
-"""The policy node: inputs, goals, control, outputs and reports."""
+"""The policy node: inputs, goals, inference, commands, outputs and reports."""

@@ -1,61 +1,74 @@
-"""The command timer: a thread of its own, on the steady clock."""
+"""The thread that publishes the commands of the controller at a fixed rate."""
 
-from collections.abc import Callable
 from contextlib import suppress
 import os
 from threading import Event, get_native_id, Thread
 import time
 
+from rclpy.clock import Clock
 from rclpy.time import Time
 
+from sqap_vla_ros.control.command import Command
+from sqap_vla_ros.control.controller import Controller
+from sqap_vla_ros.control.joint_command import JointCommand
+from sqap_vla_ros.recording.black_box import BlackBox
+from sqap_vla_ros.recording.entries import Commanded
+from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
+
 SAME_MOMENT_NS = 100_000
-
+"""Two clocks read within this time were read at the same moment."""
 NICENESS = -10
-"""Of the command thread, where the process may have it (root, or an rtprio/nice limit)."""
-
-
-def read_both(clock, tries: int = 5) -> tuple[Time, int]:
-    """
-    Read a ROS clock and the steady clock (ns) at the same moment.
-
-    Reads again when something came in between, and takes the reading with the least in between:
-    what a command is stamped with and what it was limited for must agree.
-    """
-    best = None
-    for _ in range(tries):
-        before_ns = time.monotonic_ns()
-        now = clock.now()
-        steady_ns = time.monotonic_ns()
-        if best is None or steady_ns - before_ns < best[0]:
-            best = steady_ns - before_ns, now, steady_ns
-        if best[0] < SAME_MOMENT_NS:
-            break
-    return best[1:]
+"""Of the command thread, if the process is allowed to set it (root, or an rtprio/nice limit)."""
+STOP_LIMIT_S = 3.0
+"""No stop profile lasts longer; after this time the final hold is sent in any case."""
 
 
 class CommandLoop:
     """
-    Calls `tick` at a fixed rate, whatever the executor and the inference are doing.
+    Publishes the commands of a controller at a fixed rate, independent of executor and inference.
 
-    Not a ROS timer: those wait for the executor, and under `use_sim_time` for /clock, which a
-    dead simulator never sends. A late tick is not made up for: no burst of commands.
+    This is not a ROS timer: a ROS timer waits for the executor and, under `use_sim_time`, for
+    /clock, which a dead simulator never publishes. Late ticks are not caught up with: a burst of
+    commands never happens.
+
+    Args:
+        clock: Clock of the node, for the stamps of the commands.
+        controller: Source of the commands.
+        outputs: Where they are published.
+        black_box: Records them.
+        rate_hz: Commands per second; may be changed at any time.
     """
 
-    def __init__(self, tick: Callable[[], None], rate_hz: float) -> None:
-        self._tick = tick
+    def __init__(
+        self,
+        clock: Clock,
+        controller: Controller,
+        outputs: AllOutputs,
+        black_box: BlackBox,
+        rate_hz: float,
+    ) -> None:
         self.rate_hz = rate_hz
+        self._clock, self._controller = clock, controller
+        self._outputs, self._black_box = outputs, black_box
+        self._still = True
         self._stopping = Event()
-        self._thread = Thread(target=self._run, name='commands', daemon=True)
+        self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
+        self._stopping.clear()
+        self._thread = Thread(target=self._run, name='commands', daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End; returns when the last tick is over."""
+        """Wait until the arm stands still, end the thread and send a final hold."""
+        limit_s = time.monotonic() + STOP_LIMIT_S
+        while not self._still and time.monotonic() < limit_s:
+            time.sleep(0.01)
         self._stopping.set()
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join()
+        self._outputs.final_hold()
 
     def _run(self) -> None:
         with suppress(PermissionError):
@@ -65,3 +78,45 @@ class CommandLoop:
             due_s = max(due_s + 1 / self.rate_hz, time.monotonic())
             self._stopping.wait(due_s - time.monotonic())
             self._tick()
+
+    def _tick(self) -> None:
+        now, steady_ns = read_clocks(self._clock)
+        command = self._controller.tick(now.nanoseconds, steady_ns)
+        self._still = command is None or command.still
+        if command is not None:
+            self._outputs.publish(command, now.to_msg())
+            self._black_box.add(black_box_entry(command), now.nanoseconds)
+
+
+def read_clocks(clock: Clock, tries: int = 5) -> tuple[Time, int]:
+    """
+    Read a ROS clock and the steady clock at the same moment.
+
+    The thread may be interrupted between the two readings. Then they are repeated, and the
+    closest pair is used: the stamp of a command and the time it was limited for must agree.
+
+    Args:
+        clock: ROS clock.
+        tries: Number of readings at most.
+
+    Returns:
+        Time of the ROS clock, and of the steady clock in ns.
+    """
+    best: tuple[int, Time, int] | None = None
+    for _ in range(max(tries, 1)):
+        before_ns = time.monotonic_ns()
+        now = clock.now()
+        steady_ns = time.monotonic_ns()
+        if best is None or steady_ns - before_ns < best[0]:
+            best = steady_ns - before_ns, now, steady_ns
+        if best[0] < SAME_MOMENT_NS:
+            break
+    assert best is not None
+    return best[1], best[2]
+
+
+def black_box_entry(command: Command | JointCommand) -> Commanded:
+    """Make the entry of the black box for a command."""
+    if isinstance(command, JointCommand):
+        return Commanded(joints=dict(command.velocities), gripper=command.gripper)
+    return Commanded(command.linear_m_s, command.angular_rad_s, gripper=command.gripper)

@@ -1,57 +1,44 @@
-"""What the policy node tells on /diagnostics."""
+"""The status that the policy node publishes on /diagnostics."""
 
-from collections import deque
 import resource
 import time
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 
-from sqap_vla_ros.inference.runner import Answer
-
-
-class LatencyWindow:
-    """Latencies of the last inferences, and how many there were."""
-
-    def __init__(self, length: int = 300) -> None:
-        self._latencies_ms = deque(maxlen=length)
-        self.inferences = self.overruns = 0
-        self.last: Answer | None = None
-
-    def add(self, answer: Answer, overrun: bool) -> None:
-        """Count one inference."""
-        self._latencies_ms.append(answer.inference.latencies_ms['total'])
-        self.inferences += 1
-        self.overruns += overrun
-        self.last = answer
-
-    def summary(self) -> dict[str, str]:
-        """Percentiles in milliseconds, as text."""
-        if not self._latencies_ms:
-            return {}
-        values = list(self._latencies_ms)
-        p50, p95, p99 = np.percentile(values, [50, 95, 99])
-        return {
-            'inference p50 (ms)': f'{p50:.1f}',
-            'inference p95 (ms)': f'{p95:.1f}',
-            'inference p99 (ms)': f'{p99:.1f}',
-            'inference max (ms)': f'{max(values):.1f}',
-            'inferences': str(self.inferences),
-            'overruns': str(self.overruns),
-        }
+from sqap_vla_ros.ros.policy_node.inputs import Inputs
 
 
 def level_of(state: str, problems: list[str]) -> bytes:
-    """Severity: emergency stop and unreadiness are errors, problems warnings."""
+    """Severity: ERROR in an emergency stop or before READY, WARN with problems, else OK."""
     if state in ('ESTOPPED', 'UNREADY'):
         return DiagnosticStatus.ERROR
     return DiagnosticStatus.WARN if problems else DiagnosticStatus.OK
 
 
 def diagnostic_array(
-    stamp, node_name: str, state: str, reason: str, problems: list[str], values: dict[str, str]
+    stamp: Time,
+    node_name: str,
+    state: str,
+    reason: str,
+    problems: list[str],
+    values: dict[str, str],
 ) -> DiagnosticArray:
-    """Build one status with the state, what is wrong, and everything that can be counted."""
+    """
+    Build a DiagnosticArray with one status.
+
+    Args:
+        stamp: Time of the status, clock of the node.
+        node_name: Fully qualified name of the node.
+        state: State of the control runtime, for example 'HOLDING'.
+        reason: Why it is in this state.
+        problems: One line each; they raise the level to WARN.
+        values: Key to value, as text.
+
+    Returns:
+        The message.
+    """
     message = f'{state}: {reason}' + ''.join(f'; {problem}' for problem in problems)
     status = DiagnosticStatus(
         level=level_of(state, problems),
@@ -65,12 +52,17 @@ def diagnostic_array(
     return array
 
 
-def input_values(inputs, protects: bool) -> tuple[dict[str, str], list[str]]:
+def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[str]]:
     """
-    Rates, ages and rejections of the input topics; and what is wrong with them.
+    Describe the input topics.
 
-    protects: whether the policy keeps the visual tokens around the end effector, for which it
-    must know where the camera is.
+    Args:
+        inputs: Inputs of the node.
+        protects: Whether the policy keeps the visual tokens around the end effector, for which
+            it needs the pose of the camera.
+
+    Returns:
+        Rates, ages and rejections as key to text; and one line for each problem.
     """
     now_s = time.monotonic()
     values, problems = {}, []
@@ -78,9 +70,11 @@ def input_values(inputs, protects: bool) -> tuple[dict[str, str], list[str]]:
         age_s = inputs.age_s(topic)
         values[f'{topic} rate (Hz)'] = f'{rate.hz(now_s):.1f}'
         values[f'{topic} age (s)'] = f'{age_s:.3f}'
-        if topic in inputs.required and age_s == np.inf:
+        if age_s < np.inf:
+            continue
+        if topic in inputs.topics.required:
             problems.append(f'no valid message on {topic} yet: {inputs.why_missing(topic)}')
-        elif protects and topic in inputs.camera_places and age_s == np.inf:
+        elif protects and topic in inputs.topics.camera_places:
             problems.append(
                 f'no valid message on {topic} yet: {inputs.why_missing(topic)}; '
                 'without it the tokens around the end effector are not protected '
@@ -91,5 +85,5 @@ def input_values(inputs, protects: bool) -> tuple[dict[str, str], list[str]]:
 
 
 def memory_mb() -> str:
-    """Peak resident memory of the node's own process, MB."""
+    """Peak resident memory of the process of the node, MB, as text."""
     return f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}'

@@ -1,65 +1,89 @@
-"""The ExecuteInstruction action: one goal at a time, from acceptance to an honest result."""
+"""The server of the ExecuteInstruction action: one goal at a time."""
 
 from dataclasses import dataclass, field
 import time
 from typing import Protocol
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
 from rclpy.duration import Duration
+from rclpy.node import Node
 from rclpy.task import Future
 
 from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.ros.policy_node.instruction import clean_instruction, quoted
+from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 Result = ExecuteInstruction.Result
 
 
 class Motion(Protocol):
-    """What the action needs from whoever moves the arm."""
+    """What the action and the inference need from the node that moves the arm."""
 
     def refusal(self) -> str | None:
-        """Say why no motion can start now; None when it can."""
+        """Reason why no motion can start now; None if it can."""
 
     def start_instruction(self, instruction: str, reason: str) -> str | None:
-        """Begin to move; returns why not, or None."""
+        """
+        Start motion.
+
+        Args:
+            instruction: What the policy is asked to do.
+            reason: Who asked for it, for the log.
+
+        Returns:
+            None if motion started; otherwise why not.
+        """
+
+    def current_instruction(self) -> str | None:
+        """Instruction to infer for; None while commands are not allowed out."""
 
     def stop(self, reason: str) -> None:
         """Decelerate to a hold."""
 
     def motion_state(self) -> tuple[str, str]:
-        """Name and reason of the state; only 'RUNNING' moves."""
+        """Name of the state and its reason; the arm moves only in 'RUNNING'."""
 
     def queue_depth(self) -> int:
-        """Rows of the current chunk that are still to be executed."""
+        """Rows of the current chunk that have not been executed yet."""
 
 
 @dataclass
 class _Goal:
-    handle: object
+    handle: ServerGoalHandle
     instruction: str
     max_duration_s: float
     max_steps: int
+    """0: no limit."""
     executed_s: float | None = None
-    """Steady clock; None while the executor has not come to it yet."""
+    """When the executor called the execute callback, steady clock; None before that."""
     started_s: float | None = None
-    """When motion was let go, steady clock; None while it waits for inputs."""
+    """When motion started, steady clock; None while the goal waits for inputs."""
     steps: int = 0
     seen_unsuccessful: bool = False
+    """Whether the success topic was false during the goal."""
     done: Future = field(default_factory=Future)
 
 
 class InstructionGoals:
     """
-    Serves the action; every method runs in the executor's thread.
+    Serves the action; every method runs in the thread of the executor.
 
-    A goal ends SUCCEEDED only when the success topic turns true while it runs. One that comes
-    while an input is stale, or before the first image, waits for it for `goal_input_timeout_s`.
+    A goal ends SUCCEEDED only if the success topic turns true while it runs. A goal that arrives
+    while an input is stale, or before the first image, waits up to `goal_input_timeout_s`.
+
+    Args:
+        node: Node that serves the action.
+        settings: Parameters of the node.
+        motion: What starts and stops the arm.
     """
 
-    def __init__(self, node, settings: dict, motion: Motion) -> None:
-        self._node, self._settings, self._motion = node, settings, motion
+    def __init__(self, node: Node, settings: PolicyNodeSettings, motion: Motion) -> None:
+        self.settings = settings
+        """May be replaced at any time."""
+        self._node, self._motion = node, motion
         self._goal: _Goal | None = None
         self._accepted: dict[bytes, _Goal] = {}
         self._server = ActionServer(
@@ -67,32 +91,32 @@ class InstructionGoals:
             ExecuteInstruction,
             'execute_instruction',
             execute_callback=self._execute,
-            goal_callback=self._judge,
-            cancel_callback=self._judge_cancel,
-            handle_accepted_callback=self._accept,
+            goal_callback=self._accept_or_reject,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            handle_accepted_callback=self._accepted_goal,
         )
 
     @property
     def active(self) -> bool:
-        """Whether a goal runs: then the instruction topic is ignored."""
+        """Whether there is a goal; the instruction topic is ignored meanwhile."""
         return self._goal is not None
 
     def close(self, reason: str) -> None:
-        """End the running goal with an error, and the server."""
+        """End the current goal with an error and destroy the server."""
         self._finish(Result.ERROR, reason, f'the node ended the goal: {reason}')
         self._server.destroy()
 
     def abort(self, reason: str, message: str) -> None:
-        """End the running goal with an error."""
+        """End the current goal with an error."""
         self._finish(Result.ERROR, reason, message)
 
     def held(self, reason: str) -> None:
-        """End a goal that still waits for inputs: it must not start once somebody said stop."""
+        """End a goal that still waits for inputs: it must not start after a request to stop."""
         if self._goal is not None and self._goal.started_s is None:
             self._finish(Result.HELD, reason, f'motion was stopped: {reason}')
 
     def success(self, succeeded: bool) -> None:
-        """Take a message of the success topic; only a change to true during a goal counts."""
+        """Handle a message of the success topic; only a change to true during the goal counts."""
         goal = self._goal
         if goal is None:
             return
@@ -101,20 +125,19 @@ class InstructionGoals:
         goal.seen_unsuccessful |= not succeeded
 
     def answered(self, answer: Answer) -> None:
-        """Count an inference and publish feedback."""
+        """Count an inference of the current goal and publish feedback."""
         goal = self._goal
         if goal is None or not goal.handle.is_active:
             return
         goal.steps += 1
         inference = answer.inference
-        selection = inference.selection
         goal.handle.publish_feedback(
             ExecuteInstruction.Feedback(
                 step=goal.steps,
                 latency_ms=inference.latencies_ms['total'],
                 observation_age_ms=answer.age_s * 1e3,
                 queue_depth=self._motion.queue_depth(),
-                tokens_kept=inference.tokens if selection is None else len(selection.kept),
+                tokens_kept=inference.tokens_kept,
                 state=self._motion.motion_state()[0],
             )
         )
@@ -122,7 +145,7 @@ class InstructionGoals:
             self._finish(Result.TIMEOUT, 'max_steps', f'{goal.steps} inferences without success')
 
     def tick(self) -> None:
-        """Look at cancellation, time and state; call often."""
+        """Check cancellation, duration and state; to be called periodically."""
         goal = self._goal
         if goal is None or goal.executed_s is None:
             return
@@ -139,51 +162,48 @@ class InstructionGoals:
                 Result.TIMEOUT, 'max_duration', f'no success within {goal.max_duration_s:g} s'
             )
 
-    def _judge(self, request):
+    def _accept_or_reject(self, request: ExecuteInstruction.Goal) -> GoalResponse:
         problem = self._problem(request)
         if problem is None:
             return GoalResponse.ACCEPT
         self._node.get_logger().warning(f'goal rejected: {problem}')
         return GoalResponse.REJECT
 
-    def _problem(self, request):
+    def _problem(self, request: ExecuteInstruction.Goal) -> str | None:
         try:
-            clean_instruction(request.instruction, self._settings['max_instruction_length'])
+            clean_instruction(request.instruction, self.settings.max_instruction_length)
         except UserError as error:
             return str(error)
         if request.max_duration.sec < 0:
             return f'max_duration is {request.max_duration.sec} s, expected 0 or more'
-        if self._goal is not None and not self._settings['preempt_goals']:
-            return 'another goal runs (parameter preempt_goals is false)'
+        if self._goal is not None and not self.settings.preempt_goals:
+            return 'another goal is running (parameter preempt_goals is false)'
         return self._motion.refusal()
 
-    def _judge_cancel(self, _):
-        return CancelResponse.ACCEPT
-
-    def _accept(self, handle) -> None:
+    def _accepted_goal(self, handle: ServerGoalHandle) -> None:
         request = handle.request
         duration = request.max_duration
         seconds = duration.sec + duration.nanosec / 1e9
         goal = _Goal(
             handle,
-            clean_instruction(request.instruction, self._settings['max_instruction_length']),
-            seconds or self._settings['default_max_duration_s'],
+            clean_instruction(request.instruction, self.settings.max_instruction_length),
+            seconds or self.settings.default_max_duration_s,
             request.max_steps,
         )
         if self._goal is not None:
-            self._finish(Result.CANCELED, 'preempted', 'a new goal took its place')
+            self._finish(Result.CANCELED, 'preempted', 'preempted by a new goal')
         self._goal = self._accepted[bytes(handle.goal_id.uuid)] = goal
         handle.execute()
 
-    async def _execute(self, handle):
+    async def _execute(self, handle: ServerGoalHandle) -> ExecuteInstruction.Result:
         goal = self._accepted.pop(bytes(handle.goal_id.uuid))
         goal.executed_s = time.monotonic()
-        if not goal.done.done():  # a newer goal or the node's end may have come first
+        if not goal.done.done():  # a newer goal or the end of the node may have come first
             self._start(goal)
         code, reason, message = await goal.done
         return self._result(goal, handle, code, reason, message)
 
-    def _start(self, goal) -> None:
+    def _start(self, goal: _Goal) -> None:
         if goal.handle.is_cancel_requested:
             self._finish(Result.CANCELED, 'cancel', 'canceled on request')
             return
@@ -192,13 +212,12 @@ class InstructionGoals:
         if refusal is None:
             goal.started_s = now_s
             self._node.get_logger().info(f'goal: {quoted(goal.instruction)}')
-        elif (
-            self._motion.refusal() is not None
-            or now_s - goal.executed_s > self._settings['goal_input_timeout_s']
-        ):
+            return
+        waited_s = 0.0 if goal.executed_s is None else now_s - goal.executed_s
+        if self._motion.refusal() is not None or waited_s > self.settings.goal_input_timeout_s:
             self._finish(Result.ERROR, 'refused', refusal)
 
-    def _finish(self, code, reason, message) -> None:
+    def _finish(self, code: int, reason: str, message: str) -> None:
         goal, self._goal = self._goal, None
         if goal is None:
             return
@@ -206,8 +225,11 @@ class InstructionGoals:
             self._motion.stop(f'goal: {reason}')
         goal.done.set_result((code, reason, message))
 
-    def _result(self, goal, handle, code, reason, message):
-        duration_s = time.monotonic() - goal.executed_s
+    def _result(
+        self, goal: _Goal, handle: ServerGoalHandle, code: int, reason: str, message: str
+    ) -> ExecuteInstruction.Result:
+        now_s = time.monotonic()
+        duration_s = now_s - (now_s if goal.executed_s is None else goal.executed_s)
         if code == Result.SUCCEEDED:
             handle.succeed()
         elif handle.is_cancel_requested:

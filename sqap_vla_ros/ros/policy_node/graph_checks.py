@@ -1,4 +1,9 @@
-"""What is wrong with how the policy node is connected to others, and what helps."""
+"""Problems of the ROS graph around the policy node: incompatible QoS, other publishers."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rclpy.node import Node
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -19,31 +24,40 @@ _POLICIES = {
 
 
 class IncompatibleQos:
-    """Topics whose publishers offer less than a subscription of ours demands."""
+    """Collects topics whose publishers offer less than a subscription of this node requests."""
 
     def __init__(self) -> None:
         self._found: dict[str, str] = {}
 
     def callbacks(self, topic: str) -> SubscriptionEventCallbacks:
-        """Event callbacks for the subscription of a topic."""
+        """Make the event callbacks for the subscription of a topic."""
 
-        def note(event) -> None:
+        def note(event: Any) -> None:
             policy = _POLICIES.get(int(event.last_policy_kind), 'quality of service')
             self._found[topic] = (
-                f'{topic}: a publisher offers less {policy} than is needed, so that its messages '
-                f'do not come; change the {policy} of the publisher, or that of this node by '
+                f'{topic}: the {policy} of a publisher is incompatible, so its messages do not '
+                f'arrive; change the {policy} of the publisher, or that of this node by '
                 f'qos_overrides'
             )
 
         return SubscriptionEventCallbacks(incompatible_qos=note)
 
     def problems(self) -> list[str]:
-        """One line a topic."""
+        """One line for each topic."""
         return list(self._found.values())
 
 
-def other_publishers(node, topics: list[str]) -> list[str]:
-    """Name whoever else publishes on topics that only one node should command on."""
+def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:
+    """
+    Find other nodes that publish on the command topics of a node.
+
+    Args:
+        node: Node that should be the only publisher.
+        topics: Topics, not resolved.
+
+    Returns:
+        One line for each topic that has other publishers.
+    """
     problems = []
     for topic in topics:
         resolved = node.resolve_topic_name(topic)
@@ -57,6 +71,6 @@ def other_publishers(node, topics: list[str]) -> list[str]:
         if others:
             problems.append(
                 f'{topic}: also published by {", ".join(others)}; stop it, or give '
-                'it another topic: two sources of commands fight each other'
+                'it another topic: the arm must have one source of commands'
             )
     return problems

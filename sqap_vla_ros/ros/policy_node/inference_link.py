@@ -1,101 +1,115 @@
-"""What happens around each inference of the policy node: from the inputs to the controller."""
+"""What happens around each inference: request from the inputs, answer to the controller."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from sqap_vla_ros.compression.pruning.phase import PhaseGate
+from rclpy.node import Node
+
+from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.compression.pruning.phase import FINE_SPEED_M_S, PhaseGate
 from sqap_vla_ros.control.chunk_executor import Offer
 from sqap_vla_ros.control.controller import Controller
 from sqap_vla_ros.control.governor import TokenGovernor
-from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.control.real_time_chunking import continuation
 from sqap_vla_ros.control.state_machine import Event, State
 from sqap_vla_ros.inference.client import ERROR, InferenceClient, ProcessInference, ThreadInference
 from sqap_vla_ros.inference.runner import Answer, Request
-from sqap_vla_ros.policy import Continuation
+from sqap_vla_ros.policy import Continuation, Observation, PolicySpec
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
-from sqap_vla_ros.recording.entries import Answered, Commanded, Observed
+from sqap_vla_ros.recording.entries import Answered, Observed
+from sqap_vla_ros.ros.policy_node.inputs import Inputs
+from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
-FINE_SPEED_M_S = 0.05
-"""Below this speed of the end effector work is fine, and gets all tokens."""
-
-
-def make_client(policy: str, settings: dict) -> InferenceClient:
-    """Make what runs a policy directory, as the node's parameters say; not started yet."""
-    if settings['inference_process']:
-        return ProcessInference(
-            policy,
-            settings['device'],
-            settings['threads'],
-            settings['inference_deadline_s'],
-            cuda_graphs=settings['cuda_graphs'],
-        )
-    return ThreadInference(
-        policy, settings['device'], settings['threads'], settings['cuda_graphs']
-    )
+Listener = Callable[[Answer, ActionChunk], None]
+"""Called with an answer and its chunk in the columns of the robot."""
 
 
-def commanded(command) -> Commanded:
-    """Entry of the black box for a `Command` or `JointCommand`."""
-    if isinstance(command, JointCommand):
-        return Commanded(joints=dict(command.velocities), gripper=command.gripper)
-    return Commanded(command.linear_m_s, command.angular_rad_s, gripper=command.gripper)
+def make_client(policy: str, settings: PolicyNodeSettings) -> InferenceClient:
+    """
+    Make the client that runs a policy; it is not started yet.
+
+    Args:
+        policy: Directory of the policy.
+        settings: Parameters of the node: process or thread, device, threads, deadline.
+
+    Returns:
+        The client.
+    """
+    if settings.inference_process:
+        return ProcessInference(policy, settings.runtime(), settings.inference_deadline_s)
+    return ThreadInference(policy, settings.runtime())
+
+
+@dataclass(frozen=True)
+class Source:
+    """What requests are made of."""
+
+    inputs: Inputs
+    instruction: Callable[[], str | None]
+    """What the policy is asked to do; None while nothing may be inferred."""
+    spec: PolicySpec
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where requests and answers go."""
+
+    controller: Controller
+    mapping: ActionMapping
+    """From the columns of the policy to those of the robot."""
+    black_box: BlackBox
+
+
+@dataclass(frozen=True)
+class LinkOptions:
+    """How inferences are requested."""
+
+    period_s: float
+    """Time between inferences."""
+    governed: bool
+    """Whether `TokenGovernor` sets the token budget."""
+    continues: bool
+    """Whether each chunk is inferred as a continuation of the one in use."""
 
 
 class InferenceLink:
     """
     Callbacks of an `InferenceRunner`; they run in its thread.
 
-    The token budget follows `TokenGovernor`, where `governed`.
+    Args:
+        node: Node whose clock and logger are used.
+        source: What requests are made of.
+        sink: Where requests and answers go.
+        options: See `LinkOptions`.
     """
 
-    def __init__(
-        self,
-        node,
-        controller: Controller,
-        inputs,
-        mapping: ActionMapping,
-        state_names: tuple[str, ...],
-        black_box: BlackBox,
-        instruction: Callable[[], str | None],
-        period_s: Callable[[], float],
-        governed: bool,
-        continues: bool,
-    ) -> None:
-        """
-        Connect.
-
-        node: whose clock and logger are used; state_names: of the policy; instruction: what to
-        do, None while nothing may be inferred; period_s: of inferences, now; continues: whether
-        each is to continue the chunk in use.
-        """
-        self._node, self._controller, self._inputs = node, controller, inputs
-        self._mapping, self._black_box = mapping, black_box
-        self._state_names = state_names
-        self._instruction, self._period_s = instruction, period_s
-        self._governor = TokenGovernor() if governed else None
+    def __init__(self, node: Node, source: Source, sink: Sink, options: LinkOptions) -> None:
+        self.options = options
+        """`period_s` may be changed at any time by replacing the options."""
+        self.listeners: list[Listener] = []
+        self._node, self._source, self._sink = node, source, sink
+        self._governor = TokenGovernor() if options.governed else None
         self._phase = PhaseGate(FINE_SPEED_M_S)
-        self._continues = continues
-        self._chunk = None
-        """The last one that was accepted, as the policy gave it."""
+        self._chunk: ActionChunk | None = None
+        """The last accepted chunk, in the columns of the policy."""
         self._used_stamp_ns = -1
-        self._generation, self._since_reset = None, 0
-        self.listeners: list[Callable] = []
-        """Called with each answer and its chunk as executed."""
+        self._generation: int | None = None
+        self._since_reset = 0
 
     @property
     def token_share(self) -> float:
-        """Share of the recipe's token budget for coarse motion now."""
+        """Share of the token budget of the recipe that coarse motion gets now."""
         return 1.0 if self._governor is None else self._governor.share(fine=False)
 
     def next_request(self) -> Request | None:
-        """Take the newest observation that was not used yet, while the arm is to be moved."""
-        instruction = self._instruction()
-        if instruction is None or self._controller.state is not State.RUNNING:
+        """Make a request of the newest unused observation; None while the arm must not move."""
+        instruction = self._source.instruction()
+        controller = self._sink.controller
+        if instruction is None or controller.state is not State.RUNNING:
             return None
-        generation = self._controller.generation
-        taken = self._inputs.observation(instruction)
+        generation = controller.generation
+        taken = self._source.inputs.observation(instruction)
         if taken is None or taken[0].stamp_ns == self._used_stamp_ns:
             return None
         observation, received_s = taken
@@ -103,29 +117,28 @@ class InferenceLink:
         if generation != self._generation:
             self._phase.reset()
             self._chunk = None
-        if self._continues:
+        if self.options.continues:
             observation = replace(observation, continuation=self._continuation(observation))
         request = Request(observation, generation, received_s, self._share(observation))
-        self._count(request)
+        self._record(request)
         return request
 
     def answered(self, answer: Answer) -> None:
-        """Offer the chunk to the controller."""
+        """Offer the chunk of an answer to the controller."""
         request, inference = answer.request, answer.inference
-        chunk = replace(self._mapping.chunk(inference.chunk), generation=request.generation)
+        chunk = replace(self._sink.mapping.chunk(inference.chunk), generation=request.generation)
         now_ns = self._node.get_clock().now().nanoseconds
-        if self._controller.offer(chunk, now_ns) is Offer.ACCEPTED:
+        if self._sink.controller.offer(chunk, now_ns) is Offer.ACCEPTED:
             self._chunk = inference.chunk
         if self._governor is not None:
-            self._governor.answered(request.budget, answer.age_s, self._period_s())
-        selection = inference.selection
-        self._black_box.add(
+            self._governor.answered(request.budget, answer.age_s, self.options.period_s)
+        self._sink.black_box.add(
             Answered(
                 replace(inference.chunk, generation=request.generation),
                 inference.latencies_ms,
                 answer.age_s,
                 inference.tokens,
-                inference.tokens if selection is None else len(selection.kept),
+                inference.tokens_kept,
             ),
             now_ns,
         )
@@ -133,36 +146,42 @@ class InferenceLink:
             listener(answer, chunk)
 
     def failed(self, reason: str, text: str) -> None:
-        """Hold, or count a bad chunk."""
+        """
+        Report a failed inference to the controller: an unusable answer is counted, others hold.
+
+        Args:
+            reason: Of `InferenceFailed`, 'restart' or 'internal'.
+            text: What happened, one line.
+        """
         self._generation = None  # the runner resets the policy
         self._node.get_logger().error(f'inference {reason}: {text}', throttle_duration_sec=1.0)
         if reason == ERROR:
-            self._controller.bad_chunk(text)
+            self._sink.controller.bad_chunk(text)
         else:
-            self._controller.event(Event.INFERENCE_FAILED, f'{reason}: {text}')
+            self._sink.controller.event(Event.INFERENCE_FAILED, f'{reason}: {text}')
 
-    def _continuation(self, observation):
-        follow = continuation(
-            self._chunk, observation.stamp_ns, self._controller.delay_s, self._period_s()
+    def _continuation(self, observation: Observation) -> Continuation | None:
+        return continuation(
+            self._chunk,
+            observation.stamp_ns,
+            self._sink.controller.delay_s,
+            self.options.period_s,
         )
-        return follow and Continuation(*follow)
 
-    def _share(self, observation):
+    def _share(self, observation: Observation) -> float:
         if self._governor is None:
             return 1.0
-        gripper = None
-        if observation.state is not None and 'gripper' in self._state_names:
-            gripper = float(observation.state[self._state_names.index('gripper')])
+        gripper = self._source.spec.gripper(observation.state)
         return self._governor.share(
             self._phase.fine(observation.stamp_ns, observation.end_effector_m, gripper)
         )
 
-    def _count(self, request) -> None:
-        """Keep what a replay needs to know of the policy's memory."""
+    def _record(self, request: Request) -> None:
+        """Record the request with what a replay needs: how long the policy was not reset."""
         reset = request.generation != self._generation
         self._generation = request.generation
         self._since_reset = 0 if reset else self._since_reset + 1
-        self._black_box.add(
+        self._sink.black_box.add(
             Observed(request.observation, request.generation, self._since_reset, request.budget),
             self._node.get_clock().now().nanoseconds,
         )

@@ -1,4 +1,4 @@
-"""Instructions as they come from a topic: bounded, and harmless in logs."""
+"""Instructions from users: limited in length, and safe to log."""
 
 import unicodedata
 
@@ -9,8 +9,17 @@ def clean_instruction(text: str, max_length: int) -> str:
     """
     Normalise an instruction: NFKC, control characters to spaces, runs of spaces to one.
 
-    Raises UserError when it is longer than `max_length` characters or nothing is left of it. What
-    looks like a special token stays text: tokenizers here never parse special tokens.
+    Special tokens in it stay text: the tokenizers of this package never parse them.
+
+    Args:
+        text: Instruction as received.
+        max_length: Longest accepted instruction, characters.
+
+    Returns:
+        The normalised instruction.
+
+    Raises:
+        UserError: It is too long, or empty after normalisation.
     """
     if len(text) > max_length:
         raise UserError(

@@ -1,251 +1,242 @@
-"""The policy node's parameters: one table that declares, describes and checks them."""
+"""The parameters of the policy node: one frozen dataclass that declares, describes and checks."""
 
-from dataclasses import replace
-import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 import os
 from pathlib import Path
+from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from sqap_vla_ros.control.chunk_executor import Mode
 from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.reading import load_profile
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
-from sqap_vla_ros.ros.common.setting import Setting
+from sqap_vla_ros.ros.common.setting import declare, setting, settings_of
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
-SETTINGS = (
-    Setting(
-        'policy', '', 'directory of the policy, as made by `sqap_vla compress`', read_only=True
-    ),
-    Setting(
-        'profile',
+LIMITS = MotionLimits()
+"""Source of the default limits."""
+
+
+@dataclass(frozen=True)
+class PolicyNodeSettings:
+    """Values of all parameters of the policy node at one moment."""
+
+    policy: str = setting(
+        '', 'directory of the policy, as made by `sqap_vla compress`', read_only=True
+    )
+    profile: str = setting(
         'sim_sawyer',
-        'robot profile: a YAML file, or the name of one that is '
-        'shipped; it sets the defaults of the parameters that describe the robot',
+        'robot profile: a YAML file, or the name of a shipped profile; it sets the defaults of '
+        'the parameters that describe the robot',
         read_only=True,
-    ),
-    Setting(
-        'acknowledge_untested_profile',
-        False,
-        'command although the profile has never run on its robot',
-        read_only=True,
-    ),
-    Setting(
-        'dry_run',
+    )
+    acknowledge_untested_profile: bool = setting(
+        False, 'command although the profile has never run on its robot', read_only=True
+    )
+    dry_run: bool = setting(
         False,
         'do everything, but send the commands to ~/dry_run/TOPIC, where no controller listens',
         read_only=True,
-    ),
-    Setting('device', 'cpu', "where inference runs: 'cpu', 'cuda' or 'cuda:N'", read_only=True),
-    Setting('threads', 1, 'CPU threads of inference', 1, 256, read_only=True),
-    Setting(
-        'cuda_graphs',
+    )
+    device: str = setting(
+        'cpu', 'where inference runs', read_only=True, choices=('cpu', 'cuda', 'cuda:N')
+    )
+    threads: int = setting(1, 'CPU threads of inference', 1, 256, read_only=True)
+    cuda_graphs: str = setting(
         'auto',
-        "replay an inference's operations as one CUDA graph: 'auto' "
-        "(on CUDA devices, where they can be recorded), 'on' (an error where they cannot) or "
-        "'off'",
+        'replay the operations of an inference as one CUDA graph: auto (on CUDA devices, where '
+        'they can be recorded), on (an error where they cannot) or off; quote on and off, which '
+        'are truth values in YAML',
         read_only=True,
-    ),
-    Setting(
-        'inference_process',
+        choices=('auto', 'on', 'off'),
+    )
+    inference_process: bool = setting(
         True,
-        'run inference in a process of its own (recommended) instead of a thread',
+        'run inference in its own process (recommended) instead of in a thread',
         read_only=True,
-    ),
-    Setting(
-        'autostart',
+    )
+    autostart: bool = setting(
         False,
-        'configure and activate by itself when the node starts; the arm '
-        'does not move before a goal, ~/resume or an instruction',
+        'configure and activate the node when it starts; the arm does not move before a goal, '
+        '~/resume or an instruction',
         read_only=True,
-    ),
-    Setting(
-        'base_frame', 'base', 'frame of the commands and of the end-effector pose', read_only=True
-    ),
-    Setting(
-        'gripper_joint',
+    )
+    base_frame: str = setting(
+        'base', 'frame of the commands and of the end-effector pose', read_only=True
+    )
+    gripper_joint: str = setting(
         'r_close',
-        'name in joint_states that tells how far the gripper is '
-        'closed; empty: the policy is not told',
+        'joint in joint_states that measures how far the gripper is closed; empty: no joint does',
         read_only=True,
-    ),
-    Setting('gripper_open_position', 0.0, 'its position when open, m or rad', read_only=True),
-    Setting('gripper_closed_position', 0.04, 'its position when closed, m or rad', read_only=True),
-    Setting(
-        'max_image_pixels',
-        16_000_000,
-        'larger images are rejected unread',
-        1,
-        1_000_000_000,
-        read_only=True,
-    ),
-    Setting('start_on_instruction', False, 'let an instruction on the topic start motion'),
-    Setting('preempt_goals', True, 'a new goal ends the one that runs; false: it is rejected'),
-    Setting('max_instruction_length', 256, 'characters', 1, 10_000),
-    Setting('default_max_duration_s', 30.0, 'of goals that name no duration, s', 0.1, 86_400.0),
-    Setting(
-        'goal_input_timeout_s',
+    )
+    gripper_open_position: float = setting(
+        0.0, 'position of gripper_joint when open, m or rad', read_only=True
+    )
+    gripper_closed_position: float = setting(
+        0.04, 'position of gripper_joint when closed, m or rad', read_only=True
+    )
+    max_image_pixels: int = setting(
+        16_000_000, 'larger images are rejected unread', 1, 1_000_000_000, read_only=True
+    )
+    start_on_instruction: bool = setting(False, 'let an instruction on the topic start motion')
+    preempt_goals: bool = setting(
+        True, 'a new goal replaces the running one; false: the new one is rejected'
+    )
+    max_instruction_length: int = setting(
+        256, 'longest accepted instruction, characters', 1, 10_000
+    )
+    default_max_duration_s: float = setting(
+        30.0, 'duration of goals that set none, s', 0.1, 86_400.0
+    )
+    goal_input_timeout_s: float = setting(
         2.0,
-        'a goal waits for images and states that are not there '
-        'for so long, s; then it ends with an error',
+        'how long a goal waits for missing images and states before it ends with an error, s',
         0.0,
         60.0,
-    ),
-    Setting('inference_rate_hz', 5.0, 'inferences a second, at most', 0.1, 200.0),
-    Setting(
-        'inference_deadline_s',
+    )
+    inference_rate_hz: float = setting(5.0, 'maximum rate of inferences, Hz', 0.1, 200.0)
+    inference_deadline_s: float = setting(
         2.0,
-        'an inference without an answer for so long counts as '
-        'hung: hold, and start the worker again, s',
+        'an inference that takes longer counts as hung: the arm holds and the worker is '
+        'restarted, s',
         0.05,
         600.0,
-    ),
-    Setting(
-        'execution_mode',
+    )
+    execution_mode: str = setting(
         'sequential',
-        'how chunks that overlap are combined: sequential '
-        '(the newest counts), temporal_ensemble, adaptive_ensemble, or real_time_chunking '
-        '(the newest, inferred as a continuation of the one before; diffusion and flow heads)',
+        'how overlapping chunks are combined: sequential (the newest counts), temporal_ensemble, '
+        'adaptive_ensemble, or real_time_chunking (the newest, inferred as a continuation of '
+        'the one before; diffusion and flow heads)',
         read_only=True,
-    ),
-    Setting(
-        'token_governor',
+        choices=tuple(mode.value for mode in Mode),
+    )
+    token_governor: bool = setting(
         False,
-        'keep fewer visual tokens while inferences take longer than '
-        'their period; never in fine motion; read when the node is configured',
-    ),
-    Setting(
-        'black_box_s',
-        10.0,
-        'seconds that the black box remembers, 0: none',
-        0.0,
-        600.0,
-        read_only=True,
-    ),
-    Setting(
-        'black_box_directory',
+        'keep fewer visual tokens while inferences take longer than their period; never in fine '
+        'motion; read when the node is configured',
+    )
+    black_box_s: float = setting(
+        10.0, 'length of the black box, s; 0: no black box', 0.0, 600.0, read_only=True
+    )
+    black_box_directory: str = setting(
         '',
-        'where bags of the black box are written; empty: '
-        'sqap_vla_black_box in $ROS_HOME or ~/.ros',
+        'where bags of the black box are written; empty: sqap_vla_black_box in $ROS_HOME or '
+        '~/.ros',
         read_only=True,
-    ),
-    Setting('command_rate_hz', 50.0, 'commands a second', 1.0, 500.0),
-    Setting(
-        'observation_timeout_s',
+    )
+    command_rate_hz: float = setting(50.0, 'rate of commands, Hz', 1.0, 500.0)
+    observation_timeout_s: float = setting(
         0.5,
-        'hold when the image, pose or joint states are older '
-        'than this on the steady clock, s; read when the node is configured',
+        'hold when the image, pose or joint states are older than this on the steady clock, s; '
+        'read when the node is configured',
         0.02,
         60.0,
-    ),
-    Setting(
-        'hold_on_frozen_camera',
+    )
+    hold_on_frozen_camera: bool = setting(
         False,
-        'hold when ten images in a row are the same byte for '
-        'byte; otherwise only a warning; read when the node is configured',
-    ),
-    Setting(
-        'max_stamp_age_s',
+        'hold when ten consecutive images are identical; otherwise only a warning; read when '
+        'the node is configured',
+    )
+    max_stamp_age_s: float = setting(
         1.0,
-        'reject messages whose stamp is older than this, or newer '
-        'than 0.1 s, on the clock of the node, s',
+        'reject messages whose stamp is older than this, or more than 0.1 s in the future, on '
+        'the clock of the node, s',
         0.02,
         600.0,
-    ),
-    Setting('max_linear_speed_m_s', 0.25, 'end effector, m/s', 0.001, 5.0),
-    Setting('max_angular_speed_rad_s', 0.8, 'end effector, rad/s', 0.001, 20.0),
-    Setting('max_linear_acceleration_m_s2', 1.5, 'end effector, m/s^2', 0.01, 100.0),
-    Setting('max_linear_jerk_m_s3', 30.0, 'end effector, m/s^3', 0.1, 10_000.0),
-    Setting(
-        'stop_deceleration_m_s2',
-        2.0,
+    )
+    max_linear_speed_m_s: float = setting(LIMITS.linear_speed_m_s, 'end effector, m/s', 0.001, 5.0)
+    max_angular_speed_rad_s: float = setting(
+        LIMITS.angular_speed_rad_s, 'end effector, rad/s', 0.001, 20.0
+    )
+    max_linear_acceleration_m_s2: float = setting(
+        LIMITS.linear_acceleration_m_s2, 'end effector, m/s^2', 0.01, 100.0
+    )
+    max_linear_jerk_m_s3: float = setting(
+        LIMITS.linear_jerk_m_s3, 'end effector, m/s^3', 0.1, 10_000.0
+    )
+    stop_deceleration_m_s2: float = setting(
+        LIMITS.stop_deceleration_m_s2,
         'end effector while stopping, m/s^2; at least max_linear_acceleration_m_s2',
         0.01,
         100.0,
-    ),
-    Setting('stop_jerk_m_s3', 60.0, 'end effector while stopping, m/s^3', 0.1, 10_000.0),
-    Setting(
-        'workspace_low_m',
-        [-0.35, 0.38, 0.01],
-        'lowest x, y, z of the end effector in the base frame, m',
-    ),
-    Setting(
-        'workspace_high_m',
-        [0.35, 0.95, 0.40],
-        'highest x, y, z of the end effector in the base frame, m',
-    ),
-)
-REAL_TIME_CHUNKING = 'real_time_chunking'
-BY_NAME = {setting.name: setting for setting in SETTINGS}
+    )
+    stop_jerk_m_s3: float = setting(
+        LIMITS.stop_jerk_m_s3, 'end effector while stopping, m/s^3', 0.1, 10_000.0
+    )
+    workspace_low_m: tuple[float, float, float] = setting(
+        LIMITS.workspace_low_m, 'lowest x, y, z of the end effector in the base frame, m'
+    )
+    workspace_high_m: tuple[float, float, float] = setting(
+        LIMITS.workspace_high_m, 'highest x, y, z of the end effector in the base frame, m'
+    )
+
+    def motion_limits(self) -> MotionLimits:
+        """
+        Make the motion limits of these parameters.
+
+        Raises:
+            ValueError: Two limits contradict each other; names the field.
+        """
+        return MotionLimits(
+            workspace_low_m=self.workspace_low_m,
+            workspace_high_m=self.workspace_high_m,
+            linear_speed_m_s=self.max_linear_speed_m_s,
+            angular_speed_rad_s=self.max_angular_speed_rad_s,
+            linear_acceleration_m_s2=self.max_linear_acceleration_m_s2,
+            linear_jerk_m_s3=self.max_linear_jerk_m_s3,
+            stop_deceleration_m_s2=self.stop_deceleration_m_s2,
+            stop_jerk_m_s3=self.stop_jerk_m_s3,
+        )
+
+    def runtime(self) -> RuntimeOptions:
+        """Make the options that a policy is loaded with."""
+        return RuntimeOptions(
+            device=self.device, threads=self.threads, cuda_graphs=self.cuda_graphs
+        )
 
 
-def black_box_directory(values: dict[str, object]) -> Path:
-    """Where the black box is written."""
-    if values['black_box_directory']:
-        return Path(values['black_box_directory']).expanduser()
+SETTINGS = settings_of(PolicyNodeSettings)
+BY_NAME = {entry.name: entry for entry in SETTINGS}
+
+
+def black_box_directory(settings: PolicyNodeSettings) -> Path:
+    """Directory that the black box is written to."""
+    if settings.black_box_directory:
+        return Path(settings.black_box_directory).expanduser()
     return Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'sqap_vla_black_box'
 
 
-def execution_mode(values: dict[str, object], continues: bool) -> tuple[Mode, bool]:
+def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
     """
-    How chunks are combined, and whether each continues the one before.
+    Declare every parameter on a node.
 
-    continues: whether the policy can. Raises UserError.
+    The profile replaces the defaults of the parameters that describe the robot. A parameter that
+    the user sets overrides the profile.
+
+    Args:
+        node: The policy node.
+
+    Returns:
+        The values, and the profile of the robot with `base_frame` applied.
+
+    Raises:
+        UserError: The profile or a value is wrong.
     """
-    name, known = values['execution_mode'], [mode.value for mode in Mode]
-    if name == REAL_TIME_CHUNKING:
-        if not continues:
-            raise UserError(
-                f'parameter execution_mode is {name!r}, which needs a policy with a '
-                f'diffusion or flow head; use one of {", ".join(known)}'
-            )
-        return Mode.SEQUENTIAL, True
-    if name not in known:
-        raise UserError(
-            f'parameter execution_mode is {name!r}, expected one of '
-            f'{", ".join(known)}, {REAL_TIME_CHUNKING}'
-        )
-    return Mode(name), False
+    profile = load_profile(BY_NAME['profile'].declare(node))
+    settings = declare(node, PolicyNodeSettings, profile_defaults(profile))
+    try:
+        settings.motion_limits()
+    except ValueError as error:
+        raise UserError(f'parameters: {error}') from None
+    return settings, replace(profile, base_frame=settings.base_frame)
 
 
-def motion_limits(values: dict[str, object]) -> MotionLimits:
-    """Limits that the parameters describe. Raises ValueError naming the field that is wrong."""
-    return MotionLimits(
-        workspace_low_m=tuple(values['workspace_low_m']),
-        workspace_high_m=tuple(values['workspace_high_m']),
-        linear_speed_m_s=values['max_linear_speed_m_s'],
-        angular_speed_rad_s=values['max_angular_speed_rad_s'],
-        linear_acceleration_m_s2=values['max_linear_acceleration_m_s2'],
-        linear_jerk_m_s3=values['max_linear_jerk_m_s3'],
-        stop_deceleration_m_s2=values['stop_deceleration_m_s2'],
-        stop_jerk_m_s3=values['stop_jerk_m_s3'],
-    )
-
-
-def declare(node) -> tuple[dict[str, object], RobotProfile]:
-    """
-    Declare every setting on a node; returns name to value, and the robot's profile.
-
-    What the profile says takes the place of a default: a parameter that is given counts more.
-    Raises UserError for a profile that is wrong.
-    """
-    setting = BY_NAME['profile']
-    name = node.declare_parameter(setting.name, setting.default, setting.descriptor()).value
-    profile = load_profile(name)
-    defaults = profile_defaults(profile)
-    values = {
-        s.name: node.declare_parameter(
-            s.name, defaults.get(s.name, s.default), s.descriptor()
-        ).value
-        for s in SETTINGS
-        if s is not setting
-    }
-    return {setting.name: name, **values}, replace(profile, base_frame=values['base_frame'])
-
-
-def profile_defaults(profile: RobotProfile) -> dict[str, object]:
-    """Parameters that a profile sets."""
+def profile_defaults(profile: RobotProfile) -> dict[str, Any]:
+    """Parameters that a profile sets, by name."""
     gripper = profile.gripper
     return {
         'base_frame': profile.base_frame,
@@ -256,46 +247,49 @@ def profile_defaults(profile: RobotProfile) -> dict[str, object]:
     }
 
 
-def check_acknowledged(settings: dict[str, object], profile: RobotProfile) -> None:
-    """Raise UserError for an untested profile that nobody vouches for; a dry run needs nobody."""
+def check_acknowledged(settings: PolicyNodeSettings, profile: RobotProfile) -> None:
+    """
+    Refuse to command with a profile that has never run on its robot; a dry run is allowed.
+
+    Raises:
+        UserError: The user has not acknowledged it.
+    """
     if (
         profile.needs_acknowledgement
-        and not settings['acknowledge_untested_profile']
-        and not settings['dry_run']
+        and not settings.acknowledge_untested_profile
+        and not settings.dry_run
     ):
         raise UserError(
-            f'profile {settings["profile"]}: it has never run on a {profile.robot}; try it in a '
+            f'profile {settings.profile}: it has never run on a {profile.robot}; try it in a '
             'dry run (dry_run:=true; in the launch files command:=false), then, with a hand on '
             'the emergency stop, set acknowledge_untested_profile:=true'
         )
 
 
-def check_change(current: dict[str, object], changes: list) -> SetParametersResult:
+def changed(current: PolicyNodeSettings, changes: Iterable[Parameter]) -> PolicyNodeSettings:
     """
-    Judge parameters that are about to be set together: all or none.
+    Apply parameters that are set together: all or none.
 
-    Ranges and types are the descriptors' business, except NaN, which passes every range.
+    Args:
+        current: Values so far.
+        changes: Parameters that are being set; those of other owners are ignored.
+
+    Returns:
+        The new values.
+
+    Raises:
+        ValueError: One of them is wrong, in a line that names it.
     """
-    values = dict(current)
+    values: dict[str, Any] = {}
     for parameter in changes:
-        setting = BY_NAME.get(parameter.name)
-        if setting is None:
+        entry = BY_NAME.get(parameter.name)
+        if entry is None:
             continue
-        problem = _problem(setting, parameter.value)
+        problem = entry.problem(parameter.value)
         if problem:
-            return SetParametersResult(successful=False, reason=f'{parameter.name}: {problem}')
-        values[parameter.name] = parameter.value
-    try:
-        motion_limits(values)
-    except ValueError as error:
-        return SetParametersResult(successful=False, reason=str(error))
-    return SetParametersResult(successful=True)
-
-
-def _problem(setting, value) -> str | None:
-    if isinstance(setting.default, list):
-        if len(value) != len(setting.default) or not all(map(math.isfinite, value)):
-            return f'expected {len(setting.default)} finite numbers'
-    elif isinstance(setting.default, float) and not math.isfinite(value):
-        return f'{value} is not a finite number'
-    return None
+            raise ValueError(f'{parameter.name} {problem}')
+        value = parameter.value
+        values[parameter.name] = tuple(value) if isinstance(entry.default, tuple) else value
+    settings = replace(current, **values)
+    settings.motion_limits()
+    return settings

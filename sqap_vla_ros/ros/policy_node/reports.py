@@ -1,7 +1,12 @@
-"""Everything that the policy node tells about itself; nothing here moves the arm."""
+"""Everything that the policy node publishes about itself; nothing here moves the arm."""
+
+from collections.abc import Iterable
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from geometry_msgs.msg import Point
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from visualization_msgs.msg import Marker
@@ -18,72 +23,73 @@ from sqap_vla_ros.ros.common.messages import (
     selection_message,
     stats_message,
 )
-from sqap_vla_ros.ros.policy_node.diagnostics import (
-    diagnostic_array,
-    input_values,
-    LatencyWindow,
-    memory_mb,
-)
+from sqap_vla_ros.ros.common.qos import LATCHED
+from sqap_vla_ros.ros.policy_node.diagnostics import diagnostic_array, input_values, memory_mb
 from sqap_vla_ros.ros.policy_node.graph_checks import other_publishers
-from sqap_vla_ros.ros.policy_node.path_marker import path_marker
+from sqap_vla_ros.ros.policy_node.inputs import Inputs
+from sqap_vla_ros.ros.policy_node.measurements import LatencyWindow
+
+PATH_WIDTH_M = 0.004
 
 
 class Reports:
-    """Publishers of state, chunks, statistics, token selections, overlay and diagnostics."""
+    """
+    Publishers of state, chunks, statistics, token selections, overlay, path and diagnostics.
 
-    def __init__(self, node, frame_id: str) -> None:
+    Args:
+        node: Node that publishes.
+        frame_id: Base frame, which commands and poses are in.
+        command_topics: Topics of the arm, on which no other node should publish.
+    """
+
+    def __init__(self, node: Node, frame_id: str, command_topics: Iterable[str]) -> None:
         self._node, self._frame_id = node, frame_id
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._state = node.create_publisher(String, '~/state', latched)
+        self._command_topics = list(command_topics)
+        self._state = node.create_publisher(String, '~/state', LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._chunk = node.create_publisher(ActionChunk, '~/action_chunk', 1)
         self._stats = node.create_publisher(InferenceStats, '~/inference_stats', 10)
         self._selection = node.create_publisher(TokenSelection, '~/token_selection', 1)
         self._overlay = node.create_publisher(Image, '~/overlay', 1)
-        self.command_topics: list[str] = []
-        """Where nobody else should publish."""
         self._path = node.create_publisher(Marker, '~/commanded_path', 1)
-        self.forget()
+        self.reset({})
 
-    def forget(self) -> None:
-        """Begin the counts anew: another policy."""
-        self.latencies = LatencyWindow()
-        self.description = {}
-        """`Policy.describe` of the loaded policy."""
+    def reset(self, description: dict) -> None:
+        """
+        Reset the counters for a newly loaded policy.
+
+        Args:
+            description: `Policy.describe` of that policy.
+        """
+        self._description = description
+        self._latencies = LatencyWindow()
         self.ignored_instructions = 0
+        """Instructions on the topic that came while a goal was running."""
 
     def state(self, state: str, reason: str) -> None:
-        """Tell the state, latched: 'HOLDING: stale input: ...'."""
+        """Publish the state, latched: 'HOLDING: stale input: ...'."""
         self._state.publish(String(data=f'{state}: {reason}'))
 
     def answered(self, answer: Answer, chunk: Chunk) -> None:
-        """Tell of an inference; called from the runner's thread."""
-        self.latencies.add(answer, answer.age_s > chunk.spec.horizon * chunk.spec.step_s)
+        """Publish an inference; called from the thread of the runner."""
+        self._latencies.add(answer, answer.age_s > chunk.spec.horizon * chunk.spec.step_s)
         self._chunk.publish(chunk_message(chunk, self._frame_id))
         self._stats.publish(
             stats_message(
                 answer,
                 self._frame_id,
-                self.description,
-                self.latencies.inferences,
-                self.latencies.overruns,
+                self._description,
+                self._latencies.inferences,
+                self._latencies.overruns,
             )
         )
-        self._show_path(answer, chunk)
+        self._publish_path(answer, chunk)
         selection = answer.inference.selection
         if selection is not None:
             self._selection.publish(selection_message(selection, chunk.stamp_ns, self._frame_id))
 
-    def _show_path(self, answer, chunk) -> None:
-        start_m = answer.request.observation.end_effector_m
-        if start_m is None or not self._path.get_subscription_count():
-            return
-        marker = path_marker(chunk, start_m, self._frame_id)
-        if marker is not None:
-            self._path.publish(marker)
-
-    def show(self, answer: Answer) -> None:
-        """Publish the overlay, where somebody looks."""
+    def overlay(self, answer: Answer) -> None:
+        """Publish the overlay if there is a subscriber."""
         if not self._overlay.get_subscription_count():
             return
         observation = answer.request.observation
@@ -99,19 +105,25 @@ class Reports:
         self,
         state: str,
         reason: str,
-        inputs=None,
+        inputs: Inputs | None = None,
         status: ControllerStatus | None = None,
         token_share: float = 1.0,
     ) -> None:
         """
-        Publish diagnostics; `inputs` and `status` are None while nothing is configured.
+        Publish diagnostics.
 
-        token_share: of the recipe's token budget that coarse motion may use.
+        Args:
+            state: State of the control runtime.
+            reason: Why it is in this state.
+            inputs: None while the node is not configured.
+            status: None while the node is not configured.
+            token_share: Share of the token budget of the recipe that coarse motion may use.
         """
-        values, problems = {'token budget (%)': f'{100 * token_share:.0f}'}, []
+        values = {'token budget (%)': f'{100 * token_share:.0f}'}
+        problems: list[str] = []
         if inputs is not None:
             topics, problems = input_values(
-                inputs, self.description.get('protection_radius_m', 0.0) > 0
+                inputs, self._description.get('protection_radius_m', 0.0) > 0
             )
             values |= topics
         if status is not None:
@@ -120,8 +132,8 @@ class Reports:
             problems += [
                 f'{name} is frozen: same image, new stamps' for name in status.frozen_cameras
             ]
-        problems += other_publishers(self._node, self.command_topics)
-        values |= self.latencies.summary() | self._policy_values()
+        problems += other_publishers(self._node, self._command_topics)
+        values |= self._latencies.summary() | self._policy_values()
         values['node memory peak (MB)'] = memory_mb()
         values['ignored instructions'] = str(self.ignored_instructions)
         self._diagnostics.publish(
@@ -135,10 +147,51 @@ class Reports:
             )
         )
 
-    def _policy_values(self):
-        last, values = self.latencies.last, {}
+    def _publish_path(self, answer: Answer, chunk: Chunk) -> None:
+        start_m = answer.request.observation.end_effector_m
+        if start_m is None or not self._path.get_subscription_count():
+            return
+        marker = path_marker(chunk, start_m, self._frame_id)
+        if marker is not None:
+            self._path.publish(marker)
+
+    def _policy_values(self) -> dict[str, str]:
+        last, values = self._latencies.last, {}
         if last is not None:
-            selection = last.inference.selection
-            kept = last.inference.tokens if selection is None else len(selection.kept)
-            values['tokens kept'] = f'{kept} of {last.inference.tokens}'
-        return values | {key: str(value) for key, value in self.description.items()}
+            inference = last.inference
+            values['tokens kept'] = f'{inference.tokens_kept} of {inference.tokens}'
+        return values | {key: str(value) for key, value in self._description.items()}
+
+
+def path_marker(chunk: Chunk, start_m: NDArray[np.float64], frame_id: str) -> Marker | None:
+    """
+    Draw the positions that a chunk leads the end effector through, for RViz.
+
+    This is what the policy wants, before the limits.
+
+    Args:
+        chunk: Chunk with the columns linear.x, .y and .z, in m/s or m.
+        start_m: Measured end effector [3], base frame.
+        frame_id: Base frame.
+
+    Returns:
+        A line; None for a chunk without linear columns or with non-finite values.
+    """
+    columns = {name: index for index, name in enumerate(chunk.spec.names)}
+    indices = [columns[f'linear.{axis}'] for axis in 'xyz' if f'linear.{axis}' in columns]
+    if len(indices) != 3 or not chunk.finite:
+        return None
+    per_row = chunk.spec.units[indices[0]] == 'm'
+    steps = chunk.values[:, indices] * (1.0 if per_row else chunk.spec.step_s)
+    points = np.vstack([start_m, start_m + np.cumsum(steps, axis=0)])
+    marker = Marker(
+        header=header(chunk.stamp_ns, frame_id),
+        ns='commanded_path',
+        type=Marker.LINE_STRIP,
+        action=Marker.ADD,
+    )
+    marker.scale.x = PATH_WIDTH_M
+    marker.color.r, marker.color.g, marker.color.a = 1.0, 0.55, 1.0
+    marker.pose.orientation.w = 1.0
+    marker.points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in points]
+    return marker

@@ -1,34 +1,42 @@
-"""Poses from TF, fed in like messages; tf2_ros is needed only where a profile asks for it."""
+"""Poses from TF, handled like messages; tf2_ros is needed only if a profile asks for TF."""
+
+from collections.abc import Callable
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
 from rclpy.time import Time
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.common.poses import import_tf2_ros, transform_to_pose
 
 RATE_HZ = 50.0
 
 
 class TransformPoller:
     """
-    Looks transforms up at a fixed rate and hands each new one on as a PoseStamped.
+    Looks transforms up at RATE_HZ and passes each new one on as a PoseStamped.
 
-    frames: name to frame; the poses are those of the frames in `base_frame`. Callbacks run in the
-    executor's thread. Raises UserError without tf2_ros.
+    Args:
+        node: Node that listens; callbacks run in the thread of its executor.
+        base_frame: Frame that the poses are given in.
+        frames: Name to the frame whose pose is looked up.
+        receive: Called with the name and each new pose.
+
+    Raises:
+        UserError: tf2_ros is not installed.
     """
 
-    def __init__(self, node, base_frame: str, frames: dict[str, str], receive) -> None:
-        """`receive(name, message)` is called for every new pose."""
-        try:
-            import tf2_ros
-        except ImportError:
-            raise UserError(
-                'TF: the profile takes poses from TF, for which tf2_ros is needed; '
-                'install ros-$ROS_DISTRO-tf2-ros-py, or use source: topic'
-            ) from None
+    def __init__(
+        self,
+        node: Node,
+        base_frame: str,
+        frames: dict[str, str],
+        receive: Callable[[str, PoseStamped], None],
+    ) -> None:
+        tf2_ros = import_tf2_ros()
         self._node, self._base_frame, self._frames = node, base_frame, frames
         self._receive, self._error = receive, tf2_ros.TransformException
-        self._stamps = {}
+        self._stamps: dict[str, tuple[int, int]] = {}
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
         self._timer = node.create_timer(
@@ -41,7 +49,7 @@ class TransformPoller:
         self._listener.unregister()
 
     def poll(self) -> None:
-        """Look every frame up once."""
+        """Look up every frame once."""
         for name, frame in self._frames.items():
             try:
                 transform = self._buffer.lookup_transform(self._base_frame, frame, Time())
@@ -56,13 +64,4 @@ class TransformPoller:
             if self._stamps.get(name) == (stamp.sec, stamp.nanosec):
                 continue
             self._stamps[name] = stamp.sec, stamp.nanosec
-            self._receive(name, _pose(transform))
-
-
-def _pose(transform):
-    message = PoseStamped(header=transform.header)
-    place, turn = transform.transform.translation, transform.transform.rotation
-    message.pose.position.x, message.pose.position.y = place.x, place.y
-    message.pose.position.z = place.z
-    message.pose.orientation = turn
-    return message
+            self._receive(name, transform_to_pose(transform))

@@ -1,10 +1,12 @@
-"""What the simulated arm tells: image, camera, end effector, joints, success, time."""
+"""Publishers of the simulated arm: image, camera, end effector, joints, success, time."""
+
+from typing import Any, TYPE_CHECKING
 
 import cv2
-from geometry_msgs.msg import PoseStamped, TransformStamped
+from geometry_msgs.msg import PoseStamped
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
@@ -13,34 +15,43 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Header
 
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.poses import make_pose, pose_to_transform
+from sqap_vla_ros.ros.common.qos import LATCHED
+
+if TYPE_CHECKING:
+    from sqap_vla_ros.simulation.arm import SimulatedArm
 
 BASE_FRAME = 'base'
 OPTICAL_FRAME = 'camera_optical_frame'
 END_EFFECTOR_FRAME = 'end_effector'
 FINGER_JOINT = 'r_close'
-# Reliable, because with best effort an image that a shared-memory segment cannot hold a few times
-# over is lost silently; a best-effort subscriber matches too. Parameters can override it.
+# Reliable: with best effort, an image is lost silently unless a shared-memory segment can hold it
+# several times. A best-effort subscriber matches too. Parameters can override it.
 IMAGE_QOS = QoSProfile(depth=5)
 JPEG = 95
 """Quality of camera/image_raw/compressed."""
 STATE_QOS = QoSProfile(depth=5)
 CLOCK_QOS = QoSProfile(depth=1)
-LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class SimArmPublisher:
     """
-    Listens to a `SimulationLoop` and publishes on a node; called in the loop's thread.
+    Publishes what a `SimulationLoop` simulates; called in the loop's thread.
 
-    Transforms are sent too where tf2_ros is installed.
+    Transforms are published too if tf2_ros is installed.
+
+    Args:
+        node: Node that publishes.
+        joints: Names of the arm's joints.
+        publish_clock: Publish /clock and stamp with simulation time.
     """
 
     def __init__(self, node: Node, joints: tuple[str, ...], publish_clock: bool) -> None:
         self.simulated_ns = 0
-        """Simulated time; grows through resets."""
+        """Simulated time; a reset does not set it back."""
         self._node, self._joints = node, joints
         self._stamp = Time().to_msg()
-        self._outcome = None
+        self._outcome: str | None = None
         self._image = node.create_publisher(
             Image,
             'camera/image_raw',
@@ -51,12 +62,13 @@ class SimArmPublisher:
             CompressedImage, 'camera/image_raw/compressed', IMAGE_QOS
         )
         self._camera_info = node.create_publisher(CameraInfo, 'camera/camera_info', IMAGE_QOS)
-        self._extrinsics = node.create_publisher(PoseStamped, 'camera/extrinsics', LATCHED_QOS)
+        self._extrinsics = node.create_publisher(PoseStamped, 'camera/extrinsics', LATCHED)
         self._pose = node.create_publisher(PoseStamped, 'end_effector_pose', STATE_QOS)
         self._joint_states = node.create_publisher(JointState, 'joint_states', STATE_QOS)
-        self._success = node.create_publisher(Bool, 'task_success', LATCHED_QOS)
+        self._success = node.create_publisher(Bool, 'task_success', LATCHED)
         self._clock = node.create_publisher(Clock, '/clock', CLOCK_QOS) if publish_clock else None
-        self._moving_frames = self._fixed_frames = None
+        self._moving_frames: Any = None
+        self._fixed_frames: Any = None
         try:
             import tf2_ros
         except ImportError:
@@ -71,7 +83,7 @@ class SimArmPublisher:
         return self._clock is not None
 
     def on_tick(self, simulated_ns: int) -> None:
-        """Decide on the stamp of what is published at this tick, and publish the time."""
+        """Set the stamp of the messages of this tick, and publish the time."""
         self.simulated_ns = simulated_ns
         if self._clock is None:
             self._stamp = self._node.get_clock().now().to_msg()
@@ -79,12 +91,12 @@ class SimArmPublisher:
             self._stamp = Time(nanoseconds=simulated_ns).to_msg()
             self._clock.publish(Clock(clock=self._stamp))
 
-    def on_state(self, arm, simulated_ns: int) -> None:
+    def on_state(self, arm: 'SimulatedArm', simulated_ns: int) -> None:
         """Publish end effector, joints and success."""
         pose = self._pose_message(arm.end_effector_m, arm.end_effector_quaternion)
         self._pose.publish(pose)
         if self._moving_frames is not None:
-            self._moving_frames.sendTransform(_transform(pose, END_EFFECTOR_FRAME))
+            self._moving_frames.sendTransform(pose_to_transform(pose, END_EFFECTOR_FRAME))
         finger = arm.data.joint(FINGER_JOINT)
         self._joint_states.publish(
             JointState(
@@ -97,8 +109,8 @@ class SimArmPublisher:
         self._success.publish(Bool(data=bool(arm.succeeded)))
         self._log_outcome(arm)
 
-    def on_image(self, arm, image: np.ndarray, simulated_ns: int) -> None:
-        """Publish the image and the camera that took it."""
+    def on_image(self, arm: 'SimulatedArm', image: np.ndarray, simulated_ns: int) -> None:
+        """Publish the image (uint8 [size, size, 3], RGB) and the camera that took it."""
         header = self._header(OPTICAL_FRAME)
         self._image.publish(rgb_to_image(image, header))
         if self._compressed.get_subscription_count():
@@ -127,18 +139,20 @@ class SimArmPublisher:
         )
         self._extrinsics.publish(pose)
         if self._fixed_frames is not None:
-            self._fixed_frames.sendTransform(_transform(pose, OPTICAL_FRAME))
-            self._fixed_frames = None  # it is latched and the camera does not move
+            self._fixed_frames.sendTransform(pose_to_transform(pose, OPTICAL_FRAME))
+            self._fixed_frames = (
+                None  # once is enough: it is latched, and the camera does not move
+            )
 
     def on_slow(self, achieved_factor: float, wanted_factor: float, image_ms: float) -> None:
-        """Say that this machine does not keep up."""
+        """Warn that this machine is too slow."""
         self._node.get_logger().warning(
             f'simulated time runs at {achieved_factor:.2f} of real time, not at '
             f'{wanted_factor:g} (an image takes {image_ms:.0f} ms): lower camera_rate_hz, '
             'image_size or real_time_factor'
         )
 
-    def _log_outcome(self, arm) -> None:
+    def _log_outcome(self, arm: 'SimulatedArm') -> None:
         outcome = 'succeeded' if arm.succeeded else 'failed' if arm.failed else None
         if outcome is not None and outcome != self._outcome:
             self._node.get_logger().info(
@@ -146,20 +160,8 @@ class SimArmPublisher:
             )
         self._outcome = outcome
 
-    def _header(self, frame_id):
+    def _header(self, frame_id: str) -> Header:
         return Header(stamp=self._stamp, frame_id=frame_id)
 
-    def _pose_message(self, position_m, quaternion):
-        message = PoseStamped(header=self._header(BASE_FRAME))
-        p, q = message.pose.position, message.pose.orientation
-        p.x, p.y, p.z = map(float, position_m)
-        q.x, q.y, q.z, q.w = map(float, quaternion)
-        return message
-
-
-def _transform(pose, child_frame_id):
-    message = TransformStamped(header=pose.header, child_frame_id=child_frame_id)
-    p, translation = pose.pose.position, message.transform.translation
-    translation.x, translation.y, translation.z = p.x, p.y, p.z
-    message.transform.rotation = pose.pose.orientation
-    return message
+    def _pose_message(self, position_m: np.ndarray, quaternion: np.ndarray) -> PoseStamped:
+        return make_pose(self._header(BASE_FRAME), position_m, quaternion)

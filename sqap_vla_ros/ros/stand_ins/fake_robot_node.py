@@ -1,33 +1,34 @@
 """
-Publishes what a profile expects of its robot, without the robot: for a first dry run.
+Publishes the inputs that a profile names, without a robot: for a first dry run.
 
-Images are a moving test pattern, joints stand in the middle of their ranges, the end effector in
-the middle of the workspace. Nothing reacts to commands. With TF as the source of poses it needs
-tf2_ros.
+Images are a moving test pattern. Joints are in the middle of their ranges, and the end effector is
+in the middle of the workspace. Commands have no effect. Profiles with poses from TF need tf2_ros.
 """
 
+from collections.abc import Iterable
 import math
 import sys
+from typing import Any
 
 import cv2
-from geometry_msgs.msg import PoseStamped, TransformStamped
+from geometry_msgs.msg import PoseStamped
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_msgs.msg import Header
 
-from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.reading import load_profile
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.common.node_process import run_node
+from sqap_vla_ros.ros.common.poses import import_tf2_ros, make_pose, pose_to_transform
+from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.common.setting import Setting
 
 SETTINGS = (
     Setting('profile', 'sim_sawyer', 'robot profile whose inputs are published', read_only=True),
-    Setting('rate_hz', 20.0, 'of everything', 0.5, 200.0, read_only=True),
+    Setting('rate_hz', 20.0, 'of all messages', 0.5, 200.0, read_only=True),
     Setting('image_size', 224, 'rows and columns of the images, pixels', 32, 1080, read_only=True),
 )
-LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class FakeRobotNode(Node):
@@ -59,12 +60,12 @@ class FakeRobotNode(Node):
         self._pose = None
         if profile.pose_source == 'topic':
             self._pose = self.create_publisher(PoseStamped, profile.pose_topic, 5)
-        self._broadcaster = None
+        self._broadcaster: Any = None
         if profile.pose_source == 'tf' or any(c.extrinsics == 'tf' for c in profile.cameras):
-            self._broadcaster = _broadcaster(self)
+            self._broadcaster = import_tf2_ros().TransformBroadcaster(self)
         for camera in profile.cameras:
             if camera.extrinsics == 'topic':
-                self.create_publisher(PoseStamped, camera.extrinsics_topic, LATCHED_QOS).publish(
+                self.create_publisher(PoseStamped, camera.extrinsics_topic, LATCHED).publish(
                     self._above()
                 )
         self.create_timer(1 / values['rate_hz'], self._publish)
@@ -93,9 +94,11 @@ class FakeRobotNode(Node):
                 for camera in self._profile.cameras
                 if camera.extrinsics == 'tf'
             ]
-            self._broadcaster.sendTransform([_transform(name, pose) for name, pose in frames])
+            self._broadcaster.sendTransform(
+                [pose_to_transform(pose, name) for name, pose in frames]
+            )
 
-    def _joint_state(self):
+    def _joint_state(self) -> JointState:
         profile = self._profile
         middles = {
             joint.name: (joint.lower + joint.upper) / 2
@@ -110,52 +113,33 @@ class FakeRobotNode(Node):
         )
         return self._stamped(message, profile.base_frame)
 
-    def _middle(self):
+    def _middle(self) -> PoseStamped:
         settings = self._profile.settings
         low = settings.get('workspace_low_m', [0.0, 0.0, 0.0])
         high = settings.get('workspace_high_m', [0.0, 0.0, 0.0])
         return self._pose_of((np.array(low) + high) / 2, (0.0, 0.0, 0.0, 1.0))
 
-    def _above(self):
+    def _above(self) -> PoseStamped:
         middle = self._middle().pose.position
         return self._pose_of((middle.x, middle.y, middle.z + 1.0), (1.0, 0.0, 0.0, 0.0))
 
-    def _pose_of(self, position, quaternion):
-        message = self._stamped(PoseStamped(), self._profile.base_frame)
-        p, q = message.pose.position, message.pose.orientation
-        p.x, p.y, p.z = map(float, position)
-        q.x, q.y, q.z, q.w = quaternion
-        return message
+    def _pose_of(
+        self, position_m: Iterable[float], quaternion: tuple[float, float, float, float]
+    ) -> PoseStamped:
+        stamp = self.get_clock().now().to_msg()
+        header = Header(stamp=stamp, frame_id=self._profile.base_frame)
+        return make_pose(header, position_m, quaternion)
 
-    def _stamped(self, message, frame_id):
+    def _stamped(self, message: Any, frame_id: str) -> Any:
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = frame_id
         return message
 
 
-def _pattern(size, count):
+def _pattern(size: int, count: int) -> np.ndarray:
     ramp = np.linspace(0, 255, size, dtype=np.uint8)
     image = np.stack(np.broadcast_arrays(ramp[None], ramp[:, None], np.uint8(count % 256)), -1)
     return np.ascontiguousarray(image)
-
-
-def _broadcaster(node):
-    try:
-        import tf2_ros
-    except ImportError:
-        raise UserError(
-            'TF: the profile takes poses from TF, for which tf2_ros is needed; '
-            'install ros-$ROS_DISTRO-tf2-ros-py, or use source: topic'
-        ) from None
-    return tf2_ros.TransformBroadcaster(node)
-
-
-def _transform(frame, pose):
-    message = TransformStamped(header=pose.header, child_frame_id=frame)
-    place, translation = pose.pose.position, message.transform.translation
-    translation.x, translation.y, translation.z = place.x, place.y, place.z
-    message.transform.rotation = pose.pose.orientation
-    return message
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.pruning.criteria import (
-    attention_row,
-    draw_tokens,
-    farthest_points,
-    grid_separation,
-    select_by_criteria,
-    select_top,
-)
+from sqap_vla_ros.compression.pruning.coverage import farthest_points, grid_separation
+from sqap_vla_ros.compression.pruning.criteria import draw_tokens, select_by_criteria, select_top
+from sqap_vla_ros.compression.pruning.relevance import attention_row
 from sqap_vla_ros.policy import Criterion
 
 GRID = (4, 6)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.compression.pruning import criteria
+from sqap_vla_ros.compression.pruning import coverage
 from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe, save_recipe
-from sqap_vla_ros.models.cuda_graphs import GraphRunner
+from sqap_vla_ros.models.cuda_graphs import CudaGraphRunner
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Continuation
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 from support.graph_recorders import TraceRecorder
 
@@ -28,15 +29,19 @@ PRUNINGS = {
 @pytest.fixture
 def load(policy_directory, tmp_path, monkeypatch):
     """Load the tiny policy with a pruning recipe, to run directly or to be replayed."""
-    monkeypatch.setattr(criteria.cpu, 'available', lambda: False)
+    monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
 
     def load(pruning, replayed):
         save_recipe(Recipe('r', QuantizationRecipe(), pruning), tmp_path / 'recipe.yaml')
         policy = load_policy(
-            policy_directory, recipe=tmp_path / 'recipe.yaml', backend='reference'
+            policy_directory,
+            recipe=tmp_path / 'recipe.yaml',
+            runtime=RuntimeOptions(backend='reference'),
         )
         if replayed:
-            policy._runner = GraphRunner(policy._step, torch.device('cpu'), TraceRecorder(), True)
+            policy._runner = CudaGraphRunner(
+                policy._step, torch.device('cpu'), TraceRecorder(), True
+            )
         return policy
 
     return load

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sqap_vla_ros.compression.compress import compress
+from sqap_vla_ros.compression.compress import compress_model
 from sqap_vla_ros.compression.recipe import (
     PruningRecipe,
     QuantizationRecipe,
@@ -14,7 +14,7 @@ from sqap_vla_ros.compression.recipe import (
     save_recipe,
 )
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.compress_directory import compress_directory
+from sqap_vla_ros.models import compress_policy
 from sqap_vla_ros.models.loading import load_policy
 
 from support.tiny_policy import tiny_model
@@ -43,7 +43,7 @@ def test_a_policy_denoises_in_the_steps_of_its_recipe(policy_directory, observat
             runs_of(load_policy(policy_directory, recipe=tmp_path / 'r.yaml'), observation)
             == expected
         )
-        compress_directory(policy_directory, tmp_path / 'compressed', recipe)
+        compress_policy.compress(policy_directory, tmp_path / 'compressed', recipe)
         assert runs_of(load_policy(tmp_path / 'compressed'), observation) == expected
         assert recipe_from_dict(recipe_to_dict(recipe)) == recipe
 
@@ -51,10 +51,10 @@ def test_a_policy_denoises_in_the_steps_of_its_recipe(policy_directory, observat
 @pytest.mark.parametrize('steps, words', [(3, 'expected a divisor'), (0, 'expected 1 or more')])
 def test_steps_that_cannot_be_are_refused_in_one_line(steps, words):
     with pytest.raises(UserError, match=words):
-        compress(tiny_model(), recipe_from_dict({'name': 'r', 'denoising_steps': steps}))
+        compress_model(tiny_model(), recipe_from_dict({'name': 'r', 'denoising_steps': steps}))
 
 
 def test_a_head_without_steps_refuses_them(model):
     model.set_denoising_steps = super(type(model), model).set_denoising_steps
     with pytest.raises(UserError, match='denoising_steps is for heads that denoise'):
-        compress(model, replace(Recipe(), denoising_steps=5))
+        compress_model(model, replace(Recipe(), denoising_steps=5))

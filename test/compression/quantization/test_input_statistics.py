@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sqap_vla_ros.compression.compress import compress, prepare
+from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.quantization.input_statistics import collecting
 from sqap_vla_ros.compression.quantization.integers import dequantize_weight
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
@@ -17,9 +17,10 @@ from sqap_vla_ros.compression.recipe import (
     save_recipe,
 )
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models import compress_policy
 from sqap_vla_ros.models.calibration_samples import save_samples
-from sqap_vla_ros.models.compress_directory import compress_directory
 from sqap_vla_ros.models.loading import load_policy
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 from support.tiny_policy import tiny_model
 
@@ -97,7 +98,7 @@ def test_statistics_are_those_of_the_rotated_inputs():
 def test_recipes_that_need_samples_say_so(quantization):
     recipe = recipe_from_dict({'quantization': {**quantization, 'targets': ['decoder']}})
     with pytest.raises(UserError, match='calibration'):
-        compress(tiny_model(), recipe)
+        compress_model(tiny_model(), recipe)
 
 
 def test_static_scales_need_one_scale_for_all_tokens():
@@ -109,12 +110,16 @@ def run(recipe_fields, policy_directory, observation, tmp_path):
     """Compress with samples, load, and compare with the same recipe compressed in memory."""
     save_samples(policy_directory / 'calibration.npz', [observation] * 2)
     recipe = recipe_from_dict({'name': 'test', 'quantization': recipe_fields})
-    compress_directory(policy_directory, tmp_path / 'compressed', recipe)
+    compress_policy.compress(policy_directory, tmp_path / 'compressed', recipe)
     save_recipe(recipe, tmp_path / 'recipe.yaml')
     # Where in memory the weights lie decides the last bit of what calibration sees; a backend of
     # another kind, which `auto` may choose, the last bit of the actions.
-    loaded = load_policy(tmp_path / 'compressed', backend='reference')
-    other = load_policy(policy_directory, recipe=tmp_path / 'recipe.yaml', backend='reference')
+    loaded = load_policy(tmp_path / 'compressed', runtime=RuntimeOptions(backend='reference'))
+    other = load_policy(
+        policy_directory,
+        recipe=tmp_path / 'recipe.yaml',
+        runtime=RuntimeOptions(backend='reference'),
+    )
     np.testing.assert_allclose(
         loaded.predict(observation).chunk.values,
         other.predict(observation).chunk.values,
@@ -145,7 +150,7 @@ def test_static_scales_run_on_a_backend_that_uses_them(weight_bits):
         {'quantization': {**STATIC, 'targets': ['action_head'], 'weight_bits': weight_bits}}
     )
     condition, noise = torch.randn(1, 1, 32), torch.randn(1, 4, 2)
-    compress(model, recipe, lambda m: m.action_head.sample(condition, noise))
+    compress_model(model, recipe, lambda m: m.action_head.sample(condition, noise))
     before = model.action_head.sample(condition, noise)
     prepare(model)
     assert torch.allclose(model.action_head.sample(condition, noise), before, atol=1e-5)
@@ -161,7 +166,7 @@ def test_static_scales_cover_what_calibration_showed():
     recipe = recipe_from_dict(
         {'quantization': {**STATIC, 'targets': ['action_head'], 'rotation': 'none'}}
     )
-    compress(model, recipe, lambda m: m.action_head.sample(condition, noise))
+    compress_model(model, recipe, lambda m: m.action_head.sample(condition, noise))
     scales = model.get_submodule(name).ascale * 127
     assert scales.tolist() == pytest.approx(seen[::-1])  # the last step is denoised first
 
@@ -218,7 +223,7 @@ def test_a_rotated_residual_needs_a_rotation():
 def test_samples_that_are_none_are_told(policy_directory, tmp_path):
     recipe = Recipe('test', QuantizationRecipe(weight_method='gptq'))
     with pytest.raises(UserError, match='calibration.npz: no such file'):
-        compress_directory(policy_directory, tmp_path / 'out', recipe)
+        compress_policy.compress(policy_directory, tmp_path / 'out', recipe)
     (policy_directory / 'calibration.npz').write_text('no samples', 'utf-8')
     with pytest.raises(UserError, match='not calibration samples'):
-        compress_directory(policy_directory, tmp_path / 'out', recipe)
+        compress_policy.compress(policy_directory, tmp_path / 'out', recipe)

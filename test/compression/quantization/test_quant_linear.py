@@ -8,7 +8,8 @@ from torch import nn
 
 from sqap_vla_ros.compression.dispatch import BACKENDS, choose_backend
 from sqap_vla_ros.compression.quantization.integers import activation_scale, to_codes
-from sqap_vla_ros.compression.quantization.quant_linear import LinearFormat, QuantLinear
+from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
+from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import QuantizationRecipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import rotate

@@ -9,6 +9,7 @@ pytest.importorskip('rclpy')
 
 from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.ros.policy_node import goals as module
+from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 Result = ExecuteInstruction.Result
 
@@ -84,18 +85,15 @@ def motion():
 def goals(monkeypatch, motion):
     monkeypatch.setattr(module, 'ActionServer', lambda *_, **__: None)
     log = SimpleNamespace(info=lambda _: None, warning=lambda _: None)
-    settings = {
-        'max_instruction_length': 100,
-        'default_max_duration_s': 5.0,
-        'preempt_goals': True,
-        'goal_input_timeout_s': 0.2,
-    }
+    settings = PolicyNodeSettings(
+        max_instruction_length=100, default_max_duration_s=5.0, goal_input_timeout_s=0.2
+    )
     return module.InstructionGoals(SimpleNamespace(get_logger=lambda: log), settings, motion)
 
 
 def test_a_goal_is_not_judged_before_the_executor_has_come_to_it(goals, motion):
     handle = Handle(1)
-    goals._accept(handle)
+    goals._accepted_goal(handle)
     goals.tick()  # the state is HOLDING: the arm has not been started yet
     assert goals.active and not motion.stopped
     execution = Execution(goals, handle)
@@ -109,7 +107,7 @@ def test_a_goal_is_not_judged_before_the_executor_has_come_to_it(goals, motion):
 
 def test_a_goal_that_ended_before_it_was_executed_moves_nothing(goals, motion):
     handle = Handle(1)
-    goals._accept(handle)
+    goals._accepted_goal(handle)
     goals.abort('deactivated', 'the node was stopped')
     execution = Execution(goals, handle)
     execution.go_on()
@@ -118,8 +116,8 @@ def test_a_goal_that_ended_before_it_was_executed_moves_nothing(goals, motion):
 
 def test_two_goals_in_quick_succession_are_both_answered(goals, motion):
     first, second = Handle(1, 'press the button'), Handle(2, 'open the drawer')
-    goals._accept(first)
-    goals._accept(second)
+    goals._accepted_goal(first)
+    goals._accepted_goal(second)
     executions = [Execution(goals, handle) for handle in (first, second)]
     for execution in executions:
         execution.go_on()
@@ -134,8 +132,8 @@ def test_two_goals_in_quick_succession_are_both_answered(goals, motion):
 
 def test_goals_may_be_executed_in_another_order_than_they_came(goals, motion):
     first, second = Handle(1, 'press the button'), Handle(2, 'open the drawer')
-    goals._accept(first)
-    goals._accept(second)
+    goals._accepted_goal(first)
+    goals._accepted_goal(second)
     late, early = Execution(goals, first), Execution(goals, second)
     early.go_on()
     late.go_on()
@@ -148,7 +146,7 @@ def waiting(goals, motion):
     """Execute a goal whose inputs are not there yet: its handle and its execution."""
     motion.missing = 'camera/image_raw has never arrived'
     handle = Handle(1)
-    goals._accept(handle)
+    goals._accepted_goal(handle)
     execution = Execution(goals, handle)
     execution.go_on()
     return handle, execution

@@ -28,17 +28,18 @@ from sqap_vla_ros.profiles.robot_profile import (
 )
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.common.messages import header
-from sqap_vla_ros.ros.policy_node.inputs import Inputs, topics_of
+from sqap_vla_ros.ros.policy_node.input_topics import topics_of
+from sqap_vla_ros.ros.policy_node.inputs import Inputs
+from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 NOW_NS = 100_000_000_000
-SETTINGS = {
-    'base_frame': 'base_link',
-    'max_stamp_age_s': 1.0,
-    'max_image_pixels': 1_000_000,
-    'gripper_joint': 'finger',
-    'gripper_open_position': 0.04,
-    'gripper_closed_position': 0.0,
-}
+SETTINGS = PolicyNodeSettings(
+    base_frame='base_link',
+    max_image_pixels=1_000_000,
+    gripper_joint='finger',
+    gripper_open_position=0.04,
+    gripper_closed_position=0.0,
+)
 PROFILE = RobotProfile(
     'arm',
     'base_link',
@@ -92,14 +93,14 @@ def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'grippe
 class Rig:
     """Inputs with a stand-in node, and messages for them."""
 
-    def __init__(self, profile=PROFILE, policy=None):
+    def __init__(self, profile=PROFILE, policy=None, settings=SETTINGS):
         self.node, self.valid = StandInNode(), []
         self.inputs = Inputs(
             self.node,
-            SETTINGS,
+            settings,
             profile,
             policy or spec(),
-            lambda topic, sample: self.valid.append(topic),
+            lambda topic, _: self.valid.append(topic),
         )
 
     def send(self, topic, message, age_s=0.0, frame='base_link'):
@@ -209,17 +210,14 @@ def test_a_policy_that_needs_another_camera_is_refused_by_name():
         topics_of(PROFILE, spec(cameras=('head',)))
 
 
-def test_a_policy_that_needs_the_gripper_of_an_arm_without_one_is_refused(monkeypatch):
-    monkeypatch.setitem(SETTINGS, 'gripper_joint', '')
+def test_a_policy_that_needs_the_gripper_of_an_arm_without_one_is_refused():
     with pytest.raises(UserError, match='gripper.joint'):
-        Rig()
+        Rig(settings=replace(SETTINGS, gripper_joint=''))
 
 
-def test_where_nothing_measures_the_gripper_the_policy_is_told_what_the_profile_assumes(
-    monkeypatch,
-):
-    monkeypatch.setitem(SETTINGS, 'gripper_joint', '')
-    rig = Rig(replace(PROFILE, gripper=Gripper(assumed=0.25)))
+def test_where_nothing_measures_the_gripper_the_policy_is_told_what_the_profile_assumes():
+    unmeasured = replace(SETTINGS, gripper_joint='')
+    rig = Rig(replace(PROFILE, gripper=Gripper(assumed=0.25)), settings=unmeasured)
     rig.send_all()
     assert rig.inputs.observation('go')[0].state == pytest.approx([0.5, 1.25, 0.25])
 

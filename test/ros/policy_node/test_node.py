@@ -318,13 +318,6 @@ def test_real_time_chunking_continues_the_chunk_in_use(compressed, tmp_path):
             np.testing.assert_allclose(after[0], before[passed], atol=1e-3)
 
 
-def test_an_execution_mode_that_is_not_known_fails_to_configure(compressed, tmp_path):
-    with running(tmp_path, compressed, '-p', 'execution_mode:=telepathy') as rig:
-        rig.wait_state('UNREADY')
-        assert not rig.transition(1)
-        assert "execution_mode is 'telepathy', expected one of" in rig.process.log.read_text()
-
-
 def test_on_sigterm_the_last_command_is_a_hold(compressed, tmp_path):
     with running(
         tmp_path,

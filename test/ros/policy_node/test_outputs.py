@@ -22,15 +22,24 @@ from trajectory_msgs.msg import JointTrajectory
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.reading import load_profile
 from sqap_vla_ros.profiles.robot_profile import (
     Gripper,
     GripperOutput,
+    JOINT_OUTPUTS,
     Output,
+    TWIST_OUTPUTS,
 )
+from sqap_vla_ros.profiles.robot_profile import GRIPPER_OUTPUTS as GRIPPER_TYPES
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
-from sqap_vla_ros.ros.policy_node.outputs.all_outputs import FINAL_HOLDS, Outputs
+from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs, FINAL_HOLDS
 from sqap_vla_ros.ros.policy_node.outputs.gripper import GripperAction
 from sqap_vla_ros.ros.policy_node.outputs.joint_reference import JointReference, MAX_LEAD
+from sqap_vla_ros.ros.policy_node.outputs.registry import (
+    ARM_OUTPUTS,
+    GRIPPER_OUTPUTS,
+    register_output,
+)
 
 from support.dds import client_node, domain, wait_until
 from support.outputs import joint_command, JOINTS, profile
@@ -64,7 +73,7 @@ def assert_stamped_at_publishing(client, message, frame):
 
 
 def test_twists_for_servo_have_frame_units_and_publish_time_stamps(client):
-    outputs = Outputs(
+    outputs = AllOutputs(
         client, profile(Output('twist_stamped', 'servo/delta_twist_cmds'), space='twist')
     )
     command = Command((0.1, -0.2, 0.3), (0.4, -0.5, 0.6))
@@ -86,7 +95,7 @@ def test_twists_for_servo_have_frame_units_and_publish_time_stamps(client):
 
 
 def test_an_output_may_have_a_frame_of_its_own(client):
-    outputs = Outputs(
+    outputs = AllOutputs(
         client, profile(Output('twist_stamped', 'framed', frame='flange'), space='twist')
     )
     message, _ = receive(client, TwistStamped, 'framed', outputs, Command([0] * 3, [0] * 3))
@@ -94,7 +103,7 @@ def test_an_output_may_have_a_frame_of_its_own(client):
 
 
 def test_trajectories_end_at_standstill_within_the_horizon(client):
-    outputs = Outputs(
+    outputs = AllOutputs(
         client, profile(Output('joint_trajectory', 'jtc', joints=ORDER, horizon_s=0.1))
     )
     message, _ = receive(client, JointTrajectory, 'jtc', outputs, joint_command())
@@ -172,7 +181,7 @@ def test_after_sigkill_the_arm_stands_within_the_horizon(client):
 
 
 def test_arrays_follow_the_order_of_the_controller(client):
-    outputs = Outputs(
+    outputs = AllOutputs(
         client,
         profile(
             Output('float64_multi_array', 'forward_velocity', joints=ORDER, interface='velocity'),
@@ -188,7 +197,7 @@ def test_arrays_follow_the_order_of_the_controller(client):
 
 
 def test_joint_states_name_position_and_velocity(client):
-    outputs = Outputs(client, profile(Output('joint_state', 'commands', joints=ORDER)))
+    outputs = AllOutputs(client, profile(Output('joint_state', 'commands', joints=ORDER)))
     message, _ = receive(client, JointState, 'commands', outputs, joint_command())
     assert_stamped_at_publishing(client, message, 'base_link')
     assert list(message.name) == list(ORDER) and list(message.velocity) == [-0.25, 0.5]
@@ -196,7 +205,7 @@ def test_joint_states_name_position_and_velocity(client):
 
 
 def test_nothing_is_sent_while_a_joint_is_unknown(client):
-    outputs = Outputs(
+    outputs = AllOutputs(
         client,
         profile(
             Output('joint_state', 'unknown', joints=JOINTS),
@@ -216,7 +225,7 @@ def test_nothing_is_sent_while_a_joint_is_unknown(client):
 
 def test_a_gripper_topic_gets_its_own_range_on_change_only(client):
     gripper = Gripper('finger', 0.04, 0.0, (GripperOutput('float64', 'grip', 0.04, 0.0),))
-    outputs = Outputs(
+    outputs = AllOutputs(
         client, profile(Output('joint_state', 'arm', joints=JOINTS), gripper=gripper)
     )
     values = client.listen(Float64, 'grip')
@@ -237,7 +246,7 @@ def test_a_gripper_topic_gets_its_own_range_on_change_only(client):
 
 def test_a_dry_run_sends_nothing_to_the_controllers(client):
     gripper = Gripper('', 0.0, 1.0, (GripperOutput('gripper_command', '/hand/grip', 0.04, 0.0),))
-    outputs = Outputs(
+    outputs = AllOutputs(
         client,
         profile(Output('joint_state', 'wet/arm', joints=JOINTS), gripper=gripper),
         dry_run=True,
@@ -258,7 +267,9 @@ def test_the_final_hold_is_standstill_several_times(client, space):
     kind, message_type = (
         ('twist_stamped', TwistStamped) if space == 'twist' else ('joint_state', JointState)
     )
-    outputs = Outputs(client, profile(Output(kind, f'hold_{space}', joints=JOINTS), space=space))
+    outputs = AllOutputs(
+        client, profile(Output(kind, f'hold_{space}', joints=JOINTS), space=space)
+    )
     moving = Command((0.1, 0, 0), (0, 0, 0)) if space == 'twist' else joint_command()
     receive(client, message_type, f'hold_{space}', outputs, moving)
     messages = client.received[f'hold_{space}']
@@ -301,7 +312,7 @@ def test_a_gripper_action_sends_goals_in_the_grippers_units(client, kind):
         0.0,
         (GripperOutput(kind, f'{kind}/command', 0.04, 0.0, max_effort=20.0, joint='finger'),),
     )
-    outputs = Outputs(
+    outputs = AllOutputs(
         client, profile(Output('joint_state', 'arm2', joints=JOINTS), gripper=gripper)
     )
     for _ in range(100):
@@ -315,6 +326,58 @@ def test_a_gripper_action_sends_goals_in_the_grippers_units(client, kind):
     else:
         assert list(goals[-1].name) == ['finger']
         assert list(goals[-1].position) == pytest.approx([0.02])
+
+
+def test_profiles_and_the_registry_know_the_same_outputs():
+    assert set(TWIST_OUTPUTS + JOINT_OUTPUTS) == set(ARM_OUTPUTS)
+    assert set(GRIPPER_TYPES) == set(GRIPPER_OUTPUTS)
+
+
+class CountingOutput:
+    """An adapter as another package would write it."""
+
+    def __init__(self, node, output, profile):
+        self.topic, self.sent = output.topic, []
+        made.append(self)
+
+    def publish(self, command, stamp):
+        self.sent.append((command, stamp))
+
+
+made: list[CountingOutput] = []
+
+
+@pytest.fixture
+def registered():
+    """Register `CountingOutput` for twists; leave no trace."""
+    register_output('counting', CountingOutput)
+    yield
+    del ARM_OUTPUTS['counting']
+    TWIST_OUTPUTS.remove('counting')
+    made.clear()
+
+
+def test_an_output_of_another_package_can_be_named_in_a_profile(
+    client, registered, repository, tmp_path
+):
+    text = (repository / 'config/robots/sim_sawyer.yaml').read_text('utf-8')
+    path = tmp_path / 'counted.yaml'
+    path.write_text(text.replace('type: twist_stamped', 'type: counting'), 'utf-8')
+    outputs = AllOutputs(client, load_profile(str(path)))
+    command = Command((0.1, 0, 0), (0, 0, 0))
+    outputs.publish(command)
+    assert [output.topic for output in made] == ['twist_command']
+    assert made[0].sent[0][0] is command
+    with pytest.raises(ValueError, match='registered already'):
+        register_output('counting', CountingOutput)
+
+
+def test_an_output_that_is_not_registered_is_a_problem_of_the_profile(repository, tmp_path):
+    text = (repository / 'config/robots/sim_sawyer.yaml').read_text('utf-8')
+    path = tmp_path / 'unknown.yaml'
+    path.write_text(text.replace('type: twist_stamped', 'type: counting'), 'utf-8')
+    with pytest.raises(UserError, match="'counting', expected one of twist_stamped"):
+        load_profile(str(path))
 
 
 def test_the_reference_integrates_from_the_measurement_and_never_runs_away():

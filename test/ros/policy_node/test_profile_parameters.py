@@ -1,18 +1,23 @@
 """What a profile does to the policy node: defaults, consent, joint-space outputs."""
 
+from dataclasses import asdict, replace
+
 import pytest
 
 pytest.importorskip('rclpy')
 
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
+from rclpy.parameter import Parameter
 from std_msgs.msg import Float64, String
 from trajectory_msgs.msg import JointTrajectory
+import yaml
 
+from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.reading import load_profile
+from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.policy_node import parameters
-from sqap_vla_ros.ros.policy_node.inputs import LATCHED_QOS
 
 from support.dds import client_node, domain, start_node, wait_until
 from support.robot import Robot
@@ -20,13 +25,84 @@ from support.robot import Robot
 MODULE = 'sqap_vla_ros.ros.policy_node.node'
 PATIENCE_S = 240
 SLIDES = ('slide_x', 'slide_y', 'slide_z')
-UNTESTED = {'profile': 'ur5e', 'acknowledge_untested_profile': False, 'dry_run': False}
+UNTESTED = parameters.PolicyNodeSettings(profile='ur5e')
 
 
-def test_the_simulated_arm_is_what_the_parameters_describe_by_default():
-    defaults = {name: setting.default for name, setting in parameters.BY_NAME.items()}
-    from_profile = parameters.profile_defaults(load_profile('sim_sawyer'))
-    assert from_profile == {name: defaults[name] for name in from_profile}
+def test_the_profile_of_the_simulated_arm_states_the_default_limits_and_gripper():
+    """The defaults come from `MotionLimits`; the profile says the same of its robot."""
+    profile = parameters.profile_defaults(load_profile('sim_sawyer'))
+    defaults = asdict(parameters.PolicyNodeSettings())
+    limits = {name for name in defaults if name.startswith(('max_linear', 'stop_', 'workspace_'))}
+    assert limits | {'max_angular_speed_rad_s', 'command_rate_hz'} <= set(profile)
+    assert as_tuples(profile) == {name: defaults[name] for name in profile}
+    assert parameters.PolicyNodeSettings().motion_limits() == MotionLimits()
+
+
+def as_tuples(values):
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def test_the_parameter_file_repeats_no_limits(repository):
+    file = yaml.safe_load((repository / 'config/policy_node.yaml').read_text('utf-8'))
+    given = set(file['/**']['ros__parameters'])
+    assert given <= set(parameters.BY_NAME)
+    assert not {name for name in given if name.startswith(('max_', 'stop_', 'workspace_'))}
+
+
+@pytest.mark.parametrize(
+    'name, wrong, known',
+    [
+        ('execution_mode', 'telepathy', 'sequential, temporal_ensemble, adaptive_ensemble'),
+        ('cuda_graphs', 'sometimes', 'auto, on, off'),
+        ('device', 'gpu', 'cpu, cuda, cuda:N'),
+        ('device', 'cuda:first', 'cpu, cuda, cuda:N'),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(name, wrong, known):
+    with pytest.raises(ValueError, match=f"{name} is '{wrong}', expected one of {known}"):
+        parameters.changed(parameters.PolicyNodeSettings(), [Parameter(name, value=wrong)])
+    assert known in parameters.BY_NAME[name].descriptor().additional_constraints
+
+
+def test_changes_make_new_settings_all_or_none():
+    before = parameters.PolicyNodeSettings()
+    good = Parameter('command_rate_hz', value=20.0)
+    after = parameters.changed(
+        before,
+        [
+            good,
+            Parameter('device', value='cuda:1'),
+            Parameter('workspace_low_m', value=[-0.3, 0.4, 0.02]),
+            Parameter('use_sim_time', value=True),
+        ],
+    )
+    assert after == replace(
+        before, command_rate_hz=20.0, device='cuda:1', workspace_low_m=(-0.3, 0.4, 0.02)
+    )
+    for name, value, words in (
+        ('max_linear_speed_m_s', float('nan'), 'finite number'),
+        ('workspace_low_m', [0.0, 0.0], 'expected 3 finite numbers'),
+        ('workspace_low_m', [1.0, 1.0, 1.0], 'below workspace_high_m'),
+        ('stop_deceleration_m_s2', 1.0, 'at least linear_acceleration_m_s2'),
+    ):
+        with pytest.raises(ValueError, match=words):
+            parameters.changed(before, [good, Parameter(name, value=value)])
+
+
+@pytest.mark.parametrize(
+    'argument, words',
+    [
+        ('execution_mode:=telepathy', "execution_mode is 'telepathy', expected one of sequential"),
+        ('device:=gpu', "device is 'gpu', expected one of cpu, cuda, cuda:N"),
+        ('stop_deceleration_m_s2:=1.0', 'expected at least linear_acceleration_m_s2'),
+    ],
+)
+def test_a_wrong_value_ends_the_node_with_one_line(tmp_path, argument, words):
+    process = start_node(MODULE, tmp_path, domain(), '-p', argument)
+    assert process.wait(PATIENCE_S) == 2
+    log = process.log.read_text()
+    assert words in log and 'Traceback' not in log
+    assert len([line for line in log.splitlines() if line.startswith('policy_node:')]) == 1
 
 
 def test_an_untested_profile_needs_an_acknowledgement_or_a_dry_run():
@@ -34,12 +110,13 @@ def test_an_untested_profile_needs_an_acknowledgement_or_a_dry_run():
     with pytest.raises(UserError, match='acknowledge_untested_profile:=true'):
         parameters.check_acknowledged(UNTESTED, untested)
     for name in ('acknowledge_untested_profile', 'dry_run'):
-        parameters.check_acknowledged({**UNTESTED, name: True}, untested)
+        parameters.check_acknowledged(replace(UNTESTED, **{name: True}), untested)
     parameters.check_acknowledged(UNTESTED, load_profile('sim_sawyer'))
 
 
 @pytest.mark.parametrize(
-    'text, words', [('nonsense', 'none of those that are shipped'), ('robot: x', 'is missing')]
+    'text, words',
+    [('nonsense', 'neither a file nor a shipped profile'), ('robot: x', 'is missing')],
 )
 def test_a_wrong_profile_ends_the_node_with_one_line(tmp_path, text, words):
     profile = text
@@ -96,7 +173,7 @@ def test_a_policy_drives_joints_by_trajectories(random_policy, gantry, tmp_path)
             robot = Gantry(client)
             trajectories = client.listen(JointTrajectory, 'arm_controller/joint_trajectory', 100)
             client.listen(Float64, 'gripper_command')
-            states = client.listen(String, 'policy_node/state', LATCHED_QOS)
+            states = client.listen(String, 'policy_node/state', LATCHED)
             for transition in (1, 3):  # configure, activate
                 request = ChangeState.Request()
                 request.transition.id = transition

@@ -13,7 +13,7 @@ pytest.importorskip('mujoco')
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
+from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -21,12 +21,12 @@ from std_msgs.msg import Bool, Float64
 from std_srvs.srv import Trigger
 
 from sqap_vla_ros.ros.common.image_conversion import image_to_rgb
+from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm
 
 from support.dds import client_node, domain, start_node, wait_until
 
 MODULE = 'sqap_vla_ros.ros.sim_arm.node'
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Arm:

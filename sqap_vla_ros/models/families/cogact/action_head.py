@@ -8,11 +8,12 @@ eq. 17).
 
 from functools import cache
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
-from sqap_vla_ros.models.config import ActionHeadConfig
+from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig
 from sqap_vla_ros.models.layers.attention import attention
 from sqap_vla_ros.models.layers.guidance import Guide
 
@@ -22,30 +23,31 @@ class TimestepEmbedder(nn.Module):
 
     frequencies = 256
 
-    def __init__(self, width) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(self.frequencies, width), nn.SiLU(), nn.Linear(width, width)
         )
 
-    def forward(self, step):
+    def forward(self, step: torch.Tensor) -> torch.Tensor:
         """Embed: step [B] -> [B, width]."""
         half = self.frequencies // 2
         rates = torch.exp(-math.log(10000) / half * torch.arange(half, device=step.device))
         angles = step[:, None].float() * rates
         wave = torch.cat([angles.cos(), angles.sin()], -1)
-        return self.mlp(wave.to(self.mlp[0].bias.dtype))
+        first: Any = self.mlp[0]
+        return self.mlp(wave.to(first.bias.dtype))
 
 
 class ConditionEmbedder(nn.Module):
-    """Linear embedding of the cognition token, with a learned stand-in for 'no condition'."""
+    """Linear embedding of the cognition token, with a learned embedding of 'no condition'."""
 
-    def __init__(self, condition_width, width) -> None:
+    def __init__(self, condition_width: int, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(condition_width, width)
         self.uncondition = nn.Parameter(torch.randn(1, condition_width) * 0.02)
 
-    def forward(self, condition):
+    def forward(self, condition: torch.Tensor) -> torch.Tensor:
         """Embed: condition [B, 1, condition_width] -> [B, 1, width]."""
         return self.linear(condition)
 
@@ -53,24 +55,24 @@ class ConditionEmbedder(nn.Module):
 class _Linear(nn.Module):
     """Holds one linear layer under the name that the checkpoints give it."""
 
-    def __init__(self, inputs, outputs) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.linear(x)
 
 
 class Attention(nn.Module):
     """Full self-attention with one projection for query, key and value."""
 
-    def __init__(self, width, heads) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform: x [B, N, width] -> [B, N, width]."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
@@ -82,13 +84,13 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     """Two layers, four times the width between them, tanh-approximated GELU."""
 
-    def __init__(self, width) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
         self.act = nn.GELU(approximate='tanh')
         self.fc2 = nn.Linear(4 * width, width)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform: x [..., width] -> [..., width]."""
         return self.fc2(self.act(self.fc1(x)))
 
@@ -96,14 +98,14 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block; the norms have no parameters."""
 
-    def __init__(self, width, heads) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(width)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform: x [B, N, width] -> [B, N, width]."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
@@ -112,14 +114,14 @@ class Block(nn.Module):
 class FinalLayer(nn.Module):
     """Norm and projection to the noise estimate; starts at zero."""
 
-    def __init__(self, width, outputs) -> None:
+    def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
         self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.linear = nn.Linear(width, outputs)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project: x [B, N, width] -> [B, N, outputs]."""
         return self.linear(self.norm_final(x))
 
@@ -139,7 +141,9 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.final_layer = FinalLayer(width, actions)
 
-    def forward(self, noisy, step, condition):
+    def forward(
+        self, noisy: torch.Tensor, step: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
         """Noisy [B, T, A], step [B], condition [B, 1, C] -> noise [B, T, A]."""
         token = self.t_embedder(step)[:, None] + self.z_embedder(condition)
         x = torch.cat([token, self.x_embedder(noisy)], 1) + self.positional_embedding
@@ -159,12 +163,16 @@ class DiffusionActionHead(nn.Module):
         self.net = DiT(config, condition_width, horizon, actions)
         self.shape = (horizon, actions)
 
-    def loss(self, actions: torch.Tensor, condition: torch.Tensor, drop: float = 0.1):
+    def loss(
+        self, actions: torch.Tensor, condition: torch.Tensor, drop: float = 0.1
+    ) -> torch.Tensor:
         """
         Mean squared error of the noise estimate at random steps.
 
-        actions: [B, T, A] normalised; condition: [B, 1, C], replaced by the learned 'no
-        condition' with probability `drop`.
+        Args:
+            actions: normalised, [B, T, A].
+            condition: [B, 1, C].
+            drop: probability of replacing the condition by the learned 'no condition'.
         """
         noise = torch.randn_like(actions)
         step = torch.randint(
@@ -182,8 +190,13 @@ class DiffusionActionHead(nn.Module):
         """
         Denoise by DDIM.
 
-        condition: [B, 1, C]; noise: [B, T, A], standard normal; guide: what each step's estimate
-        of the clean chunk is pulled to. Returns [B, T, A], normalised, not clipped.
+        Args:
+            condition: [B, 1, C].
+            noise: standard normal, [B, T, A].
+            guide: pulls each step's estimate of the clean chunk; None: nothing does.
+
+        Returns:
+            Normalised actions [B, T, A], not clipped.
         """
         total, guidance = self.config.diffusion_steps, self.config.guidance
         alphas = _alphas_on(total, noise.dtype, noise.device)
@@ -212,15 +225,15 @@ class DiffusionActionHead(nn.Module):
 
 @cache
 @torch.inference_mode(False)
-def _alphas_on(steps, dtype, device):
-    """`cosine_alphas`, brought to the device once."""
+def _alphas_on(steps: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Copy `cosine_alphas` to the device, once."""
     return cosine_alphas(steps).to(device, dtype)
 
 
 def cosine_alphas(steps: int) -> torch.Tensor:
     """Cumulative signal power [steps] of the squared-cosine schedule, betas capped at 0.999."""
 
-    def level(t):
+    def level(t: float) -> float:
         return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
 
     betas = [min(1 - level((i + 1) / steps) / level(i / steps), 0.999) for i in range(steps)]

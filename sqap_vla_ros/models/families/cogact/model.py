@@ -7,18 +7,20 @@ package is one configuration of these classes.
 """
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from transformers import LlamaConfig
 
 from sqap_vla_ros.compression.quantization.denoising_step import DenoisingStep
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.hadamard import random_signs
-from sqap_vla_ros.models.config import CogActConfig
 from sqap_vla_ros.models.families.cogact.action_head import DiffusionActionHead
-from sqap_vla_ros.models.layers.decoder import PrunableDecoder, PruningPoint
+from sqap_vla_ros.models.families.cogact.config import CogActConfig
+from sqap_vla_ros.models.layers.decoder import PrunableDecoder
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.layers.vision import make_projector, VisionEncoder
 from sqap_vla_ros.models.preprocessing.words import BOS, COGNITION
 from sqap_vla_ros.models.vla_model import VlaModel
@@ -35,7 +37,7 @@ class CogActModel(VlaModel):
 
     def __init__(self, config: CogActConfig) -> None:
         super().__init__()
-        self._denoising = None
+        self._denoising: DenoisingStep | None = None
         self.config = config
         llama = LlamaConfig(**config.llama)
         width = llama.hidden_size
@@ -57,7 +59,8 @@ class CogActModel(VlaModel):
     @property
     def grid(self) -> int:
         """Rows, and columns, of visual tokens."""
-        return self.vision[0].grid
+        first: Any = self.vision[0]
+        return int(first.grid)
 
     @property
     def visual(self) -> slice:
@@ -74,8 +77,13 @@ class CogActModel(VlaModel):
         """
         Lay out the decoder's input.
 
-        visual: [B, patches, width]; text: ids [B, length]; state: normalised [B, states] or
-        None. Returns [B, N, width].
+        Args:
+            visual: [B, patches, width].
+            text: ids [B, length].
+            state: normalised [B, states], or None.
+
+        Returns:
+            [B, N, width].
         """
 
         def token(identity):
@@ -93,15 +101,28 @@ class CogActModel(VlaModel):
         text: torch.Tensor,
         state: torch.Tensor | None,
         pruning: PruningPoint | None = None,
-    ):
-        """Cognition token's final hidden state [B, 1, width], and kept visual tokens or None."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Run the decoder.
+
+        Args:
+            visual: [B, patches, width].
+            text: ids [B, length].
+            state: normalised [B, states], or None.
+            pruning: where visual tokens leave, for B = 1; None: all stay.
+
+        Returns:
+            The final hidden state of the cognition token [B, 1, width], and the kept visual
+            tokens [budget] or None.
+        """
         hidden, kept = self.decoder(self.embed(visual, text, state), self.visual, pruning)
         return hidden[:, None], kept
 
     @property
     def head_width(self) -> int:
         """Channels of one attention head of the decoder."""
-        return self.decoder.llama.layers[0].self_attn.head_dim
+        first: Any = self.decoder.llama.layers[0]
+        return int(first.self_attn.head_dim)
 
     def residual_readers(self) -> list[str]:
         """See `VlaModel`."""
@@ -120,7 +141,8 @@ class CogActModel(VlaModel):
 
     def rotate_residual(self, seed: int) -> None:
         """See `VlaModel`."""
-        writers = [self.projector[-1]]
+        projector: Any = self.projector
+        writers = [projector[-1]]
         if self.state_encoder is not None:
             writers.append(self.state_encoder[-1])
         signs = random_signs(self.decoder.config.hidden_size, seed)
@@ -151,6 +173,6 @@ class CogActModel(VlaModel):
             self._denoising = step
         return self._denoising
 
-    def set_query_key_quantizer(self, quantizer) -> None:
+    def set_query_key_quantizer(self, quantizer: QueryKeyQuantizer | None) -> None:
         """Quantize rotated queries and keys; None: leave them alone."""
         self.decoder.query_key_quantizer = quantizer

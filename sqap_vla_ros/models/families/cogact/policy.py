@@ -1,18 +1,22 @@
 """A loaded CogACT model behind the `Policy` interface."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.models.cuda_graphs import Tensors
 from sqap_vla_ros.models.families.cogact.model import CogActModel
-from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.preprocessing.images import resize_image, squash
-from sqap_vla_ros.models.preprocessing.prismatic_text import PrismaticTokenizer
-from sqap_vla_ros.models.preprocessing.statistics import Statistics
+from sqap_vla_ros.models.preprocessing.prismatic_text import check_vocabulary, PrismaticTokenizer
+from sqap_vla_ros.models.preprocessing.statistics import load_statistics, Statistics
 from sqap_vla_ros.models.preprocessing.words import WordTokenizer
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
 from sqap_vla_ros.policy import Observation, PolicySpec
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
 class CogActPolicy(PrunedPolicy):
@@ -23,8 +27,8 @@ class CogActPolicy(PrunedPolicy):
         model: CogActModel,
         tokenizer: WordTokenizer | PrismaticTokenizer,
         statistics: Statistics,
-        description: dict | None = None,
-        cuda_graphs: str = 'auto',
+        description: dict[str, Any] | None = None,
+        runtime: RuntimeOptions = RuntimeOptions(),
     ) -> None:
         config = model.config
         spec = PolicySpec(
@@ -38,7 +42,7 @@ class CogActPolicy(PrunedPolicy):
             token_grid=(model.grid, model.grid),
             continues=True,
         )
-        super().__init__(model, spec, len(model.decoder.llama.layers), description, cuda_graphs)
+        super().__init__(model, spec, len(model.decoder.llama.layers), description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics
         self._binary = [config.action_names.index(name) for name in config.binary_actions]
         self.reset()
@@ -85,3 +89,18 @@ class CogActPolicy(PrunedPolicy):
         binary = values[:, self._binary]
         values[:, self._binary] = np.where(np.isfinite(binary), binary >= 0.5, binary)
         return self._to_action_units(values)
+
+
+def make_policy(
+    model: CogActModel, directory: Path, description: dict[str, Any], runtime: RuntimeOptions
+) -> CogActPolicy:
+    """Read tokenizer and statistics from the policy directory; see `Family.make_policy`."""
+    config = model.config
+    tokenizer: WordTokenizer | PrismaticTokenizer
+    if config.text == 'prismatic':
+        tokenizer = PrismaticTokenizer.load(directory)
+    else:
+        tokenizer = WordTokenizer.load(directory, config.text_length)
+    check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
+    statistics = load_statistics(directory, config.dataset, len(config.state_names))
+    return CogActPolicy(model, tokenizer, statistics, description, runtime)

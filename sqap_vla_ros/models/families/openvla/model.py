@@ -6,15 +6,17 @@ The decoder reads [BOS | visual | prompt] and continues with one token an action
 prune layer on, so each later token attends to the same ones.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from transformers import LlamaConfig
 
-from sqap_vla_ros.models.config import OpenVlaConfig
-from sqap_vla_ros.models.layers.cached_decoder import CachedDecoder, KeyValueCache
-from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
+from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
+from sqap_vla_ros.models.layers.cached_decoder import CachedDecoder
+from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.layers.vision import make_projector, VisionEncoder
 from sqap_vla_ros.models.preprocessing.words import BOS
 from sqap_vla_ros.models.vla_model import VlaModel
@@ -42,7 +44,8 @@ class OpenVlaModel(VlaModel):
     @property
     def grid(self) -> int:
         """Rows, and columns, of visual tokens."""
-        return self.vision[0].grid
+        first: Any = self.vision[0]
+        return int(first.grid)
 
     @property
     def visual(self) -> slice:
@@ -55,12 +58,18 @@ class OpenVlaModel(VlaModel):
 
     def prefill(
         self, visual: torch.Tensor, text: torch.Tensor, pruning: PruningPoint | None = None
-    ):
+    ) -> tuple[torch.Tensor, KeyValueCache, torch.Tensor | None]:
         """
         Run the prompt.
 
-        visual: [1, patches, width]; text: ids [1, length] after BOS. Returns the last token's
-        final hidden state [1, width], the cache, and the kept visual tokens [budget] or None.
+        Args:
+            visual: [1, patches, width].
+            text: ids [1, length] after BOS.
+            pruning: where visual tokens leave; None: all stay.
+
+        Returns:
+            The final hidden state of the last token [1, width], the cache, and the kept visual
+            tokens [budget] or None.
         """
         words = self.decoder.llama.embed_tokens
         first = words(text.new_full((1, 1), BOS))
@@ -68,12 +77,19 @@ class OpenVlaModel(VlaModel):
             torch.cat([first, visual, words(text)], 1), self.visual, pruning
         )
 
-    def write(self, hidden: torch.Tensor, cache: KeyValueCache, count: int):
+    def write(
+        self, hidden: torch.Tensor, cache: KeyValueCache, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Decode greedily.
 
-        hidden, cache: from `prefill`; the cache grows. Returns token ids [count] and logits
-        float32 [count, vocabulary].
+        Args:
+            hidden: from `prefill`, [1, width].
+            cache: from `prefill`; it grows.
+            count: number of tokens.
+
+        Returns:
+            Token ids [count], and logits float32 [count, vocabulary].
         """
         tokens, logits = [], []
         for _ in range(count):
@@ -87,8 +103,9 @@ class OpenVlaModel(VlaModel):
     @property
     def head_width(self) -> int:
         """Channels of one attention head of the decoder."""
-        return self.decoder.llama.layers[0].self_attn.head_dim
+        first: Any = self.decoder.llama.layers[0]
+        return int(first.self_attn.head_dim)
 
-    def set_query_key_quantizer(self, quantizer) -> None:
+    def set_query_key_quantizer(self, quantizer: QueryKeyQuantizer | None) -> None:
         """Quantize rotated queries and keys; None: leave them alone."""
         self.decoder.query_key_quantizer = quantizer

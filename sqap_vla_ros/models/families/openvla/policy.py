@@ -1,17 +1,21 @@
 """A loaded OpenVLA model behind the `Policy` interface."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.models.cuda_graphs import Tensors
 from sqap_vla_ros.models.families.openvla.model import OpenVlaModel
-from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.preprocessing.images import centre_crop, squash
-from sqap_vla_ros.models.preprocessing.prismatic_text import PrismaticTokenizer
-from sqap_vla_ros.models.preprocessing.statistics import Statistics
+from sqap_vla_ros.models.preprocessing.prismatic_text import check_vocabulary, PrismaticTokenizer
+from sqap_vla_ros.models.preprocessing.statistics import load_statistics, Statistics
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
 from sqap_vla_ros.policy import Observation, PolicySpec
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
 class OpenVlaPolicy(PrunedPolicy):
@@ -22,8 +26,8 @@ class OpenVlaPolicy(PrunedPolicy):
         model: OpenVlaModel,
         tokenizer: PrismaticTokenizer,
         statistics: Statistics,
-        description: dict | None = None,
-        cuda_graphs: str = 'auto',
+        description: dict[str, Any] | None = None,
+        runtime: RuntimeOptions = RuntimeOptions(),
     ) -> None:
         config = model.config
         spec = PolicySpec(
@@ -34,7 +38,7 @@ class OpenVlaPolicy(PrunedPolicy):
             visual_tokens=model.grid**2,
             token_grid=(model.grid, model.grid),
         )
-        super().__init__(model, spec, len(model.decoder.llama.layers), description, cuda_graphs)
+        super().__init__(model, spec, len(model.decoder.llama.layers), description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics
         edges = np.linspace(-1, 1, config.action_bins)
         self._centres = ((edges[:-1] + edges[1:]) / 2).astype(np.float32)
@@ -68,3 +72,13 @@ class OpenVlaPolicy(PrunedPolicy):
         normalised = self._centres[np.clip(bins, 0, len(self._centres) - 1)]
         values = self._to_action_units(self.statistics.unnormalise_action(normalised[None]))
         return values if outputs['finite'] else np.full_like(values, np.nan)
+
+
+def make_policy(
+    model: OpenVlaModel, directory: Path, description: dict[str, Any], runtime: RuntimeOptions
+) -> OpenVlaPolicy:
+    """Read tokenizer and statistics from the policy directory; see `Family.make_policy`."""
+    tokenizer = PrismaticTokenizer.load(directory)
+    check_vocabulary(directory, tokenizer, model.config.llama['vocab_size'])
+    statistics = load_statistics(directory, model.config.dataset, 0)
+    return OpenVlaPolicy(model, tokenizer, statistics, description, runtime)

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from safetensors import safe_open, SafetensorError
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
-from sqap_vla_ros.models.config import CONFIG_FILE, Pi0Config
+from sqap_vla_ros.models.families.pi0.config import Pi0Config
+from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
-from sqap_vla_ros.models.importers.prismatic_keys import ATTENTION_HEADS, check_sources, Source
 from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions, Released
+from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 
 PROCESSOR_FILE = 'policy_preprocessor.json'
@@ -32,7 +33,12 @@ _EMBEDDINGS = ('state_proj', 'action_in_proj', 'action_time_mlp_in', 'action_tim
 
 
 def open_pi0(folder: Path, options: ImportOptions) -> Released:
-    """Open a pi0 folder. Raises UserError that names the file and the key."""
+    """
+    Open a released pi0 folder; nothing of its weights is read yet.
+
+    Raises:
+        UserError: names the file and the key that is missing or of another model.
+    """
     path = folder / CONFIG_FILE
     data = read_json(path)
     reader = SafetensorsReader(folder)
@@ -41,7 +47,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
     check_sources(reader, sources, UNUSED)
     statistics, where = _statistics(folder)
     dataset = choose_dataset(statistics, options.dataset, where)
-    columns = {}
+    columns: dict[str, int] = {}
     for part in ('state', 'action'):
         try:
             columns[part] = len(statistics[dataset][part]['mean'])
@@ -77,8 +83,8 @@ def _no_step() -> NoReturn:
     )
 
 
-def _sources(reader: CheckpointReader, root):
-    sources = {}
+def _sources(reader: CheckpointReader, root: str) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
     for name in sorted(reader.names()):
         bare = name.removeprefix(root)
         if bare.split('.')[0] in _EMBEDDINGS:
@@ -206,7 +212,9 @@ def _cameras(path, data, options):
     return options.cameras or stored
 
 
-def _names(part, columns, names, units):
+def _names(
+    part: str, columns: int, names: tuple[str, ...], units: tuple[str, ...]
+) -> dict[str, Any]:
     names = names or tuple(f'{part}.{i}' for i in range(columns))
     units = units or ('1',) * columns
     for what, given in (('names', names), ('units', units)):

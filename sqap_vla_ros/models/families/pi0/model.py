@@ -1,28 +1,29 @@
 """
 pi0: a bidirectional vision-language prefix and a flow-matching action expert (arXiv 2410.24164).
 
-The modules are transformers' PI0ForConditionalGeneration; the layers are run by loops of our own.
+The modules are transformers' PI0ForConditionalGeneration. `run_pruned_layers` runs the layers of
+the prefix, `velocity` those of the expert.
 The prefix is computed once, and its keys and values are read at every flow step, so a pruned
-prefix makes the expert faster too. Tokens that would only be padding are left out: masked tokens
-take no position and nobody sees them.
+prefix makes the expert faster too. Padding tokens are left out: masked
+tokens take no position, and no token attends to them.
 """
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from transformers import PI0Config, PI0ForConditionalGeneration
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb, GemmaRotaryEmbedding
 
-from sqap_vla_ros.compression.pruning.criteria import attention_row
-from sqap_vla_ros.models.config import Pi0Config
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
+from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.layers.attention import attention
 from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
-from sqap_vla_ros.models.layers.cached_decoder import KeyValueCache
-from sqap_vla_ros.models.layers.decoder import PruningPoint
 from sqap_vla_ros.models.layers.guidance import Guide
+from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint, Rotary, run_pruned_layers
 from sqap_vla_ros.models.vla_model import VlaModel
 
 
@@ -38,8 +39,9 @@ class Pi0Model(VlaModel):
     def __init__(self, config: Pi0Config) -> None:
         super().__init__()
         self.config = config
-        self.pi0 = PI0ForConditionalGeneration(PI0Config(**config.model))
-        self.pi0.config.vlm_config.vision_config._attn_implementation = ATTENTION
+        self.pi0: Any = PI0ForConditionalGeneration(PI0Config(**config.model))
+        vlm: Any = self.pi0.config.vlm_config
+        vlm.vision_config._attn_implementation = ATTENTION
         # Parts without a role at inference, and tables that no checkpoint fills.
         del self.pi0.model.dit.embed_tokens
         del self.pi0.model.dit.rotary_emb, self._language.rotary_emb
@@ -48,11 +50,11 @@ class Pi0Model(VlaModel):
         self._language.embed_tokens = nn.Embedding(
             embedding.num_embeddings, embedding.embedding_dim
         )
-        self._rotary = None
-        self._query_key_quantizer = None
+        self._rotary: GemmaRotaryEmbedding | None = None
+        self._query_key_quantizer: QueryKeyQuantizer | None = None
 
     @property
-    def _language(self):
+    def _language(self) -> Any:
         return self.pi0.model.vlm.language_model
 
     @property
@@ -71,7 +73,7 @@ class Pi0Model(VlaModel):
         """Channels of one attention head of the decoder and the expert."""
         return self._language.layers[0].self_attn.head_dim
 
-    def set_query_key_quantizer(self, quantizer) -> None:
+    def set_query_key_quantizer(self, quantizer: QueryKeyQuantizer | None) -> None:
         """Quantize rotated queries and keys, of the expert too: it reads the prefix's keys."""
         self._query_key_quantizer = quantizer
 
@@ -93,53 +95,34 @@ class Pi0Model(VlaModel):
 
     def prefix(
         self, visual: torch.Tensor, text: torch.Tensor, pruning: PruningPoint | None = None
-    ):
+    ) -> tuple[KeyValueCache, torch.Tensor | None]:
         """
-        Run the prefix [visual | text] once; every token sees every other.
+        Run the prefix [visual | text] once; every token attends to every other.
 
-        visual: [1, V, width]; text: ids [1, length], no padding. Returns its cache and the kept
-        visual tokens [budget] or None. The task query is the last text token.
+        The task query is the last text token. Of the last layer, only keys and values are read.
+
+        Args:
+            visual: [1, V, width].
+            text: ids [1, length], no padding.
+            pruning: where visual tokens leave; None: all stay.
+
+        Returns:
+            The cache of the prefix, and the kept visual tokens [budget] or None.
         """
         words = self._language.embed_tokens(text) * visual.shape[-1] ** 0.5
         hidden = torch.cat([visual, words.to(visual.dtype)], 1)
-        length, span = hidden.shape[1], slice(0, visual.shape[1])
-        cos, sin = self._rotary_tables(hidden, 0)
-        cache, kept = KeyValueCache(position=length), None
-
-        prune = pruning is not None and pruning.select is not None
-
-        def stay():
-            rest = torch.arange(span.stop, length, device=hidden.device)
-            return torch.cat([kept, rest])
-
-        if prune and pruning.layer == 0 and not pruning.needs_attention:
-            kept = pruning.select(None, hidden[0, span])
-            hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
-        last = len(self._language.layers) - 1
-        for index, layer in enumerate(self._language.layers):
-            normed = layer.input_layernorm(hidden)
-            query, key, value = self._project(layer.self_attn, normed, cos, sin)
-            if prune and kept is None and index == max(pruning.layer - 1, 0):
-                row = (
-                    attention_row(query[0, :, -1], key[0], span)
-                    if pruning.needs_attention
-                    else None
-                )
-                kept = pruning.select(row, hidden[0, span])
-                if pruning.layer == 0:
-                    hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
-                    query, key, value = (x[:, :, stay()] for x in (query, key, value))
-            cache.append(index, key, value)
-            if pruning is not None and pruning.observe is not None and index >= pruning.layer:
-                count = span.stop if kept is None else len(kept)
-                pruning.observe(attention_row(query[0, :, -1], key[0], slice(0, count)))
-            if index == last:  # of the last layer, only keys and values are read
-                break
-            attended = attention(query, key, value)
-            hidden = hidden + layer.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
-            if prune and 0 < pruning.layer == index + 1:
-                hidden, cos, sin = hidden[:, stay()], cos[:, stay()], sin[:, stay()]
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        cache = KeyValueCache(position=hidden.shape[1])
+        _, kept = run_pruned_layers(
+            self._language.layers,
+            self._project,
+            hidden,
+            self._rotary_tables(hidden, 0),
+            slice(0, visual.shape[1]),
+            pruning,
+            causal=False,
+            cache=cache,
+            cache_only_last=True,
+        )
         return cache, kept
 
     def sample(
@@ -152,9 +135,14 @@ class Pi0Model(VlaModel):
         """
         Integrate the flow from noise to actions by Euler steps, t from 1 to 0.
 
-        cache: from `prefix`, left as it is; state: [1, S] normalised and padded; noise:
-        [1, horizon, A] standard normal; guide: what each step's estimate of the clean chunk is
-        pulled to. Returns normalised actions [1, horizon, A].
+        Args:
+            cache: from `prefix`; not changed.
+            state: normalised and padded, [1, S].
+            noise: standard normal, [1, horizon, A].
+            guide: pulls each step's estimate of the clean chunk; None: nothing does.
+
+        Returns:
+            Normalised actions [1, horizon, A].
         """
         times, step = _flow_times(self.config.flow_steps, noise.dtype)
         actions = noise
@@ -189,8 +177,10 @@ class Pi0Model(VlaModel):
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return self.pi0.action_out_proj(expert.norm(hidden)[:, 1:])
 
-    def _project(self, block, hidden, cos, sin):
-        def split(x):  # [B, N, heads * d] -> [B, heads, N, d]
+    def _project(
+        self, block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def split(x: torch.Tensor) -> torch.Tensor:  # [B, N, heads * d] -> [B, heads, N, d]
             return x.view(*x.shape[:2], -1, block.head_dim).transpose(1, 2)
 
         query, key = apply_rotary_pos_emb(
@@ -200,15 +190,16 @@ class Pi0Model(VlaModel):
             query, key = self._query_key_quantizer(query, key)
         return query, key, split(block.v_proj(hidden))
 
-    def _rotary_tables(self, hidden, first):
+    def _rotary_tables(self, hidden: torch.Tensor, first: int) -> Rotary:
         """Cosine and sine [1, N, d] of N positions from `first` on."""
         if self._rotary is None or self._rotary.inv_freq.device != hidden.device:
             rotary = GemmaRotaryEmbedding(self.pi0.config.vlm_config.text_config)
             object.__setattr__(self, '_rotary', rotary.to(hidden.device))
         positions = torch.arange(first, first + hidden.shape[1], device=hidden.device)[None]
-        return self._rotary(hidden, positions)
+        tables: Rotary = self._rotary(hidden, positions)  # type: ignore[misc]
+        return tables
 
-    def _time_embedding(self, time, like):
+    def _time_embedding(self, time: float, like: torch.Tensor) -> torch.Tensor:
         config = self.pi0.config
         return _time_wave(
             time, like.shape[-1], config.min_period, config.max_period, like.dtype, like.device
@@ -216,7 +207,7 @@ class Pi0Model(VlaModel):
 
 
 @lru_cache(maxsize=8)
-def _flow_times(steps, dtype):
+def _flow_times(steps: int, dtype: torch.dtype) -> tuple[list[tuple[float, float]], float]:
     """
     List the flow's times, 1 to 0, each with itself as `dtype` holds it, and the step so held.
 

@@ -1,15 +1,25 @@
 """A loaded pi0 model behind the `Policy` interface."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.models.cuda_graphs import Tensors
 from sqap_vla_ros.models.families.pi0.model import Pi0Model
-from sqap_vla_ros.models.families.pi0.preprocessing import letterbox, Pi0Statistics, Pi0Tokenizer
-from sqap_vla_ros.models.layers.decoder import PruningPoint
+from sqap_vla_ros.models.families.pi0.preprocessing import (
+    letterbox,
+    load_pi0_statistics,
+    Pi0Statistics,
+    Pi0Tokenizer,
+)
+from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
+from sqap_vla_ros.models.preprocessing.prismatic_text import check_vocabulary
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
 from sqap_vla_ros.policy import Observation, PolicySpec
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
 class Pi0Policy(PrunedPolicy):
@@ -20,8 +30,8 @@ class Pi0Policy(PrunedPolicy):
         model: Pi0Model,
         tokenizer: Pi0Tokenizer,
         statistics: Pi0Statistics,
-        description: dict | None = None,
-        cuda_graphs: str = 'auto',
+        description: dict[str, Any] | None = None,
+        runtime: RuntimeOptions = RuntimeOptions(),
     ) -> None:
         config = model.config
         spec = PolicySpec(
@@ -35,7 +45,7 @@ class Pi0Policy(PrunedPolicy):
             token_grid=(model.grid, model.grid),
             continues=True,
         )
-        super().__init__(model, spec, model.layers, description, cuda_graphs)
+        super().__init__(model, spec, model.layers, description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics
         self.reset()
 
@@ -89,3 +99,17 @@ class Pi0Policy(PrunedPolicy):
         return np.ascontiguousarray(
             self._to_action_units(self.statistics.unnormalise_action(outputs['actions']))
         )
+
+
+def make_policy(
+    model: Pi0Model, directory: Path, description: dict[str, Any], runtime: RuntimeOptions
+) -> Pi0Policy:
+    """Read tokenizer and statistics from the policy directory; see `Family.make_policy`."""
+    config = model.config
+    tokenizer = Pi0Tokenizer.load(directory, config.text_length)
+    vocabulary = config.model['vlm_config']['text_config']['vocab_size']
+    check_vocabulary(directory, tokenizer, vocabulary)
+    statistics = load_pi0_statistics(
+        directory, config.dataset, len(config.state_names), len(config.action_names)
+    )
+    return Pi0Policy(model, tokenizer, statistics, description, runtime)

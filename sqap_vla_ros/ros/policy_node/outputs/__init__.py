@@ -1,1 +1,1 @@
-"""Commands on the wire: one small file for each kind of controller."""
+"""Output adapters: one file for each kind of controller; `registry.py` lists them."""

@@ -3,62 +3,56 @@
 from dataclasses import replace
 import time
 
-from sqap_vla_ros.control.command import STILL
+from builtin_interfaces.msg import Time
+from rclpy.node import Node
+
+from sqap_vla_ros.control.command import Command, STILL
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
-from sqap_vla_ros.ros.policy_node.outputs.gripper import (
-    GripperAction,
-    GripperTopic,
-    ParallelGripperAction,
-)
-from sqap_vla_ros.ros.policy_node.outputs.joint_array import JointArrayOutput
-from sqap_vla_ros.ros.policy_node.outputs.joint_state import JointStateOutput
-from sqap_vla_ros.ros.policy_node.outputs.joint_trajectory import JointTrajectoryOutput
-from sqap_vla_ros.ros.policy_node.outputs.twist import TwistOutput
+from sqap_vla_ros.ros.policy_node.outputs.registry import ARM_OUTPUTS, GRIPPER_OUTPUTS
 
 FINAL_HOLDS, FINAL_HOLD_PAUSE_S = 3, 0.02
-"""Hold commands sent after the arm was told to stop for good; of several at once, a queue of one
-command keeps the last and loses the end of the stop before."""
-ARM = {
-    'twist_stamped': TwistOutput,
-    'joint_trajectory': JointTrajectoryOutput,
-    'float64_multi_array': JointArrayOutput,
-    'joint_state': JointStateOutput,
-}
-GRIPPER = {
-    'float64': GripperTopic,
-    'gripper_command': GripperAction,
-    'parallel_gripper_command': ParallelGripperAction,
-}
+"""Standstill commands sent at the end, and the pause between them. A subscriber with a queue of
+one keeps only the last of a burst and would lose the end of the stop before."""
 
 
-class Outputs:
+class AllOutputs:
     """
-    Publishes commands on every output of a profile; one thread at a time.
+    Publishes commands on every output of a profile; not thread-safe.
 
-    In a dry run they go to ~/dry_run/TOPIC instead, where no controller listens; gripper actions
-    become values on a topic there.
+    In a dry run the commands go to ~/dry_run/TOPIC, where no controller listens, and gripper
+    actions become values on a topic.
+
+    Args:
+        node: Node that publishes.
+        profile: Robot profile.
+        dry_run: Whether to publish where no controller listens.
+
+    Raises:
+        UserError: An output needs a package that is not installed.
     """
 
-    def __init__(self, node, profile: RobotProfile, dry_run: bool = False) -> None:
-        """Raise UserError where an output needs a package that is not installed."""
+    def __init__(self, node: Node, profile: RobotProfile, dry_run: bool = False) -> None:
         if dry_run:
             profile = _diverted(profile)
         self._node = node
         self.topics = [output.topic for output in profile.outputs]
-        """On which the arm is commanded."""
-        self._arm = [ARM[output.kind](node, output, profile) for output in profile.outputs]
+        """Topics of the arm."""
+        self._arm = [ARM_OUTPUTS[output.kind](node, output, profile) for output in profile.outputs]
         self._grippers = [
-            (output, GRIPPER[output.kind](node, output)) for output in profile.gripper.outputs
+            (output, GRIPPER_OUTPUTS[output.kind](node, output))
+            for output in profile.gripper.outputs
         ]
-        self._last = None if profile.joint_space else STILL
-        self._last_gripper = None
+        self._last: Command | JointCommand | None = None if profile.joint_space else STILL
+        self._last_gripper: float | None = None
 
-    def publish(self, command, stamp=None) -> None:
+    def publish(self, command: Command | JointCommand, stamp: Time | None = None) -> None:
         """
-        Send a `Command` or `JointCommand`, and the gripper value where it changed.
+        Publish a command, and the gripper value if it changed.
 
-        stamp: builtin_interfaces/Time that the command was made for; None: now.
+        Args:
+            command: A twist or joint velocities, as `action.space` of the profile says.
+            stamp: Time that the command was made for; None: now.
         """
         if stamp is None:
             stamp = self._node.get_clock().now().to_msg()
@@ -67,15 +61,15 @@ class Outputs:
         self._last = command
         if command.gripper is not None and command.gripper != self._last_gripper:
             self._last_gripper = command.gripper
-            for output, adapter in self._grippers:
-                adapter.send(output.opened + command.gripper * (output.closed - output.opened))
+            for entry, gripper in self._grippers:
+                gripper.send(entry.opened + command.gripper * (entry.closed - entry.opened))
 
     def repeat_gripper(self) -> None:
-        """Send the next gripper value even if it is the last one: whoever listens may be new."""
+        """Publish the next gripper value even if it did not change: a subscriber may be new."""
         self._last_gripper = None
 
     def final_hold(self) -> None:
-        """Send standstill, a few times over; nothing where no joint command was ever sent."""
+        """Publish standstill several times; nothing if no joint command was ever published."""
         if self._last is None:
             return
         still = (
@@ -88,7 +82,7 @@ class Outputs:
             self.publish(still)
 
 
-def _diverted(profile):
+def _diverted(profile: RobotProfile) -> RobotProfile:
     gripper = replace(
         profile.gripper,
         outputs=tuple(
@@ -103,5 +97,5 @@ def _diverted(profile):
     )
 
 
-def _divert(topic):
+def _divert(topic: str) -> str:
     return '~/dry_run/' + topic.lstrip('~/')

@@ -1,5 +1,9 @@
-"""Gripper values on a topic or as control_msgs actions."""
+"""Output adapters of the gripper: a topic, or actions of control_msgs."""
 
+from typing import Any
+
+from rclpy.action import ActionClient
+from rclpy.node import Node
 from std_msgs.msg import Float64
 
 from sqap_vla_ros.errors import UserError
@@ -9,11 +13,11 @@ from sqap_vla_ros.profiles.robot_profile import GripperOutput
 class GripperTopic:
     """Publishes std_msgs/Float64."""
 
-    def __init__(self, node, output: GripperOutput) -> None:
+    def __init__(self, node: Node, output: GripperOutput) -> None:
         self._publisher = node.create_publisher(Float64, output.topic, 1)
 
     def send(self, value: float) -> None:
-        """Send a value in the gripper's units."""
+        """Publish a value in the units of the gripper."""
         self._publisher.publish(Float64(data=value))
 
 
@@ -21,13 +25,14 @@ class GripperAction:
     """
     Sends control_msgs/GripperCommand goals (position m or rad, effort N or Nm).
 
-    A goal is not waited for: a new value replaces it. Raises UserError without control_msgs.
+    Nothing waits for a goal to end: a new value replaces it.
+
+    Raises:
+        UserError: control_msgs is not installed.
     """
 
-    def __init__(self, node, output: GripperOutput) -> None:
+    def __init__(self, node: Node, output: GripperOutput) -> None:
         self._node, self._output = node, output
-        from rclpy.action import ActionClient
-
         self._action = _action_type(self._name())
         self._client = ActionClient(node, self._action, output.topic)
 
@@ -35,7 +40,7 @@ class GripperAction:
         return 'GripperCommand'
 
     def send(self, value: float) -> None:
-        """Send a goal; one line in the log where nobody serves the action."""
+        """Send a goal; logs a warning (throttled) if nobody serves the action."""
         if not self._client.server_is_ready():
             self._node.get_logger().warning(
                 f'gripper: nobody serves the action {self._output.topic}; start its controller or '
@@ -45,7 +50,7 @@ class GripperAction:
             return
         self._client.send_goal_async(self._goal(value))
 
-    def _goal(self, value):
+    def _goal(self, value: float) -> Any:
         goal = self._action.Goal()
         goal.command.position = value
         goal.command.max_effort = self._output.max_effort
@@ -58,7 +63,7 @@ class ParallelGripperAction(GripperAction):
     def _name(self) -> str:
         return 'ParallelGripperCommand'
 
-    def _goal(self, value):
+    def _goal(self, value: float) -> Any:
         goal = self._action.Goal()
         goal.command.name = [self._output.joint]
         goal.command.position = [value]
@@ -67,7 +72,7 @@ class ParallelGripperAction(GripperAction):
         return goal
 
 
-def _action_type(name):
+def _action_type(name: str) -> Any:
     try:
         import control_msgs.action as actions
     except ImportError:

@@ -1,4 +1,4 @@
-"""Positions to command, out of velocities: for controllers that want positions."""
+"""Position references from commanded velocities, for controllers that take positions."""
 
 from collections.abc import Callable, Mapping
 import time
@@ -7,17 +7,20 @@ from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.control.limits import MAX_PERIOD_S
 
 MAX_LEAD = 0.1
-"""Never further ahead of the measurement, rad or m."""
+"""Maximum distance between reference and measurement, rad or m."""
 REST_S = 0.5
-"""After so long at standstill motion begins from the measured positions again."""
+"""After this time at standstill, motion starts from the measured positions again."""
 
 
 class JointReference:
     """
-    Integrates commanded velocities from the measured positions on.
+    Integrates commanded velocities, starting from the measured positions.
 
-    Adding to the measurement each time would let an arm sag under its weight: every command would
-    give up what the controller still lacks.
+    Adding each command to the measurement instead would let an arm sag under its weight: every
+    command would give up the tracking error of the controller.
+
+    Args:
+        clock: Steady clock, s.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,7 +29,15 @@ class JointReference:
         self._advanced_s = self._moved_s = -REST_S
 
     def advance(self, command: JointCommand) -> Mapping[str, float] | None:
-        """Positions to command now; None while a joint's position is unknown."""
+        """
+        Compute the positions to command now.
+
+        Args:
+            command: Velocities and measured positions.
+
+        Returns:
+            Joint name to position, rad or m; None while the position of a joint is unknown.
+        """
         if not set(command.velocities) <= set(command.positions):
             return None
         now_s = self._clock()

@@ -1,22 +1,25 @@
-"""JointState commands, for simulators and drivers that take names, positions and velocities."""
+"""Output adapter for simulators and drivers that take JointState commands."""
 
+from builtin_interfaces.msg import Time
+from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from sqap_vla_ros.control.joint_command import JointCommand
+from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
 from sqap_vla_ros.ros.policy_node.outputs.joint_reference import JointReference
 
 
 class JointStateOutput:
-    """Publishes sensor_msgs/JointState, rad and rad/s (m, m/s), stamped at publishing."""
+    """Publishes sensor_msgs/JointState, rad and rad/s (m, m/s), with the time of the command."""
 
-    def __init__(self, node, output, profile) -> None:
+    def __init__(self, node: Node, output: Output, profile: RobotProfile) -> None:
         self._names = output.joints
         self._frame_id = profile.base_frame
         self._reference = JointReference()
         self._publisher = node.create_publisher(JointState, output.topic, 1)
 
-    def publish(self, command: JointCommand, stamp) -> None:
-        """Send one command; nothing while the joints' positions are unknown."""
+    def publish(self, command: JointCommand, stamp: Time) -> None:
+        """Publish one command; nothing while the position of a joint is unknown."""
         positions = self._reference.advance(command)
         if positions is None:
             return

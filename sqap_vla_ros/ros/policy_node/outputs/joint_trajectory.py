@@ -1,9 +1,13 @@
-"""Short trajectories for ros2_control's joint_trajectory_controller."""
+"""Output adapter for joint_trajectory_controller of ros2_control: short trajectories."""
 
-from builtin_interfaces.msg import Duration
+from collections.abc import Sequence
+
+from builtin_interfaces.msg import Duration, Time
+from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from sqap_vla_ros.control.joint_command import JointCommand
+from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
 from sqap_vla_ros.ros.policy_node.outputs.joint_reference import JointReference
 
 
@@ -11,21 +15,21 @@ class JointTrajectoryOutput:
     """
     Publishes trajectory_msgs/JointTrajectory, rad and rad/s (m, m/s), that end at standstill.
 
-    Each goes on with the commanded velocity for half of its horizon and brakes to zero in the
-    other half, and replaces the one before. So the arm stands one horizon after the last message,
-    whatever becomes of the node. The controller drops one whose end has passed: it is stamped with
-    the time of publishing.
+    Each trajectory keeps the commanded velocity for half of its horizon, brakes to zero in the
+    other half, and replaces the one before. The arm therefore stands still one horizon after the
+    last message, even if the node dies. The controller drops a trajectory whose end has passed,
+    so each is stamped with the time of its command.
     """
 
-    def __init__(self, node, output, profile) -> None:
+    def __init__(self, node: Node, output: Output, profile: RobotProfile) -> None:
         self._names = output.joints
         self._horizon_s = output.horizon_s
         self._frame_id = profile.base_frame
         self._reference = JointReference()
         self._publisher = node.create_publisher(JointTrajectory, output.topic, 1)
 
-    def publish(self, command: JointCommand, stamp) -> None:
-        """Send one command; nothing while the joints' positions are unknown."""
+    def publish(self, command: JointCommand, stamp: Time) -> None:
+        """Publish one command; nothing while the position of a joint is unknown."""
         positions = self._reference.advance(command)
         if positions is None:
             return
@@ -36,18 +40,25 @@ class JointTrajectoryOutput:
         half_s = self._horizon_s / 2
         if not command.still:
             message.points.append(_point(half_s, start, velocity, half_s, velocity))
-        # At constant deceleration to zero half of the way at full speed is covered.
+        # Constant deceleration to zero covers half of the distance of constant speed.
         message.points.append(
             _point(self._horizon_s, start, velocity, 1.5 * half_s, [0.0] * len(start))
         )
         self._publisher.publish(message)
 
 
-def _point(time_s, start, velocity, way_s, at):
+def _point(
+    time_s: float,
+    start: Sequence[float],
+    velocity: Sequence[float],
+    travel_s: float,
+    end_velocity: Sequence[float],
+) -> JointTrajectoryPoint:
+    """Point at `time_s`, after travelling from `start` at `velocity` for `travel_s`."""
     nanoseconds = round(time_s * 1e9)
     return JointTrajectoryPoint(
-        positions=[q + v * way_s for q, v in zip(start, velocity)],
-        velocities=list(at),
+        positions=[q + v * travel_s for q, v in zip(start, velocity)],
+        velocities=list(end_velocity),
         time_from_start=Duration(
             sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000
         ),

@@ -1,0 +1,100 @@
+"""Compressing a float policy directory to a new one."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+import shutil
+
+from sqap_vla_ros.compression.checkpoint import (
+    file_sha256,
+    float_parameter_bytes,
+    INDEX_FILE,
+    parameter_bytes,
+    save_compressed,
+    WEIGHTS_FILE,
+)
+from sqap_vla_ros.compression.compress import compress_model, layer_names
+from sqap_vla_ros.compression.recipe import Recipe, RECIPE_FILE, save_recipe
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.files import replaced_directory
+from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE
+from sqap_vla_ros.models.family import CONFIG_FILE
+from sqap_vla_ros.models.loading import calibration_of, is_compressed, load_model
+
+MODEL_CARD = 'README.md'
+
+
+@dataclass(frozen=True)
+class Report:
+    """What compression saved."""
+
+    layers: int
+    packed_bytes: int
+    """Of all tensors, as stored."""
+    float_bytes: int
+    """Of the same in float32."""
+
+
+def compress(
+    source: Path,
+    output: Path,
+    recipe: Recipe,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+    samples: Path | None = None,
+) -> Report:
+    """
+    Compress a policy directory.
+
+    Args:
+        source: float policy.
+        output: directory to write, whole or not at all; an earlier compressed policy there is
+            replaced.
+        recipe: how to compress.
+        progress: wraps the names of the layers, as `tqdm` does.
+        samples: calibration samples, for recipes that need them; None: `calibration.npz` of the
+            source.
+
+    Raises:
+        UserError: `source` is not a float policy, or `output` holds anything else.
+    """
+    source, output = Path(source), Path(output)
+    _check_output(source, output)
+    # Mapped: of a large model, only the current layer and the packed ones are in memory.
+    model = load_model(source, mapped=True)
+    layers = layer_names(model, recipe)
+    compress_model(model, recipe, calibration_of(source, recipe, samples), progress)
+    with replaced_directory(output) as partial:
+        for path in sorted(source.iterdir()):
+            data = path.name in (INDEX_FILE, CALIBRATION_FILE) or path.suffix == '.safetensors'
+            if path.is_file() and not data and not path.name.startswith('.'):
+                shutil.copyfile(path, partial / path.name)
+        base = file_sha256(source / WEIGHTS_FILE)
+        save_compressed(model, recipe, layers, partial, base)
+        save_recipe(recipe, partial / RECIPE_FILE)
+        _extend_model_card(partial / MODEL_CARD, recipe, base)
+    return Report(len(layers), parameter_bytes(model), float_parameter_bytes(model))
+
+
+def _check_output(source: Path, output: Path) -> None:
+    if is_compressed(source):
+        raise UserError(f'{source} is compressed already; give the float policy that it came from')
+    if output.exists() and not output.is_dir():
+        raise UserError(f'{output} is a file; expected a directory to write')
+    if (
+        output.exists()
+        and any(output.iterdir())
+        and not (is_compressed(output) and (output / CONFIG_FILE).exists())
+    ):
+        raise UserError(
+            f'{output} is not empty and holds no compressed policy; choose another directory'
+        )
+
+
+def _extend_model_card(path: Path, recipe: Recipe, base_sha256: str) -> None:
+    card = path.read_text('utf-8').rstrip() + '\n\n' if path.exists() else '# Policy\n\n'
+    path.write_text(
+        f'{card}## Compressed\n\nMade by `sqap_vla compress` with the recipe '
+        f'`{recipe.name}` (recipe.yaml) from weights with SHA-256 `{base_sha256}`. '
+        'Success rates above are those of the float policy.\n',
+        'utf-8',
+    )

@@ -1,0 +1,55 @@
+"""Configuration of a CogACT policy, as stored in its `config.json`."""
+
+from dataclasses import dataclass
+
+from sqap_vla_ros.models.layers.vision_config import VisionConfig
+
+
+@dataclass(frozen=True)
+class ActionHeadConfig:
+    """Diffusion transformer (CogACT, arXiv 2411.19650, section 3.3)."""
+
+    hidden_size: int = 384
+    depth: int = 6
+    heads: int = 4
+    diffusion_steps: int = 100
+    ddim_steps: int = 10
+    guidance: float = 1.5
+    """Classifier-free guidance scale; 1: off."""
+
+
+@dataclass(frozen=True)
+class CogActConfig:
+    """Everything that builds the module tree and interprets its inputs and outputs."""
+
+    vision: tuple[VisionConfig, ...]
+    llama: dict
+    """Keyword arguments of transformers' LlamaConfig."""
+    action_head: ActionHeadConfig
+    image_size: int
+    """Images are squashed to this many pixels a side."""
+    projector: str = 'gelu-mlp'
+    """'gelu-mlp' (two layers) or 'fused-gelu-mlp' (three), as Prismatic VLMs name them."""
+    text: str = 'words'
+    """
+    'words': vocabulary.json, one id a word, padded to text_length; 'prismatic': the released
+    models' prompt through tokenizer.json, as long as it is.
+    """
+    text_length: int = 12
+    state_names: tuple[str, ...] = ()
+    """A token for the robot's state before the cognition token; empty: none (as released)."""
+    state_units: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
+    action_units: tuple[str, ...] = ()
+    binary_actions: tuple[str, ...] = ()
+    """Actions that are 0 or 1: thresholded at 0.5 and never unnormalised."""
+    action_scale: tuple[float, ...] = ()
+    """Factor a column from the dataset's unit to the action's unit; empty: 1."""
+    action_offset: tuple[float, ...] = ()
+    """Added after the factor; empty: 0."""
+    step_s: float = 0.05
+    horizon: int = 16
+    cameras: tuple[str, ...] = ('camera',)
+    dataset: str = ''
+    """Key of the dataset statistics in use."""
+    model_type: str = 'cogact'

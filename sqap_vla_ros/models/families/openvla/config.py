@@ -1,0 +1,32 @@
+"""Configuration of an OpenVLA policy, as stored in its `config.json`."""
+
+from dataclasses import dataclass
+
+from sqap_vla_ros.models.layers.vision_config import VisionConfig
+
+
+@dataclass(frozen=True)
+class OpenVlaConfig:
+    """OpenVLA (arXiv 2406.09246): the decoder writes one action token a column."""
+
+    vision: tuple[VisionConfig, ...]
+    llama: dict
+    """Keyword arguments of transformers' LlamaConfig."""
+    image_size: int
+    projector: str = 'fused-gelu-mlp'
+    crop_area: float = 1.0
+    """Share of the image's area, at its centre, that is used: 0.9 for LIBERO fine-tunes."""
+    action_bins: int = 256
+    token_end: int = 32000
+    """One more than the largest action token's id: the vocabulary before its padding."""
+    action_names: tuple[str, ...] = ()
+    action_units: tuple[str, ...] = ()
+    action_scale: tuple[float, ...] = ()
+    """Factor a column from the dataset's unit to the action's unit; empty: 1."""
+    action_offset: tuple[float, ...] = ()
+    """Added after the factor; empty: 0."""
+    step_s: float = 0.2
+    cameras: tuple[str, ...] = ('camera',)
+    dataset: str = ''
+    """Key of the dataset statistics in use."""
+    model_type: str = 'openvla'

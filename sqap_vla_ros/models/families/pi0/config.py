@@ -1,0 +1,29 @@
+"""Configuration of a pi0 policy, as stored in its `config.json`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pi0Config:
+    """pi0 (arXiv 2410.24164): a bidirectional prefix and a flow-matching action expert."""
+
+    model: dict
+    """Keyword arguments of transformers' PI0Config."""
+    image_size: int = 224
+    text_length: int = 48
+    """Prompt tokens; a shorter prompt is padded and masked, a longer one is cut."""
+    flow_steps: int = 10
+    horizon: int = 50
+    state_names: tuple[str, ...] = ()
+    state_units: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
+    action_units: tuple[str, ...] = ()
+    action_scale: tuple[float, ...] = ()
+    """Factor a column from the dataset's unit to the action's unit; empty: 1."""
+    action_offset: tuple[float, ...] = ()
+    """Added after the factor; empty: 0."""
+    step_s: float = 0.02
+    cameras: tuple[str, ...] = ('camera',)
+    """In the order of training; what a checkpoint has beyond these is left out, as if masked."""
+    dataset: str = ''
+    model_type: str = 'pi0'

@@ -1,0 +1,95 @@
+"""Sections `cameras` and `end_effector_pose`: images, intrinsics and where poses come from."""
+
+import math
+
+from sqap_vla_ros.profiles.document import Section
+from sqap_vla_ros.profiles.robot_profile import Camera, Intrinsics, Pose
+
+DEFAULT_POSE_TOPIC = 'end_effector_pose'
+
+
+def read_cameras(top: Section) -> tuple[Camera, ...]:
+    """Read `cameras`, a section for each image that the policy takes."""
+    section = top.section('cameras', required=True)
+    if section is None:
+        return ()
+    parts = ((name, section.section(name)) for name in section.keys())
+    return tuple(_camera(name, part) for name, part in parts if part is not None)
+
+
+def read_pose_source(section: Section | None) -> tuple[str, str]:
+    """
+    Read `end_effector_pose`.
+
+    Returns:
+        Where the pose comes from, 'topic' or 'tf', and the topic.
+    """
+    source, topic = 'topic', DEFAULT_POSE_TOPIC
+    if section is not None:
+        source = section.text('source', choices=('topic', 'tf')) or source
+        if source == 'topic':
+            topic = section.text('topic') or topic
+        section.close()
+    return source, topic
+
+
+def read_pose(section: Section) -> Pose:
+    """Read a pose: `position`, m, and `quaternion_xyzw`; a problem when it is not of length 1."""
+    position = section.numbers('position', 'length', 3, required=True) or (0.0, 0.0, 0.0)
+    quaternion = section.numbers('quaternion_xyzw', 'ratio', 4, required=True)
+    if quaternion is not None and abs(math.hypot(*quaternion) - 1) > 1e-3:
+        section.problem(
+            f'{section.name("quaternion_xyzw")} has length '
+            f'{math.hypot(*quaternion):.4f}, expected 1',
+            section.line_of('quaternion_xyzw'),
+        )
+        quaternion = None
+    x, y, z, w = quaternion or (0.0, 0.0, 0.0, 1.0)
+    return Pose((position[0], position[1], position[2]), (x, y, z, w))
+
+
+def _camera(name: str, section: Section) -> Camera:
+    transport = section.text('transport', 'raw', ('raw', 'compressed'))
+    intrinsics = section.section('intrinsics')
+    info_topic = section.text('info_topic', '') or None
+    if intrinsics is not None and info_topic is not None:
+        section.problem(
+            f'{section.path}: intrinsics and info_topic are both given; keep one',
+            section.line_of('intrinsics'),
+        )
+    fixed = None
+    if intrinsics is not None:
+        fixed = _intrinsics(intrinsics)
+    extrinsics = section.section('extrinsics')
+    source, topic, pose = 'none', 'camera/extrinsics', Pose()
+    if extrinsics is not None:
+        source = extrinsics.text('source', choices=('topic', 'tf', 'fixed', 'none')) or 'none'
+        if source == 'topic':
+            topic = extrinsics.text('topic') or topic
+        elif source == 'fixed':
+            pose = read_pose(extrinsics)
+        extrinsics.close()
+    camera = Camera(
+        name,
+        section.text('topic') or '?',
+        transport == 'compressed',
+        section.text('optical_frame') or '?',
+        info_topic,
+        fixed,
+        source,
+        topic,
+        pose,
+    )
+    section.close()
+    return camera
+
+
+def _intrinsics(section: Section) -> Intrinsics:
+    width, height = (
+        int(section.positive(name, 'ratio', 1.0, True)) for name in ('width', 'height')
+    )
+    fx, fy, cx, cy = (
+        section.positive(name, 'ratio', 1.0, True) for name in ('fx', 'fy', 'cx', 'cy')
+    )
+    section.close()
+    return Intrinsics(width, height, fx, fy, cx, cy)

@@ -1,0 +1,156 @@
+"""Everything that exists only while a policy is loaded, between configure and cleanup."""
+
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import replace
+import time
+
+from rclpy.node import Node
+
+from sqap_vla_ros.control.chunk_executor import ExecutorConfig
+from sqap_vla_ros.control.controller import Controller, ControllerConfig
+from sqap_vla_ros.control.controller import POSE as POSE_INPUT
+from sqap_vla_ros.control.real_time_chunking import execution_mode
+from sqap_vla_ros.control.state_machine import Event, Transition
+from sqap_vla_ros.inference.client import InferenceClient, ProcessInference
+from sqap_vla_ros.inference.runner import Answer, InferenceRunner
+from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
+from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.recording.black_box import BlackBox
+from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop
+from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
+from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptions, Sink, Source
+from sqap_vla_ros.ros.policy_node.input_topics import InputTopics, topics_of
+from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received
+from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
+from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
+
+
+class Configured:
+    """
+    The loaded policy and everything that connects it to the robot.
+
+    The constructor loads the policy, which takes seconds; `start` lets inferences begin, and
+    `release` frees everything.
+
+    Args:
+        node: Node that subscribes, publishes and serves.
+        motion: What goals ask to move; the node itself.
+        client: Runs the policy; not started yet. It is owned from now on.
+        settings: Parameters of the node.
+        profile: Robot profile.
+        outputs: Where commands are published.
+        black_box: Records observations, answers and commands.
+
+    Raises:
+        UserError: The policy cannot be loaded, or does not fit the robot; nothing is left over.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        motion: Motion,
+        client: InferenceClient,
+        settings: PolicyNodeSettings,
+        profile: RobotProfile,
+        outputs: AllOutputs,
+        black_box: BlackBox,
+    ) -> None:
+        self.client = client
+        self.transitions: deque[Transition] = deque()
+        """Accepted events that the node has not reported yet."""
+        self.answers: deque[Answer] = deque(maxlen=16)
+        """Answers that the node has not reported yet."""
+        with ExitStack() as on_failure:
+            on_failure.callback(client.close)
+            client.start()
+            spec = client.info.spec
+            topics = topics_of(profile, spec)
+            mapping = ActionMapping(profile, spec.action)
+            mode = execution_mode(settings.execution_mode, spec.continues)
+            self.controller = _make_controller(
+                mapping, topics, settings, profile, ExecutorConfig(mode)
+            )
+            self.inputs = Inputs(node, settings, profile, spec, self._receive)
+            on_failure.callback(self.inputs.close)
+            self.goals = InstructionGoals(node, settings, motion)
+            on_failure.pop_all()
+        self.controller.listen(self.transitions.append)
+        self.link = InferenceLink(
+            node,
+            Source(self.inputs, motion.current_instruction, spec),
+            Sink(self.controller, mapping, black_box),
+            LinkOptions(1 / settings.inference_rate_hz, settings.token_governor, mode.continues),
+        )
+        self.link.listeners.append(lambda answer, _: self.answers.append(answer))
+        self.runner = InferenceRunner(
+            client,
+            self.link.next_request,
+            self.link.answered,
+            self.link.failed,
+            1 / settings.inference_rate_hz,
+        )
+        self.commands = CommandLoop(
+            node.get_clock(), self.controller, outputs, black_box, settings.command_rate_hz
+        )
+
+    def start(self) -> None:
+        """Let inferences begin as soon as motion starts; the controller becomes READY."""
+        self.runner.start()
+        self.controller.event(Event.CONFIGURED)
+
+    def apply(self, settings: PolicyNodeSettings) -> None:
+        """
+        Use changed parameters from now on.
+
+        Raises:
+            ValueError: The limits cannot be changed now; then nothing is changed.
+        """
+        limits = settings.motion_limits()
+        if limits != self.inputs.settings.motion_limits():
+            self.controller.set_limits(limits)
+        self.inputs.settings = self.goals.settings = settings
+        self.commands.rate_hz = settings.command_rate_hz
+        period_s = 1 / settings.inference_rate_hz
+        self.runner.period_s = period_s
+        self.link.options = replace(self.link.options, period_s=period_s)
+        if isinstance(self.client, ProcessInference):
+            self.client.deadline_s = settings.inference_deadline_s
+
+    def release(self) -> None:
+        """End the goal, the subscriptions and the inference, and unload the policy."""
+        self.goals.close('the node is being cleaned up')
+        self.inputs.close()
+        self.runner.stop()  # closes the client, too
+        self.controller.event(Event.SHUTDOWN)
+
+    def _receive(self, topic: str, received: Received) -> None:
+        topics = self.inputs.topics
+        if topic in topics.images.values():
+            self.controller.image(topic, received.value, received.stamp_ns)
+            self.runner.wake()
+        elif topic == topics.pose:
+            self.controller.pose(received.value[0])
+        elif topic == topics.joints:
+            self.controller.joints(received.value)
+            self.controller.arrived(topic)
+
+
+def _make_controller(
+    mapping: ActionMapping,
+    topics: InputTopics,
+    settings: PolicyNodeSettings,
+    profile: RobotProfile,
+    executor: ExecutorConfig,
+) -> Controller:
+    watched = [POSE_INPUT if name == topics.pose else name for name in topics.required]
+    config = ControllerConfig(
+        command_period_s=1 / settings.command_rate_hz,
+        executor=executor,
+        input_timeouts_s=dict.fromkeys(watched, settings.observation_timeout_s),
+        hold_on_frozen_camera=settings.hold_on_frozen_camera,
+    )
+    limits = settings.motion_limits()
+    if profile.joint_space:
+        limits = replace(limits, workspace_low_m=None, workspace_high_m=None)
+    return Controller(mapping.spec, limits, config, time.monotonic_ns, joint_limits(profile))

@@ -1,0 +1,103 @@
+"""Checks of single input messages: stamp, frame, names and finite values."""
+
+from collections.abc import Iterable
+
+from geometry_msgs.msg import PoseStamped
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import JointState
+
+from sqap_vla_ros.errors import UserError
+
+FUTURE_STAMP_S = 0.1
+"""How far in the future a stamp may be: clocks of two machines differ."""
+Pose = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Position [3], m, and quaternion [4], x y z w."""
+
+
+class InvalidMessage(UserError):
+    """A message is rejected; `reason` is the key that /diagnostics counts it under."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def check_age(stamp_ns: int, now_ns: int, max_age_s: float) -> None:
+    """
+    Check the stamp of a message.
+
+    Args:
+        stamp_ns: Stamp of the message, ns.
+        now_ns: Time on the clock of the node, ns.
+        max_age_s: Oldest accepted stamp, s.
+
+    Raises:
+        InvalidMessage: The stamp is older, or more than FUTURE_STAMP_S in the future.
+    """
+    age_s = (now_ns - stamp_ns) / 1e9
+    if age_s > max_age_s or age_s < -FUTURE_STAMP_S:
+        raise InvalidMessage(
+            'stamp',
+            f'stamp is {age_s:.2f} s old by this clock, expected '
+            f'{-FUTURE_STAMP_S:g} .. {max_age_s:g} s; synchronise the clocks or set '
+            'use_sim_time as the publisher does',
+        )
+
+
+def read_pose(message: PoseStamped, base_frame: str) -> Pose:
+    """
+    Read a pose.
+
+    Args:
+        message: The message.
+        base_frame: Frame that it must be in.
+
+    Returns:
+        Position [3] and quaternion [4] (x y z w), float64.
+
+    Raises:
+        InvalidMessage: The pose is in another frame or not finite.
+    """
+    if message.header.frame_id != base_frame:
+        raise InvalidMessage(
+            'frame',
+            f'frame_id is {message.header.frame_id[:60]!a}, expected '
+            f'{base_frame!r} (parameter base_frame)',
+        )
+    p, q = message.pose.position, message.pose.orientation
+    position, quaternion = np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
+    if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
+        raise InvalidMessage('not_finite', 'pose has NaN or infinite values')
+    return position, quaternion
+
+
+def read_joints(message: JointState, needed: Iterable[str]) -> dict[str, float]:
+    """
+    Read joint positions.
+
+    Args:
+        message: The message; it may have more joints, in any order.
+        needed: Names of the joints that must be there and finite.
+
+    Returns:
+        Joint name to position, rad or m.
+
+    Raises:
+        InvalidMessage: A joint is missing or not finite, or the lengths differ.
+    """
+    if len(message.name) != len(message.position):
+        raise InvalidMessage(
+            'shape', f'{len(message.name)} names but {len(message.position)} positions'
+        )
+    joints = dict(zip(message.name, message.position))
+    for name in needed:
+        if name not in joints:
+            raise InvalidMessage(
+                'missing_joint',
+                f'joint {name!r} is missing; the policy needs it (parameter gripper_joint for '
+                'the gripper)',
+            )
+    if not all(np.isfinite(joints[name]) for name in needed):
+        raise InvalidMessage('not_finite', 'positions have NaN or infinite values')
+    return joints
