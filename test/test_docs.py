@@ -1,5 +1,6 @@
 """Links of the documentation lead somewhere, and what it names exists."""
 
+import ast
 from pathlib import Path
 import re
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+ARCHITECTURE = REPOSITORY / 'doc' / 'architecture.md'
 PAGES = sorted(
     [
         *(REPOSITORY / 'doc').glob('*.md'),
@@ -78,3 +80,56 @@ def test_verbs_of_the_command_line_that_are_named_exist():
     for page in PAGES:
         for verb in re.findall(r'^sqap_vla (\w+)', page.read_text('utf-8'), re.MULTILINE):
             assert verb in SUMMARIES, (page.name, verb)
+
+
+def section(page, heading):
+    """Text of a page below a heading of the second level."""
+    return page.read_text('utf-8').split(f'\n## {heading}\n')[1].split('\n## ')[0]
+
+
+def defined_names(file):
+    """Classes, functions, methods and assigned names of a Python file."""
+    for node in ast.walk(ast.parse(file.read_text('utf-8'))):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+PLACES = re.findall(
+    r'`([\w/.]*(?:/|\.\w+))`(?:: `(\w+)`)?',
+    section(ARCHITECTURE, 'Where is ...').split('| ---')[1],
+)
+"""(path, name or '') of the table of places in the code."""
+
+
+@pytest.mark.parametrize(('path', 'name'), PLACES, ids=[path for path, _ in PLACES])
+def test_places_that_the_architecture_names_exist(path, name):
+    row = 'doc/architecture.md, table "Where is ...": '
+    found = [root / path for root in (REPOSITORY / 'sqap_vla_ros', REPOSITORY)]
+    found = [file for file in found if file.exists()]
+    assert found, f'{row}{path} does not exist; name the file that now answers the question'
+    if name:
+        assert name in defined_names(found[0]), (
+            f'{row}{path} does not define {name}; name the file or the definition that now does'
+        )
+
+
+def test_the_architecture_answers_every_question():
+    questions = section(ARCHITECTURE, 'Where is ...')
+    for subject in (
+        'real-time chunking',
+        'model family',
+        'output adapter',
+        'token budget',
+        'clip search',
+        'denoising steps',
+        'graph capture',
+        'published',
+        'joint limiter',
+        'stale-input timeout',
+        'checkpoint format',
+        'from Python',
+    ):
+        (line,) = [line for line in questions.splitlines() if subject in line.split('?')[0]]
+        assert re.search(r'`[\w/.]+(?:/|\.py)`', line), line

@@ -1,4 +1,4 @@
-"""Who may import whom: no arrow upwards, no circle, also none inside a function."""
+"""The layers: no import upwards and no import circle, not even inside a function."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -28,7 +28,7 @@ FLOORS = (
     ('system',),
     ('commands', 'cli'),
 )
-"""Rooms from the ground up; each imports what is below it, and what `SAME_FLOOR` names."""
+"""Layers from the bottom up; each imports from the layers below, and what `SAME_FLOOR` names."""
 
 SAME_FLOOR = {
     'policy': {'action_chunk', 'camera'},
@@ -40,18 +40,18 @@ SAME_FLOOR = {
     'training': {'evaluation'},
 }
 FORBIDDEN = (
-    # The two halves of SQAP meet in a recipe and in nothing else.
+    # Only a recipe combines the two parts of SQAP.
     ('sqap_vla_ros.compression.pruning', 'sqap_vla_ros.compression.quantization'),
     ('sqap_vla_ros.compression.quantization', 'sqap_vla_ros.compression.pruning'),
     ('sqap_vla_ros.models.layers', 'sqap_vla_ros.models.families'),
     ('sqap_vla_ros.models.importers', 'sqap_vla_ros.models.families'),
 )
-"""(who, whom): sub-rooms that stay apart."""
+"""(who, whom): folders that do not import each other."""
 ROS_PACKAGES = ('rclpy', 'std_msgs', 'sensor_msgs', 'geometry_msgs', 'launch', 'launch_ros')
 
 
 def module_name(path: Path) -> str:
-    """Dotted name of a source file."""
+    """Return the dotted name of a source file."""
     parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
     return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
@@ -60,7 +60,7 @@ FILES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 
 
 def imports_of(name: str) -> set[str]:
-    """Modules that a module imports anywhere, also inside functions."""
+    """Return the modules that a module imports anywhere, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(FILES[name].read_text('utf-8'))):
         if isinstance(node, ast.Import):
@@ -77,18 +77,18 @@ IMPORTS = {name: imports_of(name) for name in FILES}
 
 
 def own(modules: set[str]) -> set[str]:
-    """Those of this package that are written by hand."""
+    """Return the modules of this package, without the generated ones."""
     return {
         m for m in modules if m.split('.')[0] == 'sqap_vla_ros' and not m.startswith(GENERATED)
     }
 
 
 def room(name: str) -> str:
-    """Top-level folder or file of a module; empty for the package itself."""
+    """Return the top-level folder or file of a module; empty for the package itself."""
     return name.split('.')[1] if '.' in name else ''
 
 
-def test_every_room_has_a_floor():
+def test_every_module_has_a_layer():
     rooms = {room(name) for name in FILES} - {''}
     assert rooms == {name for floor in FLOORS for name in floor}
 
@@ -109,7 +109,7 @@ def test_no_arrow_leads_upwards(name):
     for target in own(IMPORTS[name]):
         here, there = room(name), room(target)
         if name == 'sqap_vla_ros.kernels.cpu' and not there:
-            continue  # asks for the package's paths, where its library is
+            continue  # finds its library through the package's __path__
         assert there, f'{name} imports the public API; import the module that defines it'
         if here == there:
             continue
@@ -118,7 +118,7 @@ def test_no_arrow_leads_upwards(name):
 
 
 @pytest.mark.parametrize(('who', 'whom'), FORBIDDEN)
-def test_rooms_that_stay_apart(who, whom):
+def test_folders_that_stay_apart(who, whom):
     for name, modules in IMPORTS.items():
         if name.startswith(who):
             assert not [m for m in modules if m.startswith(whom)], name
@@ -128,3 +128,11 @@ def test_only_ros_and_system_import_ros():
     for name, modules in IMPORTS.items():
         if room(name) not in ('ros', 'system'):
             assert not [m for m in modules if m.split('.')[0] in ROS_PACKAGES], name
+
+
+def test_the_architecture_page_shows_these_layers():
+    page = (PACKAGE.parent / 'doc' / 'architecture.md').read_text('utf-8')
+    drawn = page.split('\n## Layers\n')[1].split('```')[1].strip().splitlines()
+    assert [set(line.split(', ')) for line in reversed(drawn)] == [set(f) for f in FLOORS], (
+        'doc/architecture.md, "Layers" differs from FLOORS'
+    )
