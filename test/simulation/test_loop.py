@@ -68,9 +68,11 @@ def start(monkeypatch):
     monkeypatch.setattr(
         simulation_loop,
         'import_simulator',
-        lambda: (SimpleNamespace(SimulatedArm=CountingArm), None),
+        lambda: (
+            SimpleNamespace(SimulatedArm=CountingArm),
+            SimpleNamespace(TASKS={'press_red': SimpleNamespace(scene='button_panel')}),
+        ),
     )
-    monkeypatch.setattr(simulation_loop, '_scene', lambda task: 'button_panel')
 
     def make(pace=Pace(), image_s=0.0, image_error=None):
         monkeypatch.setattr(CountingArm, 'image_s', image_s)
