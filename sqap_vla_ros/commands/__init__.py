@@ -1,1 +1,1 @@
-"""One module a verb of the `sqap_vla` command line: `SUMMARY`, `add_arguments`, `run`."""
+"""One module per verb of the `sqap_vla` command line: `add_arguments` and `run`."""

@@ -137,7 +137,7 @@ def _run_control(arguments: argparse.Namespace, scratch: Path) -> None:
 
 def _run_ros(arguments: argparse.Namespace, scratch: Path) -> None:
     from sqap_vla_ros.errors import UserError
-    from sqap_vla_ros.system.chunk_latency import run as time_chunks
+    from sqap_vla_ros.system.command_latency import run as time_chunks
 
     if not arguments.seconds > 0:
         raise UserError('--seconds must be more than 0')

@@ -60,7 +60,7 @@ class Attempt:
     """Camera image and newest overlay, uint8 RGB, every FRAME_PERIOD_S."""
 
 
-class DemoClient:
+class SystemClient:
     """
     A ROS node in a thread of its own. Methods block, and raise UserError when nobody answers.
 

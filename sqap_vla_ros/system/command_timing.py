@@ -13,7 +13,7 @@ import numpy as np
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
-from sqap_vla_ros.system.client import DemoClient
+from sqap_vla_ros.system.client import SystemClient
 from sqap_vla_ros.system.session import SimulatedSession
 
 TASK = 'press_box'
@@ -32,7 +32,7 @@ print(json.dumps(times))
 """The same waiting as `CommandLoop`, and nothing else: what this machine can do at best."""
 
 
-def goals(client: DemoClient, seconds: float) -> Iterator[Callable[[], object]]:
+def goals(client: SystemClient, seconds: float) -> Iterator[Callable[[], object]]:
     """Make one scene after the other for `seconds`; yields what runs its goal to the end."""
     seed, begun_s = 3000, time.monotonic()
     while time.monotonic() - begun_s < seconds:
@@ -42,7 +42,7 @@ def goals(client: DemoClient, seconds: float) -> Iterator[Callable[[], object]]:
         seed += 1
 
 
-def measure(client: DemoClient, seconds: float, rate_hz: float) -> dict:
+def measure(client: SystemClient, seconds: float, rate_hz: float) -> dict:
     """
     Let goals run one after the other for `seconds` and time the commands by their stamps.
 

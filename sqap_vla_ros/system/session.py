@@ -9,7 +9,7 @@ import time
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.resources import find_resource
 from sqap_vla_ros.system.child_process import ChildProcess, isolated_environment, pick_domain_id
-from sqap_vla_ros.system.client import DemoClient, POLICY, SIMULATION
+from sqap_vla_ros.system.client import POLICY, SIMULATION, SystemClient
 
 RECIPE = 'sqap_w4a4_prune40'
 POLICY_MODULE = 'sqap_vla_ros.ros.policy_node.node'
@@ -35,7 +35,7 @@ class SimulatedSession:
         self._policy, self._output, self._task, self._seed = policy, output, task, seed
         self._domain_id = domain_id
         self._policy_arguments = policy_arguments
-        self.client: DemoClient | None = None
+        self.client: SystemClient | None = None
 
     def __enter__(self) -> 'SimulatedSession':
         self._output.mkdir(parents=True, exist_ok=True)
@@ -105,13 +105,13 @@ class SimulatedSession:
         )
         if compressed != policy:
             children.finish('compress')
-        self.client = DemoClient(domain_id, children.check)
+        self.client = SystemClient(domain_id, children.check)
         print(f'starting {SIMULATION} and {POLICY} (ROS domain {domain_id})', flush=True)
         self.client.wait_for_arm()
         try:
             self.client.start_policy()
         except UserError as error:
-            raise UserError(f'{error}: {children.last_words(POLICY)}') from None
+            raise UserError(f'{error}: {children.last_output(POLICY)}') from None
 
 
 class Children:
@@ -159,7 +159,7 @@ class Children:
             self.check()
             if time.monotonic() > deadline_s:
                 raise UserError(
-                    f'{name} did not end within {timeout_s:g} s: {self.last_words(name)}'
+                    f'{name} did not end within {timeout_s:g} s: {self.last_output(name)}'
                 )
             time.sleep(0.05)
         self.check()
@@ -171,9 +171,9 @@ class Children:
         for name, process in self._processes.items():
             status = process.status
             if status is not None and not (status == 0 and name in self._ending):
-                raise UserError(f'{name} ended with status {status}: {self.last_words(name)}')
+                raise UserError(f'{name} ended with status {status}: {self.last_output(name)}')
 
-    def last_words(self, name) -> str:
+    def last_output(self, name) -> str:
         """Last line of its log, and where the log is."""
         process = self._processes[name]
         return f'{process.last_line()} (log: {process.log})'
@@ -185,5 +185,5 @@ class Children:
             status = process.stop()
             if running and status != 0:
                 print(
-                    f'{name} ended with status {status}: {self.last_words(name)}', file=sys.stderr
+                    f'{name} ended with status {status}: {self.last_output(name)}', file=sys.stderr
                 )

@@ -68,9 +68,11 @@ def start(monkeypatch):
     monkeypatch.setattr(
         loop_module,
         'import_simulator',
-        lambda: (SimpleNamespace(SimulatedArm=CountingArm), None),
+        lambda: (
+            SimpleNamespace(SimulatedArm=CountingArm),
+            SimpleNamespace(TASKS={'press_red': SimpleNamespace(scene='button_panel')}),
+        ),
     )
-    monkeypatch.setattr(loop_module, '_scene', lambda task: 'button_panel')
 
     def make(pace=Pace(), image_s=0.0, image_error=None):
         monkeypatch.setattr(CountingArm, 'image_s', image_s)

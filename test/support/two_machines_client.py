@@ -3,16 +3,16 @@
 import json
 import sys
 
-from sqap_vla_ros.system.chunk_latency import ChunkLatency
-from sqap_vla_ros.system.client import DemoClient
+from sqap_vla_ros.system.client import SystemClient
+from sqap_vla_ros.system.command_latency import CommandLatency
 
 TASKS = ('press_red', 'press_blue', 'open_drawer')
 
 
 def main():
     """Run each task until it succeeds, at most three times."""
-    client = DemoClient(int(sys.argv[1]), lambda: None)
-    latency, factor = ChunkLatency(client), float(sys.argv[3])
+    client = SystemClient(int(sys.argv[1]), lambda: None)
+    latency, factor = CommandLatency(client), float(sys.argv[3])
     report = {'tasks': {}}
     try:
         client.wait_for_arm()

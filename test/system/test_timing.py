@@ -10,7 +10,7 @@ import numpy as np
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.msg import ActionChunk, InferenceStats
 from sqap_vla_ros.ros.common.messages import header
-from sqap_vla_ros.system.chunk_latency import ChunkLatency
+from sqap_vla_ros.system.command_latency import CommandLatency
 from sqap_vla_ros.system.command_timing import report
 
 
@@ -31,7 +31,7 @@ class StandInClient:
 
 def test_a_chunk_is_as_late_as_the_first_command_behind_it():
     client = StandInClient()
-    latency = ChunkLatency(client)
+    latency = CommandLatency(client)
     client.send(TwistStamped, 5)
     client.send(ActionChunk, 10)
     client.send(InferenceStats, 10, total_latency_ms=30.0)
@@ -46,7 +46,7 @@ def test_a_chunk_is_as_late_as_the_first_command_behind_it():
 
 
 def test_without_a_chunk_there_is_no_latency_to_report():
-    latency = ChunkLatency(StandInClient())
+    latency = CommandLatency(StandInClient())
     with pytest.raises(UserError, match='no chunk'):
         latency.report()
 

@@ -54,6 +54,7 @@ def convert(message: Any) -> np.ndarray | None:
     Returns:
         uint8 [height, width, 3], contiguous, which may share memory with the message; None where
         cv_bridge is not to be used or fails.
+
     """
     pixel_bytes = PIXEL_BYTES.get(message.encoding)
     if pixel_bytes is None or message.step % pixel_bytes or message.is_bigendian:

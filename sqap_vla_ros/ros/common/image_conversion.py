@@ -96,6 +96,7 @@ def image_to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     Raises:
         ImageError: The image is empty, too large, of an unknown encoding or truncated.
+
     """
     _check_size(message.width, message.height, max_pixels)
     _check_layout(message)
@@ -131,6 +132,7 @@ def compressed_image_to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> np.nd
 
     Raises:
         ImageError: The image is empty, too large, neither JPEG nor PNG, or damaged.
+
     """
     pillow = _pillow()
     if 'compressedDepth' in message.format:
@@ -168,6 +170,7 @@ def rgb_to_image(rgb: np.ndarray, header: Any | None = None) -> Any:
 
     Raises:
         ValueError: The array has another type or shape.
+
     """
     from sensor_msgs.msg import Image
 

@@ -8,12 +8,12 @@ import numpy as np
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.msg import ActionChunk, InferenceStats
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
-from sqap_vla_ros.system.client import DemoClient
+from sqap_vla_ros.system.client import SystemClient
 from sqap_vla_ros.system.command_timing import goals, TASK
 from sqap_vla_ros.system.session import SimulatedSession
 
 
-class ChunkLatency:
+class CommandLatency:
     """
     Pairs chunks with commands as they come in.
 
@@ -23,7 +23,7 @@ class ChunkLatency:
     not.
     """
 
-    def __init__(self, client: DemoClient) -> None:
+    def __init__(self, client: SystemClient) -> None:
         """Listen to the policy node of a client."""
         self.latencies_ms: list[float] = []
         self.inference_ms: list[float] = []
@@ -64,7 +64,7 @@ def _percentiles(values):
 def run(policy: Path, output: Path, seconds: float) -> dict:
     """Start simulated arm and policy, let goals run one after the other, measure, end them."""
     with SimulatedSession(policy, output, TASK, 0) as session:
-        latency = ChunkLatency(session.client)
+        latency = CommandLatency(session.client)
         for execute in goals(session.client, seconds):
             execute()
         return latency.report()
