@@ -98,7 +98,7 @@ def defined_names(file):
 
 PLACES = re.findall(
     r'`([\w/.]*(?:/|\.\w+))`(?:: `(\w+)`)?',
-    section(ARCHITECTURE, 'Where is ...').split('| ---')[1],
+    section(ARCHITECTURE, 'Where is ...').split('| --- |')[-1],
 )
 """(path, name or '') of the table of places in the code."""
 
