@@ -1,11 +1,12 @@
-"""`sqap_vla demo`: the compressed policy drives the simulated arm, as two ROS processes."""
+"""`sqap_vla demo`: the compressed policy drives the simulated arm, in two ROS processes."""
 
+import argparse
 from pathlib import Path
 import sys
 import time
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         '--policy',
@@ -36,7 +37,7 @@ def add_arguments(parser) -> None:
     parser.add_argument('--domain-id', type=int, help='ROS domain (default: one that is free)')
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run every task, print a table; 1 when fewer than 4 in 5 tasks succeeded."""
     from sqap_vla_ros.evaluation.tasks import choose_tasks
     from sqap_vla_ros.resources import find_resource
@@ -77,9 +78,9 @@ def _attempt(client, task, seed, limit_s):
     return attempt
 
 
-def _report(output, attempts, description, seconds) -> int:
+def _report(output: Path, attempts: list, description: dict[str, str], seconds: float) -> int:
     from sqap_vla_ros.system.demo_report import (
-        enough,
+        enough_succeeded,
         succeeded_tasks,
         table,
         write_gif,
@@ -94,7 +95,7 @@ def _report(output, attempts, description, seconds) -> int:
     if write_gif(output / 'demo.gif', attempts):
         written += ', demo.gif'
     print(f'{output}: {written} and logs; {seconds:.0f} s in all')
-    if not enough(succeeded_tasks(attempts)):
+    if not enough_succeeded(succeeded_tasks(attempts)):
         print('sqap_vla demo: fewer than 4 in 5 tasks succeeded', file=sys.stderr)
         return 1
     return 0

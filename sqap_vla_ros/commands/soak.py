@@ -1,10 +1,11 @@
-"""`sqap_vla soak`: the whole system at work for minutes or hours, with faults at random."""
+"""`sqap_vla soak`: run the whole system for minutes or hours with random faults."""
 
+import argparse
 import json
 from pathlib import Path
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('--minutes', type=float, default=30.0, help='(default %(default)s)')
     parser.add_argument(
@@ -30,8 +31,8 @@ def add_arguments(parser) -> None:
     parser.add_argument('--domain-id', type=int, help='ROS domain (default: one that is free)')
 
 
-def run(arguments) -> int:
-    """Print what was measured; 1 when something grew, got stuck, crashed or broke a limit."""
+def run(arguments: argparse.Namespace) -> int:
+    """Print the measurements; returns 1 if the soak test failed."""
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.resources import find_resource
     from sqap_vla_ros.system import soak

@@ -1,12 +1,13 @@
 """
-A simulated Sawyer arm, driven by end-effector twists like a real one.
+A simulated Sawyer arm that follows end-effector twists like a real one.
 
-It limits speed and acceleration itself and holds still when commands stop, so that data
+It limits speed and acceleration itself and stops if no more commands come, so that data
 generation, evaluation and the ROS node all move it along the same path. Base frame, metres,
 seconds.
 """
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,13 @@ JOINTS = tuple(f'right_j{i}' for i in range(7))
 
 class SimulatedArm:
     """
-    One scene with its arm. Not thread-safe; rendering belongs to the thread that made it.
+    A scene with its arm. Not thread-safe; images are rendered in the thread of the first one.
 
-    `task` may be changed at a reset to any task of the same scene.
+    Args:
+        task: Name of the first task; a reset may change it to another task of the same scene.
+        image_size: Rows and columns of the images, pixels.
+        camera: Pose of the camera.
+
     """
 
     def __init__(
@@ -47,13 +52,13 @@ class SimulatedArm:
         self.data = mujoco.MjData(self.model)
         self._mocap = self.model.body('mocap').mocapid[0]
         self._state = np.empty(mujoco.mj_stateSize(self.model, _FULL_STATE))
-        self._renderer = None
+        self._renderer: Any = None
         self._camera_pose = camera
         self.image_size = image_size
         self.reset(seed=0)
 
     def reset(self, *, seed: int, task: str | None = None) -> None:
-        """Start an episode: objects and end effector at places drawn from `seed`."""
+        """Start an episode; `seed` determines the positions of objects and end effector."""
         if task is not None:
             if TASKS[task].scene != self.task.scene:
                 raise ValueError(
@@ -71,7 +76,7 @@ class SimulatedArm:
         placement = rng.integers(2**32)
         self._scene.place(self.data, np.random.default_rng(placement))
         self._advance(160)
-        # Put back what the arm touched on its way to the start.
+        # Put back what the arm has touched on its way to the start.
         self._scene.place(self.data, np.random.default_rng(placement))
         self.data.qvel[:] = 0
         self._advance(20)
@@ -83,20 +88,20 @@ class SimulatedArm:
         """
         Set the end-effector velocity [3], m/s in the base frame, and gripper, 0 open .. 1 closed.
 
-        None leaves the gripper as it was commanded last. The velocity holds for COMMAND_TIMEOUT_S;
-        faster than MAX_SPEED_M_S is slowed down, direction kept.
+        With None the gripper keeps its last command. The velocity is valid for COMMAND_TIMEOUT_S.
+        A velocity above MAX_SPEED_M_S is scaled down; its direction is kept.
         """
         linear = np.asarray(linear_m_s, np.float64)
         if linear.shape != (3,) or not np.isfinite(linear).all():
             raise ValueError('command must be three finite velocities')
         if gripper is not None:
             self.command_gripper(gripper)
-        speed = np.linalg.norm(linear)
+        speed = float(np.linalg.norm(linear))
         self._command_m_s = linear * min(1.0, MAX_SPEED_M_S / max(speed, 1e-9))
         self._command_age_s = 0.0
 
     def command_gripper(self, gripper: float) -> None:
-        """Set the gripper alone, 0 open .. 1 closed; an earlier velocity is not renewed."""
+        """Set only the gripper, 0 open .. 1 closed; this does not renew the last velocity."""
         if not np.isfinite(gripper):
             raise ValueError('gripper must be finite')
         self._gripper = float(np.clip(gripper, 0.0, 1.0))
@@ -128,7 +133,7 @@ class SimulatedArm:
         self.failed = self.failed or self.task.failed(self)
         self.succeeded = self.succeeded or (not self.failed and self.task.succeeded(self))
 
-    def _advance(self, steps) -> None:
+    def _advance(self, steps: int) -> None:
         self.data.mocap_pos[self._mocap] = self._target_m
         self.data.mocap_quat[self._mocap] = [1, 0, 1, 0]
         effort = 2 * self._gripper - 1
@@ -137,7 +142,7 @@ class SimulatedArm:
 
     @property
     def end_effector_m(self) -> np.ndarray:
-        """Where the closed fingertips are, float64 [3]."""
+        """Position of the closed fingertips, float64 [3]."""
         return self.data.body('hand').xpos - HAND_ABOVE_END_EFFECTOR_M
 
     @property
@@ -147,7 +152,7 @@ class SimulatedArm:
 
     @property
     def gripper(self) -> float:
-        """Measured closing of the gripper, 0 open .. 1 closed."""
+        """Measured position of the gripper, 0 open .. 1 closed."""
         low, high = self.model.joint('r_close').range
         position = self.data.joint('r_close').qpos[0]
         return float(np.clip((position - low) / (high - low), 0.0, 1.0))
@@ -169,7 +174,7 @@ class SimulatedArm:
 
     @property
     def camera(self) -> PinholeCamera:
-        """The camera that `image` sees through."""
+        """Camera model of `image`."""
         focal = self.image_size / 2 / np.tan(np.radians(self._camera_pose.fovy_deg) / 2)
         centre = self.image_size / 2
         intrinsics = np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
@@ -200,7 +205,7 @@ class SimulatedArm:
             self._renderer = None
 
     def snapshot(self) -> tuple:
-        """Everything that `restore` needs to continue from here."""
+        """Return the state that `restore` needs to continue from here."""
         mujoco.mj_getState(self.model, self.data, self._state, _FULL_STATE)
         return (
             self._state.copy(),

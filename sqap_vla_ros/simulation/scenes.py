@@ -1,8 +1,9 @@
 """
 The scenes: Meta-World's Sawyer and objects, and coloured push buttons of our own.
 
-A scene is a MuJoCo model plus the placement of its objects at a reset. Reset ranges are wide, so
-that a policy that does not look at the image fails. Lengths in metres, world frame = base frame.
+A scene is a MuJoCo model plus the placement of its objects at a reset. Reset ranges are so wide
+that a policy fails if it ignores the image. Lengths are in metres; the world frame is the base
+frame.
 """
 
 from dataclasses import dataclass
@@ -60,11 +61,11 @@ class CameraPose:
 
 
 class Scene:
-    """One MuJoCo model and the way its objects are placed. Subclasses name file and ranges."""
+    """A MuJoCo model and the placement of its objects. Subclasses set the file and the ranges."""
 
     asset = ''
     start_low_m, start_high_m = np.array([-0.2, 0.42, 0.12]), np.array([0.2, 0.52, 0.30])
-    """Where the end effector starts an episode."""
+    """Range of the end effector at the start of an episode."""
 
     def __init__(self, camera: CameraPose) -> None:
         spec = mujoco.MjSpec.from_file(str(_assets() / self.asset))
@@ -76,18 +77,18 @@ class Scene:
                 weld.data[:11] = [0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 5]
         self._add_camera(spec, camera)
         self.model = spec.compile()
-        # Multisampling costs nine tenths of a software render.
+        # Multisampling takes 90 % of the time of a software render.
         self.model.vis.quality.offsamples = 0
 
     def extend(self, spec: mujoco.MjSpec) -> None:
         """Change the model before it is compiled."""
 
-    def place(self, data: mujoco.MjData, rng: np.random.Generator):
-        """Put the objects where this episode has them and release what earlier episodes moved."""
+    def place(self, data: mujoco.MjData, rng: np.random.Generator) -> None:
+        """Place the objects for an episode, and put back what earlier episodes have moved."""
         raise NotImplementedError
 
     @staticmethod
-    def _add_camera(spec, pose):
+    def _add_camera(spec: mujoco.MjSpec, pose: CameraPose) -> None:
         optical = pose.optical_from_base()
         rotation = optical[:3, :3].T
         x, y = rotation[:, 0], -rotation[:, 1]
@@ -105,11 +106,12 @@ class ButtonPanel(Scene):
     low, high = np.array([-0.22, 0.60]), np.array([0.22, 0.84])
     clearance_m = 0.13
     start_low_m, start_high_m = np.array([-0.2, 0.45, 0.12]), np.array([0.2, 0.65, 0.25])
-    colours = 'red', 'green', 'blue'
+    colours: tuple[str, ...] = 'red', 'green', 'blue'
     base_m, cap_m = 0.045, 0.034
     """Half the side of a button's base, radius of its cap."""
 
-    def extend(self, spec) -> None:
+    def extend(self, spec: mujoco.MjSpec) -> None:
+        """Replace the box by the buttons."""
         spec.detach_body(spec.body('box'))
         for colour in self.colours:
             base = spec.worldbody.add_body(name=f'{colour}_button')
@@ -148,17 +150,18 @@ class ButtonPanel(Scene):
 
     @property
     def bodies(self) -> list[str]:
-        """What is put anywhere on the table."""
+        """The bodies that are placed at random on the table."""
         return [f'{colour}_button' for colour in self.colours]
 
-    def place(self, data, rng) -> None:
+    def place(self, data: mujoco.MjData, rng: np.random.Generator) -> None:
+        """Place the objects; see `Scene.place`."""
         for body, spot in zip(self.bodies, self.spots(rng, len(self.bodies))):
             data.model.body(body).pos[:2] = spot
         for colour in self.colours:
             data.joint(f'{colour}_joint').qpos[0] = 0.0
 
-    def spots(self, rng, count) -> np.ndarray:
-        """Draw places that keep clear of each other: float64 [count, 2]."""
+    def spots(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Draw positions x, y at least `clearance_m` apart: float64 [count, 2], metres."""
         pairs = np.triu_indices(count, 1)
         while True:
             spots = rng.uniform(self.low, self.high, size=(count, 2))
@@ -175,14 +178,16 @@ class SmallButtons(ButtonPanel):
     base_m, cap_m = 0.026, 0.020
 
     @property
-    def bodies(self):
+    def bodies(self) -> list[str]:
+        """The buttons and the blocks."""
         return super().bodies + [f'{colour}_block' for colour in DISTRACTORS]
 
-    def extend(self, spec) -> None:
+    def extend(self, spec: mujoco.MjSpec) -> None:
+        """Add the buttons and the blocks."""
         super().extend(spec)
         for colour, rgba in DISTRACTORS.items():
             block = spec.worldbody.add_body(name=f'{colour}_block')
-            # The hand passes through: a block is to be seen, not to be in the way.
+            # No contacts: a block is seen but does not obstruct the hand.
             block.add_geom(
                 type=mujoco.mjtGeom.mjGEOM_BOX,
                 size=[0.018, 0.018, 0.018],
@@ -199,7 +204,8 @@ class YellowBox(Scene):
     asset = 'sawyer_button_press_topdown.xml'
     low, high = np.array([-0.26, 0.66]), np.array([0.24, 0.88])
 
-    def place(self, data, rng) -> None:
+    def place(self, data: mujoco.MjData, rng: np.random.Generator) -> None:
+        """Place the objects; see `Scene.place`."""
         data.model.body('box').pos[:] = [*rng.uniform(self.low, self.high), 0.115]
         data.joint('btnbox_joint').qpos[0] = 0.0
 
@@ -210,7 +216,8 @@ class Drawer(Scene):
     asset = 'sawyer_drawer.xml'
     low, high = np.array([-0.28, 0.72]), np.array([0.26, 0.89])
 
-    def place(self, data, rng) -> None:
+    def place(self, data: mujoco.MjData, rng: np.random.Generator) -> None:
+        """Place the objects; see `Scene.place`."""
         data.model.body('drawer').pos[:] = [*rng.uniform(self.low, self.high), 0.0]
         data.joint('goal_slidey').qpos[0] = 0.0
 
@@ -219,11 +226,12 @@ class CoffeeMachine(Scene):
     """A coffee machine with a button at its front and a mug below the spout."""
 
     asset = 'sawyer_coffee.xml'
-    # Let into the table by a varying depth: with all buttons at one height a push at a guessed
-    # place would too often hit.
+    # Sunk into the table by a random depth: if all buttons had one height, a policy that does not
+    # look could hit them too often.
     low, high = np.array([-0.22, 0.78, -0.12]), np.array([0.22, 0.90, 0.0])
 
-    def place(self, data, rng) -> None:
+    def place(self, data: mujoco.MjData, rng: np.random.Generator) -> None:
+        """Place the objects; see `Scene.place`."""
         spot = rng.uniform(self.low, self.high)
         data.model.body('coffee_machine').pos[:] = spot
         data.joint('goal_slidey').qpos[0] = 0.0

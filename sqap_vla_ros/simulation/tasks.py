@@ -1,17 +1,17 @@
 """
 The tasks: scene, instructions, success, and a scripted expert each.
 
-Experts see the simulator's true state and depend on nothing but it, so that they can label any
-state that a learned policy gets into. Base frame, metres, m/s.
+Experts depend only on the true state of the simulator, so that they can label any state that a
+learned policy reaches. Base frame, metres, m/s.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from sqap_vla_ros.simulation.scenes import PANEL_TOP_M, PANEL_TRAVEL_M, SCENES
+from sqap_vla_ros.simulation.scenes import ButtonPanel, PANEL_TOP_M, PANEL_TRAVEL_M, SCENES
 
 EXPERT_SPEED_M_S = 0.22
 GAIN_PER_S = 5.0
@@ -20,32 +20,32 @@ PRESSED_M = 0.6 * PANEL_TRAVEL_M
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to be done in one scene."""
+    """A task in a scene."""
 
     name: str
     scene: str
     instructions: tuple[str, ...]
-    """Ways to say it; the first is used in tables and demonstrations."""
+    """Instructions of the same meaning; the first is used in tables and demonstrations."""
     gripper_closed: bool
     expert: Callable[[Any], np.ndarray]
-    """Velocity [3] that a careful operator would command now."""
+    """Velocity [3] of a careful operator in the present state, m/s."""
     target: Callable[[Any], np.ndarray]
-    """What the hand goes to, [3]; an aid in training."""
+    """Position [3] that the hand goes to, metres; used in training."""
     succeeded: Callable[[Any], bool]
     failed: Callable[[Any], bool] = lambda arm: False
-    """Whether it can no longer succeed."""
+    """Whether the task can no longer succeed."""
 
 
-def expert_action(arm) -> np.ndarray:
-    """Expert's action [4] for the arm's task: velocity in m/s, gripper 0 open .. 1 closed."""
+def expert_action(arm: Any) -> np.ndarray:
+    """Return the expert's action [4]: velocity in m/s, gripper 0 open .. 1 closed."""
     velocity = arm.task.expert(arm)
-    speed = np.linalg.norm(velocity)
+    speed = float(np.linalg.norm(velocity))
     velocity = velocity * min(1.0, EXPERT_SPEED_M_S / max(speed, 1e-9))
     return np.array([*velocity, 1.0 if arm.task.gripper_closed else 0.0])
 
 
 def _press_from_above(arm, top_m, depth_m):
-    """Hover, and descend as the horizontal error shrinks: a funnel without a switch of phase."""
+    """Hover, and descend as the horizontal error shrinks: a funnel without discrete phases."""
     position = arm.end_effector_m
     error = top_m - position
     distance = np.linalg.norm(error[:2])
@@ -53,7 +53,7 @@ def _press_from_above(arm, top_m, depth_m):
     error[2] += hover * 0.06 - (1 - hover) * depth_m
     velocity = GAIN_PER_S * error
     if error[2] > 0.02:
-        velocity[:2] *= 0.3  # rise before moving on: the way may lead over another button
+        velocity[:2] *= 0.3  # rise before moving on: another button may be on the way
     return velocity
 
 
@@ -66,7 +66,7 @@ def _pressed_m(arm, colour):
 
 
 def _button_task(colour, scene, prefix='', size=''):
-    others = [other for other in SCENES[scene].colours if other != colour]
+    others = [other for other in cast(type[ButtonPanel], SCENES[scene]).colours if other != colour]
     return Task(
         name=f'{prefix}{colour}',
         scene=scene,
@@ -184,4 +184,4 @@ DATASETS = {
         'open_drawer',
     ),
 }
-"""Tasks of each training set; a policy names its set in `dataset`."""
+"""Data set to its tasks; a policy names its data set in `dataset`."""

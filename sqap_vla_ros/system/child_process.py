@@ -1,5 +1,6 @@
-"""Child processes that are always ended, and a DDS domain of their own."""
+"""Child processes that never outlive their parent, and a DDS domain of their own."""
 
+from collections.abc import Callable
 from contextlib import suppress
 import ctypes
 import os
@@ -20,8 +21,15 @@ class ChildProcess:
     """
     One process with its output in a log file.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches its starter alone, which
-    then ends it in order; the kernel ends it when the starter is killed.
+    It has its own session, so that Ctrl-C in a terminal reaches only the parent, which then stops
+    it in order. The kernel ends it if the parent is killed.
+
+    Args:
+        name: Name for messages.
+        command: Program and arguments.
+        log: File for its output.
+        environment: Its environment variables.
+
     """
 
     def __init__(
@@ -50,24 +58,24 @@ class ChildProcess:
         return self._process.poll()
 
     def wait(self, timeout_s: float) -> int | None:
-        """Wait for its end; returns the exit status, or None when it still runs."""
+        """Wait for its end; returns the exit status, or None if it still runs."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def stop(self, patience_s: float = 8.0) -> int | None:
-        """End it: SIGINT, then SIGTERM, then SIGKILL to its session. Returns the exit status."""
+        """Stop it with SIGINT, SIGTERM, then SIGKILL to its session; returns the exit status."""
         for number, wait_s in ((signal.SIGINT, patience_s), (signal.SIGTERM, 3.0)):
             if self.status is None:
                 self._process.send_signal(number)
                 self.wait(wait_s)
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # and whatever it started and did not end
+            os.killpg(self.pid, signal.SIGKILL)  # also what it has started and left running
         return self.wait(3.0)
 
     def last_line(self) -> str:
-        """Last line of its log that says something."""
+        """Return the last line of its log that is not blank."""
         text = self.log.read_text('utf-8', 'replace')
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return lines[-1] if lines else '(no output)'
@@ -75,9 +83,15 @@ class ChildProcess:
 
 def isolated_environment(domain_id: int, profiles: Path | None = None) -> dict[str, str]:
     """
-    Environment of ROS processes that talk to each other and to nobody else.
+    Make the environment of ROS processes that communicate only with each other, on this machine.
 
-    profiles: Fast DDS profiles (shared memory for images), used where the user has set none.
+    Args:
+        domain_id: ROS domain.
+        profiles: Fast DDS profiles (shared memory for images), used unless the user has set some.
+
+    Returns:
+        All environment variables.
+
     """
     environment = dict(
         os.environ,
@@ -91,14 +105,14 @@ def isolated_environment(domain_id: int, profiles: Path | None = None) -> dict[s
 
 
 def pick_domain_id() -> int:
-    """Find a DDS domain (1 .. 101) whose ports nobody on this machine uses."""
+    """Find a DDS domain (1 .. 101) whose ports are free on this machine."""
     candidates = list(range(1, 102))
     random.SystemRandom().shuffle(candidates)
     return next((domain for domain in candidates if _ports_free(domain)), candidates[0])
 
 
-def wait_until(condition, timeout_s: float, period_s: float = 0.05) -> bool:
-    """Poll until `condition()` is true; False when it is not in time."""
+def wait_until(condition: Callable[[], object], timeout_s: float, period_s: float = 0.05) -> bool:
+    """Poll until `condition()` is true; returns False after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
@@ -107,7 +121,7 @@ def wait_until(condition, timeout_s: float, period_s: float = 0.05) -> bool:
     return True
 
 
-def _ports_free(domain_id) -> bool:
+def _ports_free(domain_id: int) -> bool:
     for offset in (10, 11):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:

@@ -1,4 +1,4 @@
-"""The other side of the demonstration: resets the arm, sends instructions, measures, records."""
+"""Client of the simulated arm and the policy node: resets, sends goals, measures, records."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import math
 import threading
 import time
+from typing import Any
 
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray
@@ -18,6 +19,7 @@ import rclpy
 from rclpy.action import ActionClient
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
@@ -34,7 +36,7 @@ CALL_TIMEOUT_S = 60.0
 FRAME_PERIOD_S = 0.1
 """Time between two frames of the recording."""
 GRACE_S = 20.0
-"""How much longer than the goal's own limit its result is waited for."""
+"""Time to wait for a result beyond the limit of the goal itself."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Attempt:
     reason: str
     seconds: float
     command_rate_hz: float
-    """Of messages on twist_command while the goal ran; 0 when there were fewer than two."""
+    """Rate of twist_command during the goal; 0 with fewer than two messages."""
     inferences: int
     inference_p50_ms: float | None
     inference_p95_ms: float | None
@@ -62,19 +64,24 @@ class Attempt:
 
 class SystemClient:
     """
-    A ROS node in a thread of its own. Methods block, and raise UserError when nobody answers.
+    A ROS node in a thread of its own. Methods block, and raise UserError if no answer comes.
 
-    check: called while waiting; raises when it makes no sense to wait any longer.
+    Args:
+        domain_id: ROS domain.
+        check: Called while waiting; raises if waiting has become useless.
+
     """
 
     def __init__(self, domain_id: int, check: Callable[[], None]) -> None:
         self._check = check
         self._lock = threading.Lock()
         self._running = False
-        self._times_s, self._stats, self._frames = [], [], []
+        self._times_s: list[float] = []
+        self._stats: list[InferenceStats] = []
+        self._frames: list[tuple[np.ndarray, np.ndarray]] = []
         self._overlay: np.ndarray | None = None
         self._last_frame_s = -math.inf
-        self._counts = defaultdict(int)
+        self._counts: defaultdict[str, int] = defaultdict(int)
         self._succeeded = False
         self._description: dict[str, str] = {}
         self._context = rclpy.Context()
@@ -101,27 +108,29 @@ class SystemClient:
         self._thread.start()
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Destroy the node and end its thread."""
         self._closing = True
         self._executor.shutdown(timeout_sec=2.0)
         self._thread.join(5.0)
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
-    def listen(self, kind, topic: str, callback: Callable, qos: QoSProfile | int = 100) -> None:
+    def listen(
+        self, kind: type, topic: str, callback: Callable, qos: QoSProfile | int = 100
+    ) -> None:
         """Call back for every message of a topic, in the client's thread."""
         self._node.create_subscription(kind, topic, callback, qos)
 
-    def publisher(self, kind, topic: str):
-        """Make a publisher, which lasts as long as the client."""
+    def publisher(self, kind: type, topic: str) -> Publisher:
+        """Make a publisher that exists until the client is closed."""
         return self._node.create_publisher(kind, topic, 1)
 
     def trigger(self, service: str) -> Trigger.Response:
         """Call a service of type Trigger."""
         return self._call(Trigger, service, Trigger.Request())
 
-    def set_parameters(self, node: str, **values) -> None:
-        """Set parameters of a node, all or none. Raises UserError when it refuses."""
+    def set_parameters(self, node: str, **values: Any) -> None:
+        """Set parameters of a node, all or none. Raises UserError if the node refuses."""
         parameters = [
             Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
         ]
@@ -148,7 +157,7 @@ class SystemClient:
                 raise UserError(f'{POLICY} could not be {what}')
 
     def reset(self, task: str, seed: int) -> str:
-        """Start an episode, wait until its first images are there; returns the instruction."""
+        """Start an episode and wait for its first images; returns the instruction."""
         self.set_parameters(SIMULATION, task=task, seed=seed)
         answer = self.trigger(f'{SIMULATION}/reset')
         if not answer.success:
@@ -162,7 +171,7 @@ class SystemClient:
         return answer.message
 
     def execute(self, task: str, instruction: str, seed: int, limit_s: float) -> Attempt:
-        """Send one goal, wait for its result and measure meanwhile."""
+        """Send a goal, wait for its result, and measure in the meantime."""
         self._wait(
             self._goals.server_is_ready, CALL_TIMEOUT_S, 'execute_instruction: no action server'
         )
@@ -190,7 +199,7 @@ class SystemClient:
         return self._attempt(task, instruction, seed, succeeded, result.reason, seconds)
 
     def policy_description(self, timeout_s: float = 10.0) -> dict[str, str]:
-        """Return what the policy node says of its policy on /diagnostics."""
+        """Return the description of the policy from /diagnostics."""
         self._wait(
             lambda: 'parameter_bytes' in self._description,
             timeout_s,
@@ -198,7 +207,15 @@ class SystemClient:
         )
         return dict(self._description)
 
-    def _attempt(self, task, instruction, seed, succeeded, reason, seconds):
+    def _attempt(
+        self,
+        task: str,
+        instruction: str,
+        seed: int,
+        succeeded: bool,
+        reason: str,
+        seconds: float,
+    ) -> Attempt:
         with self._lock:
             times_s, stats, frames = self._times_s, self._stats, self._frames
         rate_hz = 0.0
@@ -223,14 +240,14 @@ class SystemClient:
             frames,
         )
 
-    def _record(self, on) -> None:
+    def _record(self, on: bool) -> None:
         with self._lock:
             if on:
                 self._times_s, self._stats, self._frames = [], [], []
                 self._overlay, self._last_frame_s = None, -math.inf
             self._running = on
 
-    def _take_image(self, message) -> None:
+    def _take_image(self, message: Image) -> None:
         self._counts['image'] += 1
         now_s = message.header.stamp.sec + message.header.stamp.nanosec / 1e9
         with self._lock:
@@ -241,30 +258,30 @@ class SystemClient:
                 overlay = image // 4 if self._overlay is None else self._overlay
                 self._frames.append((image, overlay))
 
-    def _take_overlay(self, message) -> None:
+    def _take_overlay(self, message: Image) -> None:
         overlay = image_to_rgb(message)
         with self._lock:
             self._overlay = overlay
 
-    def _take_twist(self, _) -> None:
+    def _take_twist(self, _: TwistStamped) -> None:
         with self._lock:
             if self._running:
                 self._times_s.append(time.monotonic())
 
-    def _take_stats(self, message) -> None:
+    def _take_stats(self, message: InferenceStats) -> None:
         with self._lock:
             if self._running:
                 self._stats.append(message)
 
-    def _take_success(self, message) -> None:
+    def _take_success(self, message: Bool) -> None:
         self._succeeded = message.data
 
-    def _take_diagnostics(self, message) -> None:
+    def _take_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if POLICY in status.name:
                 self._description = {value.key: value.value for value in status.values}
 
-    def _call(self, kind, name, request, timeout_s=CALL_TIMEOUT_S):
+    def _call(self, kind: type, name: str, request: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         client = self._node.create_client(kind, name)
         try:
             self._wait(client.service_is_ready, CALL_TIMEOUT_S, f'{name}: no such service')
@@ -274,16 +291,16 @@ class SystemClient:
         finally:
             self._node.destroy_client(client)
 
-    def _ask(self, send, timeout_s, complaint):
-        # Sent from the executor's thread: rclpy's action client loses an answer that another
-        # thread takes before the request has been noted.
+    def _ask(self, send: Callable[[], Any], timeout_s: float, complaint: str) -> Any:
+        # Sent from the thread of the executor: rclpy's action client loses an answer that another
+        # thread receives before the request is registered.
         sent = self._executor.create_task(send)
         self._wait(sent.done, timeout_s, complaint)
         answer = sent.result()
         self._wait(answer.done, timeout_s, complaint)
         return answer.result()
 
-    def _wait(self, condition, timeout_s, complaint) -> None:
+    def _wait(self, condition: Callable[[], object], timeout_s: float, complaint: str) -> None:
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             self._check()
@@ -302,6 +319,6 @@ class SystemClient:
                 raise
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> Duration:
     whole = int(seconds)
     return Duration(sec=whole, nanosec=round((seconds - whole) * 1e9))

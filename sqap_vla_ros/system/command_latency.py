@@ -1,4 +1,4 @@
-"""How long it takes from a camera image to the first command that can follow it, over DDS."""
+"""Latency from a camera image to the first command that can depend on it, over DDS."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from sqap_vla_ros.system.session import SimulatedSession
 
 class CommandLatency:
     """
-    Pairs chunks with commands as they come in.
+    Pairs received chunks with commands.
 
-    A chunk carries the stamp of its image; the next command is the first that may follow it. Both
-    stamps are of one clock, that of the robot: image, transport, waiting for the inference before,
-    inference, and waiting for the command loop are all in between, transport to the listener is
-    not.
+    A chunk carries the stamp of its image, and the next command is the first that can follow the
+    chunk. Both stamps are of the clock of the robot. The latency includes the transport of the
+    image, waiting for the previous inference, inference, and waiting for the command loop; it
+    excludes the transport to this client.
     """
 
     def __init__(self, client: SystemClient) -> None:
@@ -40,14 +40,14 @@ class CommandLatency:
         )
         client.listen(TwistStamped, 'twist_command', self._take)
 
-    def _take(self, message) -> None:
+    def _take(self, message: TwistStamped) -> None:
         while self._images_ns:
             age_ns = stamp_to_ns(message.header.stamp) - self._images_ns.pop(0)
             if age_ns > 0:
                 self.latencies_ms.append(age_ns / 1e6)
 
     def report(self) -> dict:
-        """Percentiles in ms. Raises UserError where no chunk came."""
+        """Return percentiles in ms. Raises UserError if no chunk came."""
         if not self.latencies_ms or not self.inference_ms:
             raise UserError('no chunk was followed by a command; `sqap_vla demo` shows why')
         return {
@@ -57,12 +57,12 @@ class CommandLatency:
         }
 
 
-def _percentiles(values):
+def _percentiles(values: list[float]) -> dict[str, float]:
     return {f'p{p}': round(float(np.percentile(values, p)), 2) for p in (50, 95, 99, 100)}
 
 
 def run(policy: Path, output: Path, seconds: float) -> dict:
-    """Start simulated arm and policy, let goals run one after the other, measure, end them."""
+    """Start simulated arm and policy, run goals for `seconds`, and return the latencies."""
     with SimulatedSession(policy, output, TASK, 0) as session:
         latency = CommandLatency(session.client)
         for execute in goals(session.client, seconds):

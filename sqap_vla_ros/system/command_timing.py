@@ -1,4 +1,4 @@
-"""How regular the commands are while inference runs, beside a bare loop on the same machine."""
+"""Jitter of the commands while inference runs, compared with a bare loop on this machine."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,11 +29,11 @@ while due < end:
     times.append(time.monotonic_ns())
 print(json.dumps(times))
 """
-"""The same waiting as `CommandLoop`, and nothing else: what this machine can do at best."""
+"""Waits like `CommandLoop` and does nothing else: the least jitter of this machine."""
 
 
 def goals(client: SystemClient, seconds: float) -> Iterator[Callable[[], object]]:
-    """Make one scene after the other for `seconds`; yields what runs its goal to the end."""
+    """Start new scenes for `seconds`; yields functions that run a goal to its end."""
     seed, begun_s = 3000, time.monotonic()
     while time.monotonic() - begun_s < seconds:
         instruction = client.reset(TASK, seed)
@@ -44,10 +44,21 @@ def goals(client: SystemClient, seconds: float) -> Iterator[Callable[[], object]
 
 def measure(client: SystemClient, seconds: float, rate_hz: float) -> dict:
     """
-    Let goals run one after the other for `seconds` and time the commands by their stamps.
+    Run goals for `seconds` and time the commands by their stamps.
 
-    The client's policy is active. Stamps are set in the command loop at publishing, so transport
-    plays no part.
+    The stamps are set in the command loop at publishing, so that transport has no influence.
+
+    Args:
+        client: Client of an active policy.
+        seconds: Duration.
+        rate_hz: Nominal rate of the commands.
+
+    Returns:
+        See `report`.
+
+    Raises:
+        UserError: The bare loop failed.
+
     """
     stamps = []
     client.listen(
@@ -72,7 +83,7 @@ def measure(client: SystemClient, seconds: float, rate_hz: float) -> dict:
 
 
 def report(command_ms: np.ndarray, bare_ms: np.ndarray, rate_hz: float) -> dict:
-    """Percentiles of |period - nominal| in ms, of the commands and of the bare loop."""
+    """Return percentiles of |period - nominal| in ms, of the commands and of the bare loop."""
     nominal_ms = 1e3 / rate_hz
     result = {'rate_hz': rate_hz, 'commands': len(command_ms) + 1}
     for name, periods in (('command', command_ms), ('bare', bare_ms)):
@@ -89,7 +100,7 @@ def report(command_ms: np.ndarray, bare_ms: np.ndarray, rate_hz: float) -> dict:
 
 
 def run(policy: Path, output: Path, seconds: float, rate_hz: float) -> dict:
-    """Start simulated arm and policy, measure, end them."""
+    """Start simulated arm and policy, measure for `seconds`, and return `report`."""
     with SimulatedSession(
         policy, output, TASK, 0, policy_arguments=('-p', f'command_rate_hz:={rate_hz}')
     ) as session:

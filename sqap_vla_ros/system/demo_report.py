@@ -1,4 +1,4 @@
-"""What the demonstration leaves behind: a table, the same as JSON, and a moving picture."""
+"""Report of the demonstration: a table, the same as JSON, and a GIF."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -26,20 +26,20 @@ HEADINGS = (
 
 
 def succeeded_tasks(attempts: Iterable[Attempt]) -> dict[str, bool]:
-    """Task to whether one of its attempts succeeded."""
-    outcome = {}
+    """Map each task to whether one of its attempts succeeded."""
+    outcome: dict[str, bool] = {}
     for attempt in attempts:
         outcome[attempt.task] = outcome.get(attempt.task, False) or attempt.succeeded
     return outcome
 
 
-def enough(outcome: dict[str, bool]) -> bool:
-    """Whether at least 4 in 5 tasks succeeded."""
+def enough_succeeded(outcome: dict[str, bool]) -> bool:
+    """Tell whether at least 4 in 5 tasks succeeded."""
     return 5 * sum(outcome.values()) >= 4 * len(outcome)
 
 
 def table(attempts: list[Attempt], description: dict[str, str]) -> str:
-    """Lay out all attempts and the model's memory as text."""
+    """Format all attempts and the memory of the model as text."""
     rows = [HEADINGS, *map(_row, attempts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = [
@@ -58,7 +58,7 @@ def table(attempts: list[Attempt], description: dict[str, str]) -> str:
 
 
 def model_memory(description: dict[str, str]) -> dict:
-    """Bytes of the model's parameters in the policy node, and what they would be in float32."""
+    """Return the bytes of the parameters in the policy node, and their bytes in float32."""
     return {
         'bytes': int(description['parameter_bytes']),
         'float_bytes': int(description['float_parameter_bytes']),
@@ -67,13 +67,13 @@ def model_memory(description: dict[str, str]) -> dict:
 
 
 def write_json(path: Path, attempts: list[Attempt], description: dict[str, str]) -> None:
-    """Write what `table` shows, unrounded."""
+    """Write the values of `table`, unrounded."""
     names = [field.name for field in fields(Attempt) if field.name != 'frames']
     outcome = succeeded_tasks(attempts)
     report = {
         'attempts': [{name: getattr(attempt, name) for name in names} for attempt in attempts],
         'tasks': outcome,
-        'enough': enough(outcome),
+        'enough': enough_succeeded(outcome),
         'model_memory': model_memory(description),
     }
     path.write_text(json.dumps(report, indent=1) + '\n', 'utf-8')
@@ -81,10 +81,10 @@ def write_json(path: Path, attempts: list[Attempt], description: dict[str, str])
 
 def write_gif(path: Path, attempts: list[Attempt], max_bytes: int = MAX_GIF_BYTES) -> bool:
     """
-    Write camera and kept tokens side by side, attempt after attempt, in real time.
+    Write camera and kept tokens side by side, one attempt after another, in real time.
 
-    Frames and colours are given up until it has at most `max_bytes`. False when there was
-    nothing to show.
+    Frames and colours are reduced until the file has at most `max_bytes`. Returns False if there
+    are no frames.
     """
     if not any(attempt.frames for attempt in attempts):
         return False
@@ -107,7 +107,7 @@ def write_gif(path: Path, attempts: list[Attempt], max_bytes: int = MAX_GIF_BYTE
 
 
 def compose(attempt: Attempt, every: int = 1) -> Iterable[np.ndarray]:
-    """Yield uint8 RGB frames with captions; the last one says how it ended."""
+    """Yield uint8 RGB frames with captions; the last one shows the result."""
     frames = attempt.frames[::every]
     for index, (image, overlay) in enumerate(frames):
         width = 2 * SIDE_PIXELS + GAP_PIXELS
@@ -134,7 +134,7 @@ def compose(attempt: Attempt, every: int = 1) -> Iterable[np.ndarray]:
         yield picture
 
 
-def _row(attempt):
+def _row(attempt: Attempt) -> tuple[str, ...]:
     inference = '-'
     if attempt.inference_p50_ms is not None:
         inference = f'{attempt.inference_p50_ms:.0f} / {attempt.inference_p95_ms:.0f} ms'
@@ -149,23 +149,23 @@ def _row(attempt):
     )
 
 
-def _short(reason):
+def _short(reason: str) -> str:
     return reason.split(':')[0]
 
 
-def _square(image):
+def _square(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (SIDE_PIXELS, SIDE_PIXELS), interpolation=cv2.INTER_AREA)
 
 
-def _write(picture, text, x, y) -> None:
+def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:
     cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, TEXT_COLOUR, 1, cv2.LINE_AA)
 
 
-def _palette(pictures, colours):
-    """Quantize to one palette for all frames, so that only what moves changes between them."""
+def _palette(pictures: list[Image.Image], colours: int) -> Image.Image:
+    """Make one palette for all frames, so that only moving things change between them."""
     few = pictures[:: max(1, len(pictures) // 12)]
     sheet = Image.new('RGB', (few[0].width, few[0].height * len(few)))
     for index, picture in enumerate(few):
         sheet.paste(picture, (0, index * few[0].height))
-    # An octree, unlike the median cut, keeps the colours of small things such as a button.
+    # Unlike the median cut, an octree keeps the colours of small objects such as a button.
     return sheet.quantize(colours, Image.Quantize.FASTOCTREE)

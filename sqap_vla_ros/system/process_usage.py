@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process holds at one moment."""
+    """Resources that a process holds at one moment."""
 
     time_s: float
     """Steady clock."""
@@ -18,7 +18,7 @@ class Usage:
 
 
 def usage(pid: int, time_s: float) -> Usage | None:
-    """Read what a process holds; None when there is no such process."""
+    """Read the usage of a process; None if there is no such process."""
     root = Path(f'/proc/{pid}')
     try:
         fields = dict(line.split(':', 1) for line in (root / 'status').read_text().splitlines())
@@ -29,8 +29,8 @@ def usage(pid: int, time_s: float) -> Usage | None:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of the direct children, oldest first; empty when there is no such process."""
-    found = []
+    """Process ids of the direct children, oldest first; empty if there is no such process."""
+    found: list[int] = []
     try:
         for task in Path(f'/proc/{pid}/task').iterdir():
             found += map(int, (task / 'children').read_text().split())

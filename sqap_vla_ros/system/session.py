@@ -1,4 +1,4 @@
-"""Simulated arm and policy node as processes of their own, with a client beside them."""
+"""Simulated arm and policy node as separate processes, with a client."""
 
 import os
 from pathlib import Path
@@ -17,10 +17,20 @@ POLICY_MODULE = 'sqap_vla_ros.ros.policy_node.node'
 
 class SimulatedSession:
     """
-    Context manager: starts everything and activates the policy; ends it all in every case.
+    Context manager: starts the nodes and activates the policy; always stops the nodes at the end.
 
-    policy: a float one is compressed with RECIPE into `output`/policy first. Logs go to `output`.
-    policy_arguments: further ROS arguments of the policy node. Raises UserError.
+    Args:
+        policy: Policy directory; a float policy is first compressed with RECIPE into
+            `output`/policy.
+        output: Directory for logs.
+        task: First task of the simulated arm.
+        seed: Its first seed.
+        domain_id: ROS domain; None: a free one.
+        policy_arguments: Further ROS arguments of the policy node.
+
+    Raises:
+        UserError: A process has ended or does not answer.
+
     """
 
     def __init__(
@@ -35,14 +45,14 @@ class SimulatedSession:
         self._policy, self._output, self._task, self._seed = policy, output, task, seed
         self._domain_id = domain_id
         self._policy_arguments = policy_arguments
-        self.client: SystemClient | None = None
+        self._client: SystemClient | None = None
 
     def __enter__(self) -> 'SimulatedSession':
         self._output.mkdir(parents=True, exist_ok=True)
         domain_id = self._domain_id if self._domain_id is not None else pick_domain_id()
         environment = isolated_environment(domain_id, find_resource('config/fastdds_shm.xml'))
         os.environ.update(environment)  # this process takes part too
-        self._children = Children(self._output, environment)
+        self._children = NodeProcesses(self._output, environment)
         self._previous = {
             number: signal.signal(number, self._children.interrupt)
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -54,25 +64,32 @@ class SimulatedSession:
             raise
         return self
 
-    def __exit__(self, *_):
-        if self.client is not None:
-            self.client.close()
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            self._client.close()
         self._children.stop()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @property
+    def client(self) -> SystemClient:
+        """The client; there is one inside the context."""
+        if self._client is None:
+            raise RuntimeError('the session is not entered')
+        return self._client
+
     def start(self, name: str, module: str, *arguments: str) -> None:
-        """Start one more node beside the others; it is ended with them."""
+        """Start another node, which is stopped with the others."""
         self._children.start(name, module, *arguments)
 
     def pid(self, name: str) -> int:
         """Process id of one of the nodes."""
         return self._children.pid(name)
 
-    def _start(self, domain_id) -> None:
+    def _start(self, domain_id: int) -> None:
         children, policy = self._children, self._policy
         compressed = policy
-        # All at once: their imports take longer than what they do.
+        # All at once: most of their start is spent on imports.
         children.start(
             SIMULATION,
             'sqap_vla_ros.ros.sim_arm.node',
@@ -105,36 +122,36 @@ class SimulatedSession:
         )
         if compressed != policy:
             children.finish('compress')
-        self.client = SystemClient(domain_id, children.check)
+        self._client = SystemClient(domain_id, children.check)
         print(f'starting {SIMULATION} and {POLICY} (ROS domain {domain_id})', flush=True)
-        self.client.wait_for_arm()
+        self._client.wait_for_arm()
         try:
-            self.client.start_policy()
+            self._client.start_policy()
         except UserError as error:
             raise UserError(f'{error}: {children.last_output(POLICY)}') from None
 
 
-class Children:
-    """Several processes, each with its log in one directory."""
+class NodeProcesses:
+    """Processes of nodes and commands, with their logs in one directory."""
 
-    def __init__(self, output, environment) -> None:
+    def __init__(self, output: Path, environment: dict[str, str]) -> None:
         self._output, self._environment = output, environment
-        self._processes = {}
-        self._ending = set()
+        self._processes: dict[str, ChildProcess] = {}
+        self._ending: set[str] = set()
         self._interrupted = self._starting = False
 
-    def interrupt(self, *_) -> None:
-        """Handle a signal: raise KeyboardInterrupt now, and in `check` should it get lost."""
+    def interrupt(self, *_: object) -> None:
+        """Handle a signal: raise KeyboardInterrupt, and again in `check` if it is lost."""
         # Python drops an exception that a signal handler raises inside a finalizer.
         self._interrupted = True
         if not self._starting:
             raise KeyboardInterrupt
 
-    def start(self, name, module, *arguments, ends=False) -> None:
-        """Run a module; `ends` when it does its work and ends by itself."""
+    def start(self, name: str, module: str, *arguments: str, ends: bool = False) -> None:
+        """Run a module; `ends`: it finishes by itself."""
         if ends:
             self._ending.add(name)
-        # An exception between the fork and the assignment would leave a child that nobody ends.
+        # An exception between fork and assignment would leave a child that is never stopped.
         self._starting = True
         try:
             self._processes[name] = ChildProcess(
@@ -148,12 +165,12 @@ class Children:
         if self._interrupted:
             raise KeyboardInterrupt
 
-    def pid(self, name):
-        """Process id."""
+    def pid(self, name: str) -> int:
+        """Return the process id."""
         return self._processes[name].pid
 
-    def finish(self, name, timeout_s=180.0) -> None:
-        """Wait for one that ends by itself."""
+    def finish(self, name: str, timeout_s: float = 180.0) -> None:
+        """Wait for a process that finishes by itself."""
         deadline_s = time.monotonic() + timeout_s
         while self._processes[name].status is None:
             self.check()
@@ -165,7 +182,7 @@ class Children:
         self.check()
 
     def check(self) -> None:
-        """Raise UserError when one has ended that should not have, or not in that way."""
+        """Raise UserError if a process has ended unexpectedly or has failed."""
         if self._interrupted:
             raise KeyboardInterrupt
         for name, process in self._processes.items():
@@ -173,13 +190,13 @@ class Children:
             if status is not None and not (status == 0 and name in self._ending):
                 raise UserError(f'{name} ended with status {status}: {self.last_output(name)}')
 
-    def last_output(self, name) -> str:
-        """Last line of its log, and where the log is."""
+    def last_output(self, name: str) -> str:
+        """Return the last line of its log and the path of the log."""
         process = self._processes[name]
         return f'{process.last_line()} (log: {process.log})'
 
     def stop(self) -> None:
-        """End them, last started first: the policy sends its final hold to a living arm."""
+        """Stop them, last started first: the arm still receives the final hold of the policy."""
         for name, process in reversed(self._processes.items()):
             running = process.status is None
             status = process.stop()

@@ -1,14 +1,16 @@
-"""Hours of work with faults at random: nothing may grow, get stuck or break a limit."""
+"""Soak test with random faults: no memory growth, no deadlock, no violated motion limit."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 import os
 from pathlib import Path
 import random
 import signal
 import threading
 import time
+from typing import Any
 
 from geometry_msgs.msg import TwistStamped
 import numpy as np
@@ -33,24 +35,24 @@ INJECTOR = 'fault_injector'
 SAMPLE_S = 5.0
 COMMAND_PERIOD_S = 0.02
 JITTER_S = 0.0005
-"""How far times between commands, taken from their stamps, may be wrong."""
+"""Largest error of the time between commands, taken from their stamps."""
 REACTION_LIMIT_S, RECOVERY_LIMIT_S = 20.0, 180.0
-"""For a machine that is busy with other things: how long it really took is in the report."""
+"""Generous, for a busy machine; the report has the measured times."""
 WORKER_KILLED = 'worker killed'
 
 
 @dataclass(frozen=True)
 class SoakFault:
-    """Something that goes wrong for a while."""
+    """A fault that lasts for a while."""
 
     name: str
     begin: Callable[['Soak'], None]
     end: Callable[['Soak'], None] = lambda soak: None
     holds: bool = True
-    """Whether the arm must be held; False: it must go on."""
+    """Whether the arm must hold; False: it must go on."""
 
 
-def _stream(name, fault, holds=True, **settings):
+def _stream(name: str, fault: str, holds: bool = True, **settings: Any) -> SoakFault:
     return SoakFault(
         f'{name}: {fault}',
         lambda soak: soak.inject(**{name: fault}, **settings),
@@ -87,18 +89,19 @@ FAULTS = (
 
 
 class Soak:
-    """One soak of a session that runs. Methods block."""
+    """A soak test of a running session. Methods block."""
 
     def __init__(
-        self, session: SimulatedSession, tasks: list[str], seed: int, minutes: float
+        self, session: SimulatedSession, tasks: Sequence[str], seed: int, minutes: float
     ) -> None:
         self._session, self._client = session, session.client
         self._tasks = tasks
         self._random = random.Random(seed)
         self.record = SoakRecord(minutes)
         self._audit = CommandAudit(MotionLimits(), JITTER_S)
-        self._last_commands = deque(maxlen=8)
-        self._state, self._last_stamp_ns = '', None
+        self._last_commands: deque[tuple[float, list, list]] = deque(maxlen=8)
+        self._state = ''
+        self._last_stamp_ns: int | None = None
         self._stopping = threading.Event()
         self._client.listen(String, f'{POLICY}/state', self._take_state, LATCHED)
         self._client.listen(TwistStamped, 'twist_command', self._take_command)
@@ -106,7 +109,7 @@ class Soak:
         self._instruction = self._client.publisher(String, 'instruction')
 
     def run(self, faults: tuple[SoakFault, ...], most: int | None = None) -> None:
-        """Let faults happen until the time is up, `most` of them have, or somebody interrupts."""
+        """Inject faults until the time is up, `most` faults are done, or Ctrl-C."""
         sampler = threading.Thread(target=self._sample, daemon=True)
         sampler.start()
         begun_s, count = time.monotonic(), 0
@@ -118,7 +121,7 @@ class Soak:
         except UserError as error:
             self.record.crash = str(error)
         except KeyboardInterrupt:
-            print('interrupted: the report is of what there has been')
+            print('interrupted: the report covers the time until now')
         finally:
             self.record.minutes = (time.monotonic() - begun_s) / 60
             self._stopping.set()
@@ -127,7 +130,7 @@ class Soak:
                 violation.value: number for violation, number in self._audit.violations.items()
             }
 
-    def inject(self, **values) -> None:
+    def inject(self, **values: Any) -> None:
         """Set parameters of the fault injector."""
         self._client.set_parameters(INJECTOR, **values)
 
@@ -141,10 +144,10 @@ class Soak:
         if workers:
             os.kill(workers[-1], number)
 
-    def _round(self, fault) -> None:
+    def _round(self, fault: SoakFault) -> None:
         self._start_motion()
         time.sleep(self._random.uniform(0.5, 2.0))
-        if not self._running():  # the machine was too slow for it, by itself
+        if not self._running():  # a slow machine has stopped the motion
             self._start_motion()
         begun_s = time.monotonic()
         fault.begin(self)
@@ -165,7 +168,7 @@ class Soak:
         )
 
     def _start_motion(self) -> bool:
-        """Make a scene, give an instruction and consent; True once a chunk came, False if none."""
+        """Start a scene, an instruction and motion; returns whether a chunk came."""
         limit_s = time.monotonic() + RECOVERY_LIMIT_S
         instruction = None
         while time.monotonic() < limit_s:
@@ -179,12 +182,15 @@ class Soak:
                     time.sleep(0.2)
                     continue
             before = self.record.inferences
-            if wait_until(lambda before=before: self.record.inferences > before, 5.0, 0.02):
+            if wait_until(partial(self._inferred_since, before), 5.0, 0.02):
                 return True
             instruction = None
         return False
 
-    def _running(self):
+    def _inferred_since(self, count: int) -> bool:
+        return self.record.inferences > count
+
+    def _running(self) -> bool:
         return self._state.startswith('RUNNING')
 
     def _sample(self) -> None:
@@ -203,14 +209,14 @@ class Soak:
 
     # Callbacks in the client's thread
 
-    def _take_state(self, message) -> None:
+    def _take_state(self, message: String) -> None:
         self._state = message.data
 
-    def _take_stats(self, message) -> None:
+    def _take_stats(self, message: InferenceStats) -> None:
         self.record.inferences += 1
         self.record.overruns += message.observation_age_ms > 800
 
-    def _take_command(self, message) -> None:
+    def _take_command(self, message: TwistStamped) -> None:
         record, stamp_ns = self.record, stamp_to_ns(message.header.stamp)
         before_ns, self._last_stamp_ns = self._last_stamp_ns, stamp_ns
         record.commands += 1
@@ -243,9 +249,22 @@ def run(
     domain_id: int | None = None,
 ) -> SoakRecord:
     """
-    Start simulated arm, fault injector and policy, let faults happen, end everything.
+    Start simulated arm, fault injector and policy, inject faults, and stop everything.
 
-    worker_kills: instead of faults at random, kill the inference worker so many times.
+    Args:
+        policy: Policy directory.
+        output: Directory for logs.
+        minutes: Duration.
+        seed: Seed of faults and scenes.
+        worker_kills: If not 0, only kill the inference worker, this number of times.
+        domain_id: ROS domain; None: a free one.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        UserError: The system does not start.
+
     """
     from sqap_vla_ros.evaluation.tasks import choose_tasks
     from sqap_vla_ros.simulation.loop import import_simulator

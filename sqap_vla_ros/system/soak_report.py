@@ -1,5 +1,6 @@
-"""What a soak measured, and whether it passed. Free of ROS."""
+"""Measurements of a soak test and its verdict; free of ROS."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -7,31 +8,31 @@ import numpy as np
 from sqap_vla_ros.system.process_usage import Usage
 
 MAX_GROWTH = 0.02
-"""Of a process's memory, from the second to the last fifth of the run."""
+"""Largest accepted growth of memory, as a fraction, from the second to the last fifth of a run."""
 
 
 @dataclass
 class SoakRecord:
-    """Everything that one soak counted."""
+    """Measurements of one soak test."""
 
     minutes: float
     samples: dict[str, list[Usage]] = field(default_factory=dict)
-    """Process to what it held, in time order."""
+    """Process to its resources, in time order."""
     faults: dict[str, list[dict]] = field(default_factory=dict)
     """Fault to its occurrences: held, reaction_s, recovery_s (None: not within the limit)."""
     commands: int = 0
     command_gaps: int = 0
-    """Commands that came more than 5 periods after the one before."""
+    """Commands more than 5 periods after their predecessor."""
     inferences: int = 0
     overruns: int = 0
-    """Inferences that took longer than the chunk that they replace lasts."""
+    """Inferences that took longer than the chunk that they replace."""
     violations: dict[str, int] = field(default_factory=dict)
-    """Of the motion limits, on the wire."""
+    """Motion limit to the number of published commands that broke it."""
     load: list[float] = field(default_factory=list)
     """The machine's load average."""
     crash: str = ''
     violating: list[dict] = field(default_factory=list)
-    """Commands that broke a limit, with those before them."""
+    """Commands that broke a limit, with their predecessors."""
 
     def growth(self, process: str) -> float | None:
         """
@@ -46,9 +47,9 @@ class SoakRecord:
         return float(np.median(memory[-fifth:]) / np.median(memory[fifth : 2 * fifth]) - 1)
 
     def problems(self) -> list[str]:
-        """List what a soak must not have."""
+        """List the reasons for which the soak test fails; empty if it passes."""
         found = [self.crash] if self.crash else []
-        # The worker is replaced again and again: its memory says nothing of growth.
+        # The worker is replaced repeatedly, so its memory says nothing about growth.
         for process in self.samples:
             growth = self.growth(process)
             if process != 'worker' and growth is not None and growth > MAX_GROWTH:
@@ -67,7 +68,7 @@ class SoakRecord:
         return found
 
     def to_dict(self) -> dict:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return {
             **asdict(self),
             'problems': self.problems(),
@@ -76,7 +77,7 @@ class SoakRecord:
 
 
 def text(record: SoakRecord) -> str:
-    """Plain text: processes, faults, commands, verdict."""
+    """Format processes, faults, commands and verdict as text."""
     lines = [
         f'{record.minutes:.1f} minutes, load average {_range(record.load)}',
         '',
@@ -114,13 +115,13 @@ def text(record: SoakRecord) -> str:
     )
 
 
-def _range(values, digits=1):
+def _range(values: Sequence[float], digits: int = 1) -> str:
     if not values:
         return '-'
     low, high = f'{min(values):.{digits}f}', f'{max(values):.{digits}f}'
     return low if low == high else f'{low} .. {high}'
 
 
-def _p50_max(events, key) -> str:
+def _p50_max(events: list[dict], key: str) -> str:
     values = [event[key] for event in events if event[key] is not None]
     return f'{np.median(values):.2f} / {max(values):.2f}' if values else '-'

@@ -18,7 +18,7 @@ pytest.importorskip('mujoco')
 from sqap_vla_ros.system.client import Attempt
 from sqap_vla_ros.system.demo_report import (
     compose,
-    enough,
+    enough_succeeded,
     succeeded_tasks,
     table,
     write_gif,
@@ -223,7 +223,7 @@ def test_four_in_five_tasks_are_enough():
         (1, 1, True),
     ):
         outcome = {str(index): index < done for index in range(total)}
-        assert enough(outcome) is verdict
+        assert enough_succeeded(outcome) is verdict
 
 
 def test_a_second_attempt_can_save_a_task_and_both_are_shown(tmp_path):

@@ -1,1 +1,1 @@
-"""The simulated arm as a robot over ROS topics."""
+"""The node of the simulated arm."""

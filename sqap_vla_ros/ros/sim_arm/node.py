@@ -1,18 +1,22 @@
 """
-The simulated arm as a robot over ROS topics: camera and state out, twists and gripper in.
+The simulated arm as a ROS node: it publishes camera and state, and takes twists and the gripper.
 
 Callbacks only check and store commands; physics, rendering and publishing happen in the thread
-of `SimulationLoop`. Stamps are the node's clock, or simulation time when it publishes /clock.
+of `SimulationLoop`. Stamps are of the node's clock, or simulation time if it publishes /clock.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 import math
 import sys
+from typing import Any, TYPE_CHECKING
 
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TwistStamped
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
@@ -22,28 +26,31 @@ from sqap_vla_ros.ros.common.setting import Setting
 from sqap_vla_ros.ros.sim_arm.publisher import BASE_FRAME, SimArmPublisher
 from sqap_vla_ros.simulation.loop import import_simulator, Pace, SimulationLoop
 
+if TYPE_CHECKING:
+    from sqap_vla_ros.simulation.tasks import Task
+
 MAX_COMMAND_AGE_S = 0.2
 COMMAND_QOS = QoSProfile(depth=1)
 LOG_PERIOD_S = 2.0
 
 
 class SimArmNode(Node):
-    """Raises UserError or one of rclpy's parameter exceptions when it cannot be made."""
+    """The node; its constructor raises UserError or a parameter exception of rclpy."""
 
-    def __init__(self, **keywords) -> None:
+    def __init__(self, **keywords: Any) -> None:
         super().__init__('sim_arm_node', **keywords)
         try:
             self._set_up()
         except BaseException:
-            self.destroy_node()  # nobody else holds it
+            self.destroy_node()  # there is no other reference to it
             raise
 
     def _set_up(self) -> None:
         arm, tasks = import_simulator()
         self._tasks = tasks.TASKS
-        self._loop = None
-        self._values = {}
-        self.rejected = Counter()
+        self._loop: SimulationLoop | None = None
+        self._values: dict[str, Any] = {}
+        self.rejected: Counter[str] = Counter()
         """Commands that were not executed, by topic and reason."""
         self.add_on_set_parameters_callback(self._set_parameters)
         for setting in settings_for(self._tasks):
@@ -65,15 +72,16 @@ class SimArmNode(Node):
 
     @property
     def failure(self) -> Exception | None:
-        """What ended the simulation, if something did."""
-        return self._loop.error
+        """The exception that has ended the simulation, if any."""
+        return None if self._loop is None else self._loop.error
 
     def close(self) -> None:
-        """End the simulation and free its renderer."""
-        self._loop.stop()
+        """Stop the simulation and free its renderer."""
+        if self._loop is not None:
+            self._loop.stop()
 
-    def _set_parameters(self, parameters):
-        """Judge parameters that are set together, all or none; take over what applies at once."""
+    def _set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Accept or refuse parameters that are set together; some take effect at once."""
         values = dict(self._values)
         for parameter in parameters:
             if parameter.name == 'task' and parameter.value not in self._tasks:
@@ -93,7 +101,7 @@ class SimArmNode(Node):
             self._loop.pace = _pace(values)
         return SetParametersResult(successful=True)
 
-    def _on_twist(self, message) -> None:
+    def _on_twist(self, message: TwistStamped) -> None:
         linear, angular = message.twist.linear, message.twist.angular
         velocity = np.array([linear.x, linear.y, linear.z])
         turn = np.array([angular.x, angular.y, angular.z])
@@ -120,12 +128,13 @@ class SimArmNode(Node):
                 f'{MAX_COMMAND_AGE_S:g} s; stamp commands with the time of publishing, '
                 'on the clock that this node uses',
             )
-        else:
+        elif self._loop is not None:
             self._loop.command_velocity(velocity)
 
-    def _on_gripper(self, message) -> None:
+    def _on_gripper(self, message: Float64) -> None:
         if math.isfinite(message.data):
-            self._loop.command_gripper(message.data)
+            if self._loop is not None:
+                self._loop.command_gripper(message.data)
         else:
             self._reject(
                 'gripper_command',
@@ -133,8 +142,8 @@ class SimArmNode(Node):
                 f'{message.data} is not a number from 0 (open) to 1 (closed)',
             )
 
-    def _age_s(self, stamp):
-        """Age of a command; a stamp of zero means now, as for ros2_control's controllers."""
+    def _age_s(self, stamp: Time) -> float:
+        """Return the age of a command; a zero stamp means now, as in ros2_control."""
         stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
         if stamp_ns == 0:
             return 0.0
@@ -145,18 +154,18 @@ class SimArmNode(Node):
         )
         return (now_ns - stamp_ns) / 1e9
 
-    def _reject(self, topic, reason, text) -> None:
+    def _reject(self, topic: str, reason: str, text: str) -> None:
         self.rejected[f'{topic}: {reason}'] += 1
         self.get_logger().warning(
             f'{topic} rejected: {text} ({self.rejected.total()} commands rejected so far)',
             throttle_duration_sec=LOG_PERIOD_S,
         )
 
-    def _on_reset(self, _, response):
-        # Waiting here keeps commands for the last episode out of the new one: there is none to
-        # be executed before the scene is ready.
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        # Waiting here keeps commands for the last episode out of the new one: no command is
+        # executed before the scene is ready.
         task, seed = self._values['task'], self._values['seed']
-        response.success = self._loop.reset(task, seed)
+        response.success = self._loop is not None and self._loop.reset(task, seed)
         if response.success:
             response.message = self._tasks[task].instructions[0]
             self.get_logger().info(f'reset: task {task}, seed {seed}')
@@ -165,22 +174,33 @@ class SimArmNode(Node):
         return response
 
 
-def _pace(values):
+def _pace(values: Mapping[str, Any]) -> Pace:
     return Pace(values['real_time_factor'], values['camera_rate_hz'], values['state_rate_hz'])
 
 
-def settings_for(tasks):
+def settings_for(tasks: Mapping[str, 'Task']) -> tuple[Setting, ...]:
+    """Return the parameters of the node; `tasks` is `simulation.tasks.TASKS`."""
     return (
         Setting(
             'task',
             next(iter(tasks)),
-            f'what is to be done and in which scene, from the next ~/reset on: {", ".join(tasks)}',
+            f'task, which implies the scene, from the next ~/reset on: {", ".join(tasks)}',
         ),
-        Setting('seed', 0, 'places of objects and arm, from the next ~/reset on', 0, 2**31 - 1),
-        Setting('real_time_factor', 1.0, 'simulated seconds a second', 0.05, 10.0),
-        Setting('camera_rate_hz', 20.0, 'images a simulated second', 0.5, 60.0),
         Setting(
-            'state_rate_hz', 50.0, 'poses, joint states and success a simulated second', 1.0, 200.0
+            'seed',
+            0,
+            'determines the positions of objects and arm, from the next ~/reset on',
+            0,
+            2**31 - 1,
+        ),
+        Setting('real_time_factor', 1.0, 'simulated seconds per second', 0.05, 10.0),
+        Setting('camera_rate_hz', 20.0, 'images per simulated second', 0.5, 60.0),
+        Setting(
+            'state_rate_hz',
+            50.0,
+            'poses, joint states and success per simulated second',
+            1.0,
+            200.0,
         ),
         Setting(
             'image_size', 192, 'rows and columns of the image, pixels', 32, 640, read_only=True

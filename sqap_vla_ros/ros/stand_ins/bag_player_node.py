@@ -1,9 +1,9 @@
 """
-Plays a recording to the policy node: what the robot said, and none of what it was told.
+Plays the inputs of a recording to the policy node, but none of its commands.
 
-Only the topics that the profile names as inputs are played, and TF: a recorded command that was
-played again would move a robot that listens. Playing begins once somebody listens: a policy takes
-seconds to load, and a bag that is not repeated would be over by then.
+Only TF and the topics that the profile names as inputs are played: a recorded command would move
+a robot that subscribes to it. Playing begins once an input has a subscriber: a policy takes
+seconds to load, and a bag that is played once could be over by then.
 """
 
 from importlib import import_module
@@ -11,14 +11,17 @@ from pathlib import Path
 import sys
 from threading import Event, Thread
 import time
+from typing import Any
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.reading import load_profile
+from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.ros.common.node_process import run_node
 from sqap_vla_ros.ros.common.setting import Setting
 
@@ -36,12 +39,12 @@ SETTINGS = (
 )
 LATCHED_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 QOS = QoSProfile(depth=5)
-# By RViz, and by a policy node that is not configured yet.
+# These also have other subscribers: RViz, and a policy node that is not configured yet.
 HEARD_BY_OTHERS = ('tf', 'tf_static', 'task_success')
 
 
 class BagPlayerNode(Node):
-    """Publishes the messages of a bag from a thread, their stamps set to now."""
+    """Publishes the messages of a bag from a thread, stamped with the current time."""
 
     def __init__(self) -> None:
         super().__init__('bag_player_node')
@@ -49,9 +52,9 @@ class BagPlayerNode(Node):
             s.name: self.declare_parameter(s.name, s.default, s.descriptor()).value
             for s in SETTINGS
         }
-        self.failure = None
+        self.failure: UserError | None = None
         self.finished = False
-        """Both end the process, see `run_node`."""
+        """`failure` and `finished` end the process, see `run_node`."""
         self._bag = Path(self.settings['bag']).expanduser()
         if not self.settings['bag'] or not self._bag.exists():
             raise UserError(
@@ -59,7 +62,7 @@ class BagPlayerNode(Node):
                 'rosbag2 directory, or a file .mcap or .db3'
             )
         self._topics = input_topics(load_profile(self.settings['profile']))
-        self._senders = {}
+        self._senders: dict[str, Publisher] = {}
         self._stopping = Event()
         self._instruction = self.create_publisher(String, 'instruction', 1)
         self._thread = Thread(target=self._run, name='player', daemon=True)
@@ -111,7 +114,7 @@ class BagPlayerNode(Node):
         return True
 
     def _wait_for_listener(self) -> bool:
-        """Return whether somebody listens to an input; False when it is time to stop."""
+        """Wait until an input has a subscriber; False if the player is stopped before."""
         inputs = [
             sender for name, sender in self._senders.items() if name not in HEARD_BY_OTHERS
         ] or list(self._senders.values())
@@ -122,7 +125,7 @@ class BagPlayerNode(Node):
                 return False
         return True
 
-    def _sender(self, connection):
+    def _sender(self, connection: Any) -> Publisher:
         name = connection.topic.strip('/')
         if name not in self._senders:
             topic = f'/{name}' if name in ('tf', 'tf_static') else name
@@ -133,7 +136,7 @@ class BagPlayerNode(Node):
             )
         return self._senders[name]
 
-    def _publish(self, connection, data) -> None:
+    def _publish(self, connection: Any, data: bytes) -> None:
         sender = self._sender(connection)
         message = deserialize_message(bytes(data), sender.msg_type)
         now = self.get_clock().now().to_msg()
@@ -143,8 +146,8 @@ class BagPlayerNode(Node):
         sender.publish(message)
 
 
-def input_topics(profile) -> dict[str, bool]:
-    """Topics that a robot publishes, without the leading slash, and whether they are latched."""
+def input_topics(profile: RobotProfile) -> dict[str, bool]:
+    """Map each topic that a robot publishes, without leading slash, to whether it is latched."""
     topics = {
         'tf': False,
         'tf_static': True,
@@ -161,7 +164,7 @@ def input_topics(profile) -> dict[str, bool]:
     return {name.strip('/'): latched for name, latched in topics.items()}
 
 
-def _message_type(name):
+def _message_type(name: str) -> type:
     package, _, kind = name.split('/')
     try:
         return getattr(import_module(f'{package}.msg'), kind)

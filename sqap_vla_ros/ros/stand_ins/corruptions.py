@@ -1,4 +1,4 @@
-"""Ways in which a message can be wrong. Each takes a message and returns a changed copy."""
+"""Corruptions of messages: each takes a message and returns a changed copy."""
 
 from copy import copy
 import math
@@ -9,7 +9,7 @@ from std_msgs.msg import String
 
 
 def _changed(message, **fields):
-    """Copy a message, shallow: `fields` replace fields of the copy alone."""
+    """Make a shallow copy of a message and replace fields of the copy."""
     changed = copy(message)
     for name, value in fields.items():
         setattr(changed, name, value)
@@ -52,7 +52,7 @@ CORRUPTIONS = {
             effort=m.effort[:-1],
         ),
         'wrong_length': lambda m: _changed(m, position=m.position[:-1]),
-        # Legal: joints are found by name, so nothing may come of it.
+        # Valid: joints are found by name, so this must have no effect.
         'reversed': lambda m: _changed(
             m,
             name=m.name[::-1],
@@ -68,4 +68,4 @@ CORRUPTIONS = {
         'format_string': lambda m: _changed(m, data='%s%n%x{0}{} ' + m.data),
     },
 }
-"""Message type to name to corruption."""
+"""Message type to the corruptions of it, by name."""

@@ -1,12 +1,15 @@
 """
-Breaks a robot's topics on their way to the policy node, to see what the policy node makes of it.
+Injects faults into a robot's topics, to test how the policy node handles them.
 
-Every topic of STREAMS is passed on as `faulty/TOPIC`; the policy node is started with remappings
-to those. One string parameter a stream says what is broken. See doc/faults.md.
+Every topic of STREAMS is republished as `faulty/TOPIC`, and the policy node is started with
+remappings to these topics. Each stream has a string parameter that names its fault. See
+doc/faults.md.
 """
 
+from collections.abc import Callable
 import sys
 import time
+from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
@@ -40,11 +43,11 @@ SETTINGS = (
         Setting(
             name,
             'none',
-            f'what is wrong with {topic}: {", ".join(FaultyStream(CORRUPTIONS[kind]).faults)}',
+            f'fault of {topic}: {", ".join(FaultyStream(CORRUPTIONS[kind]).faults)}',
         )
         for name, (kind, topic) in STREAMS.items()
     ),
-    Setting('clock', 'none', f'what is wrong with faulty/clock: {", ".join(CLOCK_FAULTS)}'),
+    Setting('clock', 'none', f'fault of faulty/clock: {", ".join(CLOCK_FAULTS)}'),
     Setting('delay_s', 1.0, "of fault 'delay', s", 0.0, 60.0),
     Setting('copies', 100, "of each message, with fault 'flood'", 1, 10_000),
     Setting('stamp_shift_s', 10.0, "of fault 'old_stamp', s", 1.0, 86_400.0),
@@ -59,7 +62,7 @@ SETTINGS = (
 
 
 def remappings(clock: bool = False) -> list[str]:
-    """ROS arguments with which a policy node listens to the faulty topics."""
+    """Make the ROS arguments with which a policy node subscribes to the faulty topics."""
     pairs = [(topic, f'faulty/{topic}') for _, topic in STREAMS.values()]
     if clock:
         pairs.append(('/clock', 'faulty/clock'))
@@ -67,9 +70,9 @@ def remappings(clock: bool = False) -> list[str]:
 
 
 class FaultInjectorNode(Node):
-    """Everything happens in the executor's thread. `set` is what the parameters do."""
+    """Everything happens in the thread of the executor. `set` does the same as the parameters."""
 
-    def __init__(self, **options) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__('fault_injector', **options)
         self._streams = {
             name: FaultyStream(CORRUPTIONS[kind]) for name, (kind, _) in STREAMS.items()
@@ -78,15 +81,16 @@ class FaultInjectorNode(Node):
             name: self.create_publisher(kind, f'faulty/{topic}', QoSProfile(depth=5))
             for name, (kind, topic) in STREAMS.items()
         }
-        self.passed_ns = {}
-        """Stream to the system time at which it last passed a message on unbroken."""
+        self.passed_ns: dict[str, int] = {}
+        """Stream to the system time at which it last passed on an unchanged message."""
         self._values = {
             setting.name: self.declare_parameter(
                 setting.name, setting.default, setting.descriptor()
             ).value
             for setting in SETTINGS
         }
-        self._offset_ns, self._paused_ns = 0, None
+        self._offset_ns = 0
+        self._paused_ns: int | None = None
         self._apply(self._values)
         self.add_on_set_parameters_callback(self._set_parameters)
         for name, (kind, topic) in STREAMS.items():
@@ -99,16 +103,16 @@ class FaultInjectorNode(Node):
             self._clock_output = self.create_publisher(ClockMsg, 'faulty/clock', 1)
             self.create_timer(CLOCK_PERIOD_S, self._send_clock, clock=steady)
 
-    def set(self, **values) -> None:
-        """Set parameters from inside the process. Raises ValueError when one is wrong."""
+    def set(self, **values: Any) -> None:
+        """Set parameters from inside the process. Raises ValueError for a wrong value."""
         result = self.set_parameters_atomically(
             [Parameter(name, value=value) for name, value in values.items()]
         )
         if not result.successful:
             raise ValueError(result.reason)
 
-    def _receiver(self, name):
-        def receive(message) -> None:
+    def _receiver(self, name: str) -> Callable[[Any], None]:
+        def receive(message: Any) -> None:
             stream = self._streams[name]
             self._send(name, stream.feed(message, time.monotonic()))
             if stream.fault == 'none':
@@ -118,7 +122,7 @@ class FaultInjectorNode(Node):
 
         return receive
 
-    def _send(self, name, messages) -> None:
+    def _send(self, name: str, messages: list) -> None:
         for message in messages:
             self._outputs[name].publish(message)
 
@@ -134,7 +138,7 @@ class FaultInjectorNode(Node):
         message.clock.sec, message.clock.nanosec = divmod(now_ns, 1_000_000_000)
         self._clock_output.publish(message)
 
-    def _set_parameters(self, parameters):
+    def _set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         values = {
             **self._values,
             **{p.name: p.value for p in parameters if p.name in self._values},
@@ -150,7 +154,7 @@ class FaultInjectorNode(Node):
         self._apply(values)
         return SetParametersResult(successful=True)
 
-    def _apply(self, values) -> None:
+    def _apply(self, values: dict[str, Any]) -> None:
         for name, stream in self._streams.items():
             stream.delay_s, stream.copies = values['delay_s'], values['copies']
             stream.stamp_shift_s = values['stamp_shift_s']
@@ -162,7 +166,7 @@ class FaultInjectorNode(Node):
         self._paused_ns = time.time_ns() if values['clock'] == 'pause' else None
         self._values = values
 
-    def _clear(self, _, response):
+    def _clear(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.set(clock='none', **dict.fromkeys(STREAMS, 'none'))
         response.success, response.message = True, 'no faults'
         return response

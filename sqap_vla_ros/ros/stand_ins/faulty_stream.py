@@ -1,8 +1,9 @@
-"""A stream of messages on its way through something broken. Free of rclpy."""
+"""A stream of messages with a fault; free of rclpy."""
 
 from collections import deque
 from collections.abc import Callable
 from copy import copy
+from typing import Any
 
 PASSING = ('none', 'drop', 'delay', 'freeze', 'reorder', 'flood', 'old_stamp')
 """Faults that any stream can have; `freeze` and `old_stamp` change nothing without a header."""
@@ -10,16 +11,18 @@ PASSING = ('none', 'drop', 'delay', 'freeze', 'reorder', 'flood', 'old_stamp')
 
 class FaultyStream:
     """
-    What comes out of a stream with a fault. One thread at a time; times are seconds, steady clock.
+    Applies a fault to a stream of messages. Not thread-safe; times are seconds, steady clock.
 
-    corruptions: further faults, name to what turns a message into a wrong one.
+    Args:
+        corruptions: Further faults: name to a function that returns a changed copy of a message.
+
     """
 
     def __init__(self, corruptions: dict[str, Callable]) -> None:
         self._corruptions = corruptions
         self.fault = 'none'
         self.delay_s, self.copies, self.stamp_shift_s = 1.0, 100, 10.0
-        self._late = deque()
+        self._late: deque[tuple[float, Any]] = deque()
         self._frozen = self._held = None
 
     @property
@@ -28,21 +31,21 @@ class FaultyStream:
         return *PASSING, *self._corruptions
 
     def set_fault(self, fault: str) -> None:
-        """Change the fault; what was held back is lost. Raises KeyError for an unknown one."""
+        """Change the fault and drop delayed messages. Raises KeyError for an unknown fault."""
         if fault not in self.faults:
             raise KeyError(fault)
         self.fault = fault
         self._late.clear()
         self._frozen = self._held = None
 
-    def feed(self, message, now_s: float) -> list:
-        """Take in a message; returns those that go on at once."""
+    def feed(self, message: Any, now_s: float) -> list:
+        """Take a message; returns the messages to pass on now."""
         if self.fault in self._corruptions:
             return [self._corruptions[self.fault](message)]
         return getattr(self, f'_{self.fault}')(message, now_s)
 
     def due(self, now_s: float) -> list:
-        """Messages whose delay is over."""
+        """Return the messages whose delay is over."""
         messages = []
         while self._late and self._late[0][0] <= now_s:
             messages.append(self._late.popleft()[1])
@@ -59,7 +62,7 @@ class FaultyStream:
         return []
 
     def _freeze(self, message, _):
-        """Send the first one's content again and again, each time with a new stamp."""
+        """Repeat the first message, each time with a new stamp."""
         if self._frozen is None or not hasattr(message, 'header'):
             self._frozen = message
             return [message]
@@ -68,7 +71,7 @@ class FaultyStream:
         return [repeated]
 
     def _reorder(self, message, _):
-        """Send every pair of messages the wrong way round."""
+        """Swap the messages of each pair."""
         if self._held is None:
             self._held = message
             return []
