@@ -50,7 +50,7 @@ fuzz: setup
 	INSTRUCTION_CASES=10000 $(VENV)/bin/python -m pytest -q test/ros/policy_node/test_instruction_fuzz.py
 
 docs: setup
-	$(VENV)/bin/python test/support/api_reference.py doc/api.md
+	cd test && ../$(VENV)/bin/python -m support.api_reference ../doc/api.md
 
 setup:
 	@$(PYTHON) wheels_build/setup_venv.py --venv $(VENV) --numpy '$(NUMPY)'

@@ -1,6 +1,10 @@
 """A family from outside the package does all that a family of the package does."""
 
 import json
+import os
+from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
@@ -88,3 +92,36 @@ def test_a_model_type_belongs_to_one_family(toy):
     other = type(TOY)(**{**vars(TOY), 'title': 'Other'})
     with pytest.raises(ValueError, match="'toy' is that of Toy already"):
         registry.register_family(other)
+
+
+ENTRY_POINT = """[sqap_vla_ros.families]
+toy = support.toy_family:TOY
+broken = no_such_module:FAMILY
+"""
+
+
+def test_families_of_other_packages_are_found_by_every_process(toy_policy, tmp_path):
+    installed = tmp_path / 'site' / 'toy_family-1.0.dist-info'
+    installed.mkdir(parents=True)
+    (installed / 'METADATA').write_text('Metadata-Version: 2.1\nName: toy-family\nVersion: 1.0\n')
+    (installed / 'entry_points.txt').write_text(ENTRY_POINT)
+    tests = Path(__file__).resolve().parents[1]
+    path = os.pathsep.join([str(installed.parent), str(tests), os.environ.get('PYTHONPATH', '')])
+
+    def check(policy):
+        return subprocess.run(
+            [sys.executable, '-m', 'sqap_vla_ros.cli', 'check', str(policy)],
+            env=dict(os.environ, PYTHONPATH=path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = check(toy_policy)
+    assert 'ok   image' in done.stdout, done.stderr
+    config = toy_policy / 'config.json'
+    config.write_text(config.read_text().replace('"toy"', '"broken"'))
+    done = check(toy_policy)
+    assert done.returncode == 2
+    assert "family 'broken' of toy-family cannot be loaded: No module named" in done.stderr
+    assert 'Traceback' not in done.stderr
