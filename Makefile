@@ -2,6 +2,7 @@
 # make test       set up .venv, then run all tests; `make test NUMPY=1.26` does it with NumPy 1.26
 # make test-fast  the tests that neither start nodes nor render nor take long, in about a minute
 # make lint       ruff, clang-format and mypy
+# make sanitize the tests of the C++ kernels under ASan and UBSan, about a minute
 # make docs       write doc/api.md from the docstrings
 # make faults     repeat every fault of doc/faults.md FAULT_REPEATS times (5)
 # make soak       let the demonstration run for half an hour with random faults
@@ -20,7 +21,7 @@ ifdef ROS_DISTRO
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: demo test test-fast lint docs faults soak fuzz setup clean
+.PHONY: demo test test-fast lint sanitize docs faults soak fuzz setup clean
 
 demo: setup
 	$(VENV)/bin/sqap_vla demo $(DEMO_ARGS)
@@ -48,6 +49,9 @@ soak: setup
 
 fuzz: setup
 	INSTRUCTION_CASES=10000 $(VENV)/bin/python -m pytest -q test/ros/policy_node/test_instruction_fuzz.py
+
+sanitize: setup
+	@$(PYTHON) wheels_build/sanitize.py --venv $(VENV)
 
 docs: setup
 	cd test && ../$(VENV)/bin/python -m support.api_reference ../doc/api.md

@@ -186,8 +186,8 @@ TileJob below(TileJob job, int64_t row) {
   job.codes += row * job.code_stride;
   job.sums += row * job.groups;
   job.row_scales += row;
-  job.out = static_cast<char *>(job.out) +
-            row * job.out_stride * (job.type == sqap::kBfloat16 ? 2 : 4);
+  job.out =
+      static_cast<char *>(job.out) + row * job.out_stride * (job.type == sqap::kBfloat16 ? 2 : 4);
   return job;
 }
 
@@ -212,7 +212,8 @@ void tile(const TileJob &job, int64_t rows, int32_t bits) {
     by_vectors(job, rows, bits);
     return;
   }
-  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows, height = (rows + blocks - 1) / blocks;
+  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows,
+                height = (rows + blocks - 1) / blocks;
   if (height > kTileRows)
     bits == 4 ? panel_of<4, true>(job, rows, blocks, height)
               : panel_of<8, true>(job, rows, blocks, height);
@@ -245,8 +246,8 @@ bool permitted() {
 }  // namespace
 
 const sqap::Kernels *sqap::amx_kernels() {
-  static const Kernels kernels = {"amx_int8", kMaxRows, kChunkOfCodes, quantize_rows<V>,
-                                  round_rows<V>, tile, gate_multiply<V>, peak};
+  static const Kernels kernels = {"amx_int8",    kMaxRows, kChunkOfCodes,    quantize_rows<V>,
+                                  round_rows<V>, tile,     gate_multiply<V>, peak};
   static const bool here = avx512_kernels() && permitted();
   return here ? &kernels : nullptr;
 }

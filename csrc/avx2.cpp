@@ -16,8 +16,8 @@ inline __m256i bytes_at(const void *p) {
 inline __m256i to_bfloat16(__m256 x) {
   const __m256i bits = _mm256_castps_si256(x);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i rounded =
-      _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff)), 16);
+  const __m256i rounded = _mm256_srli_epi32(
+      _mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff)), 16);
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
   return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), nan);
 }
@@ -52,8 +52,8 @@ struct V {
   }
   void store_bfloat16(uint16_t *p, int64_t n) const {
     uint16_t all[16];
-    const __m256i packed = _mm256_permute4x64_epi64(
-        _mm256_packus_epi32(to_bfloat16(low), to_bfloat16(high)), 0xd8);
+    const __m256i packed =
+        _mm256_permute4x64_epi64(_mm256_packus_epi32(to_bfloat16(low), to_bfloat16(high)), 0xd8);
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(n >= 16 ? p : all), packed);
     for (int64_t i = 0; n < 16 && i < n; i++) p[i] = all[i];
   }
@@ -90,7 +90,8 @@ struct V {
   }
   static __m256i code(__m256 x, __m256 inverse, __m256i top) {
     const __m256i q = _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
-    return _mm256_max_epi32(_mm256_min_epi32(q, top), _mm256_sub_epi32(_mm256_setzero_si256(), top));
+    return _mm256_max_epi32(_mm256_min_epi32(q, top),
+                            _mm256_sub_epi32(_mm256_setzero_si256(), top));
   }
   static int32_t quantize(const float *x, int64_t n, float inverse, int32_t levels, int8_t *codes) {
     const __m256 factor = _mm256_set1_ps(inverse);
@@ -101,8 +102,9 @@ struct V {
       const __m256i b = code(_mm256_loadu_ps(x + k + 8), factor, top);
       sum = _mm256_add_epi32(sum, _mm256_add_epi32(a, b));
       const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-      _mm_storeu_si128(reinterpret_cast<__m128i *>(codes + k),
-                       _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+      _mm_storeu_si128(
+          reinterpret_cast<__m128i *>(codes + k),
+          _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
     }
     int32_t lanes[8], total = 0;
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(lanes), sum);
@@ -112,22 +114,23 @@ struct V {
   V nearest(float inverse, int32_t levels) const {
     const __m256 factor = _mm256_set1_ps(inverse);
     const __m256i top = _mm256_set1_epi32(levels);
-    return {_mm256_cvtepi32_ps(code(low, factor, top)), _mm256_cvtepi32_ps(code(high, factor, top))};
+    return {_mm256_cvtepi32_ps(code(low, factor, top)),
+            _mm256_cvtepi32_ps(code(high, factor, top))};
   }
   // As in avx512.h.
   static __m256 logistic(__m256 x) {
-    const __m256 y = _mm256_max_ps(
-        _mm256_min_ps(_mm256_sub_ps(_mm256_setzero_ps(), x), _mm256_set1_ps(88)), _mm256_set1_ps(-87));
+    const __m256 y =
+        _mm256_max_ps(_mm256_min_ps(_mm256_sub_ps(_mm256_setzero_ps(), x), _mm256_set1_ps(88)),
+                      _mm256_set1_ps(-87));
     const __m256 n = _mm256_round_ps(_mm256_mul_ps(y, _mm256_set1_ps(1.44269504f)),
                                      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), y);
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
     __m256 e = _mm256_set1_ps(1.0f / 720);
     constexpr float kSeries[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
-    for (float c : kSeries)
-      e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(c));
-    const __m256i exponent = _mm256_slli_epi32(
-        _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    for (float c : kSeries) e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(c));
+    const __m256i exponent =
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     e = _mm256_mul_ps(e, _mm256_castsi256_ps(exponent));
     const __m256 one = _mm256_set1_ps(1);
     return _mm256_div_ps(one, _mm256_add_ps(_mm256_add_ps(one, e), _mm256_sub_ps(x, x)));
@@ -135,14 +138,17 @@ struct V {
   V logistic() const { return {logistic(low), logistic(high)}; }
 };
 
-// 8 outputs: unsigned bytes times signed bytes. 4-bit weights: pairs stay below 15 * 127 * 2 < 2^15.
-// 8-bit ones do not: inputs 0, 2 and 1, 3 are multiplied as 16-bit numbers.
+// 8 outputs: unsigned bytes times signed bytes. 4-bit weights: pairs stay below 15 * 127 * 2 <
+// 2^15. 8-bit ones do not: inputs 0, 2 and 1, 3 are multiplied as 16-bit numbers.
 template <int Bits>
 inline __m256i add_products(__m256i sum, __m256i w, __m256i a) {
   if (Bits == 4)
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)));
-  const __m256i even_w = _mm256_and_si256(w, _mm256_set1_epi16(0xff)), odd_w = _mm256_srli_epi16(w, 8);
-  const __m256i even_a = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8), odd_a = _mm256_srai_epi16(a, 8);
+    return _mm256_add_epi32(sum,
+                            _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)));
+  const __m256i even_w = _mm256_and_si256(w, _mm256_set1_epi16(0xff)),
+                odd_w = _mm256_srli_epi16(w, 8);
+  const __m256i even_a = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8),
+                odd_a = _mm256_srai_epi16(a, 8);
   sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even_w, even_a));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(odd_w, odd_a));
 }
@@ -180,12 +186,14 @@ void tile_of(const TileJob &job) {
     multiply<R, Bits>(job.weights + g * job.steps * Bits * 16, job.codes + g * job.steps * 4,
                       job.code_stride, job.steps, sum);
     for (int i = 0; i < R; i++) {
-      const __m256i offset = _mm256_set1_epi32((Bits == 8 ? 128 : 8) * job.sums[i * job.groups + g]);
+      const __m256i offset =
+          _mm256_set1_epi32((Bits == 8 ? 128 : 8) * job.sums[i * job.groups + g]);
       for (int c = 0; c < 4; c++) {
         sum[i][c] = _mm256_sub_epi32(sum[i][c], offset);
         float *at = total[i] + 8 * c;
         const __m256 scale = _mm256_loadu_ps(job.panel_scales + g * kPanel + 8 * c);
-        _mm256_storeu_ps(at, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[i][c]), scale, _mm256_loadu_ps(at)));
+        _mm256_storeu_ps(
+            at, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[i][c]), scale, _mm256_loadu_ps(at)));
       }
     }
   }
@@ -233,8 +241,8 @@ double peak(int64_t rounds) {
 }  // namespace
 
 const sqap::Kernels *sqap::avx2_kernels() {
-  static const Kernels kernels = {"avx2", 2, kChunkBytes, quantize_rows<V>, round_rows<V>, tile,
-                                  gate_multiply<V>, peak};
+  static const Kernels kernels = {"avx2",        2,    kChunkBytes,      quantize_rows<V>,
+                                  round_rows<V>, tile, gate_multiply<V>, peak};
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels : nullptr;
 }

@@ -66,8 +66,8 @@ template <int Bits>
 void tile_of(const TileJob &job, int64_t rows) {
   using Tile = void (*)(const TileJob &);
   static constexpr Tile kTiles[kMaxRows] = {
-      tile<1, Bits>, tile<2, Bits>,  tile<3, Bits>,  tile<4, Bits>,  tile<5, Bits>,
-      tile<6, Bits>, tile<7, Bits>,  tile<8, Bits>,  tile<9, Bits>,  tile<10, Bits>,
+      tile<1, Bits>,  tile<2, Bits>,  tile<3, Bits>,  tile<4, Bits>, tile<5, Bits>,
+      tile<6, Bits>,  tile<7, Bits>,  tile<8, Bits>,  tile<9, Bits>, tile<10, Bits>,
       tile<11, Bits>, tile<12, Bits>, tile<13, Bits>, tile<14, Bits>};
   kTiles[rows - 1](job);
 }
@@ -95,7 +95,7 @@ double peak(int64_t rounds) {
 }  // namespace
 
 const sqap::Kernels *sqap::avx512_kernels() {
-  static const Kernels kernels = {"avx512_vnni", kMaxRows, kChunkBytes, quantize_rows<V>,
+  static const Kernels kernels = {"avx512_vnni", kMaxRows, kChunkBytes,      quantize_rows<V>,
                                   round_rows<V>, any_tile, gate_multiply<V>, peak};
   __builtin_cpu_init();
   const bool here = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

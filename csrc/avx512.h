@@ -14,8 +14,8 @@ using sqap::TileJob;
 inline __m512i to_bfloat16(__m512 x) {
   const __m512i bits = _mm512_castps_si512(x);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded =
-      _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
+  const __m512i rounded = _mm512_srli_epi32(
+      _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
   const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
   return _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0));
 }
@@ -74,7 +74,8 @@ struct V {
 
   static __m512i code(__m512 x, __m512 inverse, __m512i top) {
     const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
-    return _mm512_max_epi32(_mm512_min_epi32(q, top), _mm512_sub_epi32(_mm512_setzero_si512(), top));
+    return _mm512_max_epi32(_mm512_min_epi32(q, top),
+                            _mm512_sub_epi32(_mm512_setzero_si512(), top));
   }
   // Writes n codes, n a multiple of 16, and returns their sum.
   static int32_t quantize(const float *x, int64_t n, float inverse, int32_t levels, int8_t *codes) {
@@ -94,15 +95,15 @@ struct V {
 
   // 1 / (1 + e^-x): e^-x = 2^n e^r with |r| <= ln 2 / 2, e^r by its series.
   V logistic() const {
-    const __m512 y = _mm512_max_ps(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), v),
-                                                 _mm512_set1_ps(88)), _mm512_set1_ps(-88));
+    const __m512 y =
+        _mm512_max_ps(_mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), v), _mm512_set1_ps(88)),
+                      _mm512_set1_ps(-88));
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(y, _mm512_set1_ps(1.44269504f)), 0);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), y);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
     __m512 e = _mm512_set1_ps(1.0f / 720);
     constexpr float kSeries[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
-    for (float c : kSeries)
-      e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(c));
+    for (float c : kSeries) e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(c));
     e = _mm512_scalef_ps(e, n);
     // min and max lose a NaN: it comes back with v - v.
     const __m512 one = _mm512_set1_ps(1);

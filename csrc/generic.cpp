@@ -86,9 +86,11 @@ struct V {
   static int32_t quantize(const float *x, int64_t n, float inverse, int32_t levels, int8_t *codes) {
     int32_t sum = 0;
     for (int64_t k = 0; k < n; k++) {
-      const int32_t q = static_cast<int32_t>(nearest_code(x[k], inverse, static_cast<float>(levels)));
-      codes[k] = static_cast<int8_t>(q);
-      sum += q;
+      const float q = nearest_code(x[k], inverse, static_cast<float>(levels));
+      // No integer is NaN. The scale of such a row is, and makes its outputs NaN.
+      const int32_t code = q == q ? static_cast<int32_t>(q) : 0;
+      codes[k] = static_cast<int8_t>(code);
+      sum += code;
     }
     return sum;
   }
@@ -138,7 +140,9 @@ void tile(const TileJob &job, int64_t rows, int32_t bits) {
       if (job.panel_bias) y += job.panel_bias[c];
       switch (job.type) {
         case sqap::kInt32: static_cast<int32_t *>(job.out)[at + c] = sum[c]; break;
-        case sqap::kBfloat16: static_cast<uint16_t *>(job.out)[at + c] = float_to_bfloat16(y); break;
+        case sqap::kBfloat16:
+          static_cast<uint16_t *>(job.out)[at + c] = float_to_bfloat16(y);
+          break;
         case sqap::kFloat32: static_cast<float *>(job.out)[at + c] = y; break;
       }
     }
@@ -160,7 +164,7 @@ double peak(int64_t rounds) {
 }  // namespace
 
 const sqap::Kernels *sqap::generic_kernels() {
-  static const Kernels kernels = {"generic", 8, kChunkBytes, quantize_rows<V>, round_rows<V>, tile,
-                                  gate_multiply<V>, peak};
+  static const Kernels kernels = {"generic",     8,    kChunkBytes,      quantize_rows<V>,
+                                  round_rows<V>, tile, gate_multiply<V>, peak};
   return &kernels;
 }

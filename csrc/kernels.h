@@ -33,7 +33,7 @@ struct Linear {
   const int8_t *signs;     // [inputs] or null: not rotated
   const float *hartley;    // [odd][odd] or null where odd is 1
   int64_t inputs, outputs;
-  int64_t odd;             // inputs = odd * power of two
+  int64_t odd;  // inputs = odd * power of two
   int64_t groups;
   int32_t weight_bits;        // 4 or 8, as stored
   int32_t activation_levels;  // 7 for 4 bits, 127 for 8

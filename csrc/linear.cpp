@@ -15,8 +15,8 @@
 namespace {
 
 using sqap::Buffer;
-using sqap::kPanel;
 using sqap::Kernels;
+using sqap::kPanel;
 using sqap::Linear;
 using sqap::Norm;
 using sqap::round_up;
@@ -28,8 +28,8 @@ constexpr Norm kNoNorm = {nullptr, 0};
 
 // The first that this machine has and that has this name, where one is given.
 const Kernels *find(const char *name) {
-  for (const Kernels *k : {sqap::amx_kernels(), sqap::avx512_kernels(), sqap::avx2_kernels(),
-                           sqap::generic_kernels()})
+  for (const Kernels *k :
+       {sqap::amx_kernels(), sqap::avx512_kernels(), sqap::avx2_kernels(), sqap::generic_kernels()})
     if (k && (!name || !std::strcmp(k->name, name))) return k;
   return nullptr;
 }
@@ -53,8 +53,11 @@ float *row_scratch(int64_t width) {
 
 RowJob rows_of(const Linear &l, const void *x, int64_t stride, Type type, const Norm &norm,
                const Activations &a) {
-  return {x, stride, type, norm, l.inputs, l.odd, l.signs, l.hartley, l.activation_levels, l.groups,
-          a.codes, a.stride, a.scales, a.sums, nullptr};
+  return {x,        stride,    type,
+          norm,     l.inputs,  l.odd,
+          l.signs,  l.hartley, l.activation_levels,
+          l.groups, a.codes,   a.stride,
+          a.scales, a.sums,    nullptr};
 }
 
 int64_t activation_bytes(const Linear &l, int64_t rows) {
@@ -157,7 +160,8 @@ EXPORT int sqap_set_isa(const char *name) {
 EXPORT void sqap_pack(const void *codes, int64_t outputs, int64_t inputs, int64_t groups,
                       int32_t bits, uint8_t *packed) {
   const int64_t group = inputs / groups, steps = (group + 3) / 4;
-  sqap::ask_for_large_pages(packed, round_up(outputs, kPanel) / kPanel * groups * steps * bits * 16);
+  sqap::ask_for_large_pages(packed,
+                            round_up(outputs, kPanel) / kPanel * groups * steps * bits * 16);
   const auto code = [&](int64_t n, int64_t k) -> int {
     if (n >= outputs) return 0;
     if (bits == 8) return static_cast<const int8_t *>(codes)[n * inputs + k];
@@ -220,7 +224,8 @@ EXPORT void sqap_gated_mlp(const Linear *gate, const Linear *up, const Linear *d
   sqap::parallel(threads, panels(*gate), 1, [&](int64_t begin, int64_t end) {
     thread_local Buffer tiles;
     const int64_t size = chosen->max_rows * kPanel;
-    float *one = reinterpret_cast<float *>(tiles.get(2 * size * sizeof(float))), *other = one + size;
+    float *one = reinterpret_cast<float *>(tiles.get(2 * size * sizeof(float))),
+          *other = one + size;
     std::memset(one, 0, 2 * size * sizeof(float));  // columns that do not exist are never written
     for_tiles(rows, a.stride, begin, end, [&](int64_t panel, int64_t row, int64_t height) {
       const auto part = [&](const Linear &l, float *out) {
@@ -247,8 +252,9 @@ EXPORT void sqap_round_rows(const void *x, void *out, int64_t rows, int64_t widt
                             const int8_t *signs, int64_t odd, const float *hartley, int32_t levels,
                             int64_t threads) {
   sqap::parallel(threads, rows, 16, [&](int64_t begin, int64_t end) {
-    const RowJob job = {x, width, type, kNoNorm, width, odd, signs, hartley, levels, 1,
-                        nullptr, 0, nullptr, nullptr, row_scratch(width)};
+    const RowJob job = {x,       width, type,    kNoNorm, width,
+                        odd,     signs, hartley, levels,  1,
+                        nullptr, 0,     nullptr, nullptr, row_scratch(width)};
     chosen->round_rows(job, out, begin, end);
   });
 }
@@ -258,7 +264,8 @@ EXPORT void sqap_quantize(const Linear *l, const void *x, int64_t rows, Type typ
                           float *scales) {
   thread_local Buffer buffer;
   const Activations a = quantize(&buffer, *l, x, type, kNoNorm, rows, 1);
-  for (int64_t i = 0; i < rows; i++) std::memcpy(codes + i * l->inputs, a.codes + i * a.stride, l->inputs);
+  for (int64_t i = 0; i < rows; i++)
+    std::memcpy(codes + i * l->inputs, a.codes + i * a.stride, l->inputs);
   std::memcpy(scales, a.scales, rows * sizeof(float));
 }
 

@@ -1,5 +1,5 @@
-// Farthest point sampling: a loop over few numbers, whose steps as single operations would cost more
-// than the layers that the pruning saves.
+// Farthest point sampling: a loop over few numbers, whose steps as single operations would cost
+// more than the layers that the pruning saves.
 #include <cmath>
 #include <cstdint>
 

@@ -65,7 +65,7 @@ def test_an_incompatible_quality_of_service_is_named(rig, trials):
         rig.start()
         begun_ns = time.time_ns()
         other = rig.client.create_publisher(PoseStamped, 'camera/extrinsics', 1)  # volatile
-        rig.wait_diagnostic('camera/extrinsics: a publisher offers')
+        rig.wait_diagnostic('camera/extrinsics: the durability of a publisher is incompatible')
         trial.reacted(begun_ns, time.time_ns())
         rig.client.destroy_publisher(other)
 
