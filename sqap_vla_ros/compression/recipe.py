@@ -63,7 +63,8 @@ class QuantizationRecipe:
     Rotation of each layer's input before it is quantized.
 
     'hadamard': by random signs and a Hadamard matrix, which spreads single large channels over
-    all; the inverse is folded into the weight, so that the product stays the same. 'none': no rotation.
+    all; the inverse is folded into the weight, so that the product stays the same. 'none': no
+    rotation.
     """
     rotate_residual: bool = False
     """
