@@ -13,13 +13,8 @@ from typing import Any, TYPE_CHECKING
 if TYPE_CHECKING:
     from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
     from sqap_vla_ros.camera import PinholeCamera
-    from sqap_vla_ros.compression.recipe import (
-        find_recipe,
-        load_recipe,
-        PruningRecipe,
-        QuantizationRecipe,
-        Recipe,
-    )
+    from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
+    from sqap_vla_ros.compression.recipe_files import find_recipe, load_recipe
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.models.compress_policy import compress
     from sqap_vla_ros.models.family import Family
@@ -74,13 +69,8 @@ __all__ = [
 _MODULES = {
     'action_chunk': ('ActionChunk', 'ActionSpec'),
     'camera': ('PinholeCamera',),
-    'compression.recipe': (
-        'PruningRecipe',
-        'QuantizationRecipe',
-        'Recipe',
-        'find_recipe',
-        'load_recipe',
-    ),
+    'compression.recipe': ('PruningRecipe', 'QuantizationRecipe', 'Recipe'),
+    'compression.recipe_files': ('find_recipe', 'load_recipe'),
     'errors': ('UserError',),
     'models.compress_policy': ('compress',),
     'models.family': ('Family',),

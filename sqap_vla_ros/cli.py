@@ -12,6 +12,7 @@ from sqap_vla_ros.errors import UserError
 SUMMARIES = {
     'import': 'make a policy from a released OpenVLA, CogACT or pi0 checkpoint',
     'check': 'test whether a policy reacts to image and instruction',
+    'recipes': 'list the recipes: what each does, and when to use it',
     'compress': 'compress a policy with a recipe',
     'profile': 'make or check the profile of a robot',
     'inspect': 'print what a compressed policy consists of',

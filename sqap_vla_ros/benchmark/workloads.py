@@ -14,7 +14,7 @@ from sqap_vla_ros.benchmark.building import build, needed_bytes
 from sqap_vla_ros.benchmark.variants import Variant
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.compression.pruning.token_selector import TokenSelector
-from sqap_vla_ros.compression.recipe import save_recipe
+from sqap_vla_ros.compression.recipe_files import save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.kernels.timing import synchronize
 from sqap_vla_ros.models.cuda_graphs import CudaGraphRecorder, CudaGraphRunner, Tensors

@@ -1,9 +1,11 @@
-"""`sqap_vla compress`: a float policy directory and a recipe to a compressed policy directory."""
+"""`sqap_vla compress`: compress a float policy directory with a recipe."""
 
+import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('policy', type=Path, help='float policy directory')
     parser.add_argument(
@@ -14,7 +16,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         '--recipe',
         default='sqap_w4a4_prune40',
-        help='recipe file, or name of one of config/recipes (default %(default)s)',
+        help='recipe file, or a name that `sqap_vla recipes` lists (default %(default)s)',
     )
     parser.add_argument(
         '--calibration',
@@ -24,21 +26,24 @@ def add_arguments(parser) -> None:
     )
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Compress, write, and print what was saved."""
     from tqdm import tqdm
 
-    from sqap_vla_ros.compression.recipe import find_recipe, load_recipe
+    from sqap_vla_ros.compression.recipe_files import find_recipe, load_recipe
     from sqap_vla_ros.models.compress_policy import compress
 
     recipe = load_recipe(find_recipe(arguments.recipe))
 
-    def progress(layers):
-        return tqdm(layers, desc=f'layers ({recipe.name})', unit='layer', disable=None)
+    def progress(layers: Iterable[str]) -> Iterable[str]:
+        bar: Iterable[str] = tqdm(
+            layers, desc=f'layers ({recipe.name})', unit='layer', disable=None
+        )
+        return bar
 
-    report = compress(arguments.policy, arguments.output, recipe, progress, arguments.calibration)
+    summary = compress(arguments.policy, arguments.output, recipe, progress, arguments.calibration)
     print(
-        f'{arguments.output}: {report.layers} layers quantized, weights '
-        f'{report.float_bytes / 1e6:.2f} MB in float32 -> {report.packed_bytes / 1e6:.2f} MB'
+        f'{arguments.output}: {summary.layers} layers quantized, weights '
+        f'{summary.float_bytes / 1e6:.2f} MB in float32 -> {summary.packed_bytes / 1e6:.2f} MB'
     )
     return 0

@@ -1,14 +1,20 @@
-"""`sqap_vla inspect`: what a compressed policy consists of."""
+"""`sqap_vla inspect`: the layers, sizes and recipe of a compressed policy."""
 
+import argparse
 from pathlib import Path
+from typing import cast, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqap_vla_ros.compression.quantization.linear_format import LinearFormat
+    from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('policy', type=Path, help='compressed policy directory')
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Load the checkpoint, which verifies it, and print its layers, sizes and recipe."""
     import torch
     import yaml
@@ -18,7 +24,7 @@ def run(arguments) -> int:
         load_compressed_into,
         parameter_bytes,
     )
-    from sqap_vla_ros.compression.recipe import recipe_to_dict
+    from sqap_vla_ros.compression.recipe_files import recipe_to_dict
     from sqap_vla_ros.models.config import load_config
     from sqap_vla_ros.models.registry import build_model
 
@@ -26,7 +32,7 @@ def run(arguments) -> int:
     with torch.device('meta'):
         model = build_model(config)
     header = load_compressed_into(model, arguments.policy)
-    rows = [_row(name, model.get_submodule(name)) for name in header.layers]
+    rows = [_row(name, cast('QuantLinear', model.get_submodule(name))) for name in header.layers]
     width = max((len(row[0]) for row in rows), default=5)
     print(
         f'{"layer":{width}}  {"out x in":>12}  bits   group  rotation   packed kB  '
@@ -60,7 +66,8 @@ def run(arguments) -> int:
     return 0
 
 
-def _row(name, layer):
+def _row(name: str, layer: 'QuantLinear') -> 'tuple[str, LinearFormat, int]':
+    """Name, format and size in bytes of a quantized layer."""
     tensors = [
         t
         for t in (layer.weight, layer.qweight, layer.wscale, layer.ascale, layer.rotation_signs)

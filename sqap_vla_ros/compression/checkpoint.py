@@ -20,7 +20,8 @@ from torch import nn
 
 from sqap_vla_ros.compression.compress import CompressibleModel, configure, make_room
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
-from sqap_vla_ros.compression.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from sqap_vla_ros.compression.recipe import Recipe
+from sqap_vla_ros.compression.recipe_files import recipe_from_dict, recipe_to_dict
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import replaced_file
 

@@ -1,65 +1,101 @@
 """
-The compression recipe: everything that `compress` decides, as frozen dataclasses and as YAML.
+The compression recipe: everything that compression decides, as frozen dataclasses.
 
 Defaults are this package's own where the SQAP-VLA paper (arXiv 2509.09090) gives no value: the
 prune layer, the share of each criterion and the protection radius are not published.
 """
 
-from dataclasses import asdict, dataclass, field, fields, replace
-import os
-from pathlib import Path
-from typing import get_args
-
-import yaml
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from sqap_vla_ros.compression.pruning.phase import FINE_SPEED_M_S
-from sqap_vla_ros.errors import UserError
 
 FULL_PRECISION_BITS = 16
+"""Number of bits in a recipe that means: not quantized."""
 TARGETS = ('decoder', 'vision', 'action_head')
-RECIPE_FILE = 'recipe.yaml'
 
 
 @dataclass(frozen=True)
 class QuantizationRecipe:
-    """Symmetric round-to-nearest quantization of linear layers."""
+    """
+    Symmetric quantization of the linear layers: integers times a scale, without a zero point.
+
+    Raises:
+        ValueError: a field has a value that it cannot have, or two fields contradict each other.
+    """
 
     weight_bits: int = 4
-    """2..8, or 16 to leave weights alone."""
+    """Bits of an integer weight, 2..8; 16: weights stay in floating point."""
     weight_group: int | None = None
-    """Input channels that share a weight scale; None: one scale per output channel."""
+    """
+    Consecutive input channels of a weight row that share one scale; None: the whole row.
+
+    Smaller groups round more exactly and store more scales.
+    """
     weight_method: str = 'rtn'
-    """'rtn': round to nearest; 'gptq': correct each rounding in what follows (calibration)."""
+    """
+    How weights are rounded.
+
+    'rtn': each to the nearest integer. 'gptq' (arXiv 2210.17323): channel by channel, and the
+    error of each is corrected in the channels that follow; needs calibration samples.
+    """
     weight_clip: str = 'none'
-    """'mse': clip weights where that lowers their squared error; 'none'."""
+    """
+    How the scale of a weight row or group is chosen.
+
+    'none': so that its largest weight fits. 'mse': smaller, where clipping the largest weights
+    lowers the squared error of all.
+    """
     activation_bits: int = 4
-    """2..8, or 16 to leave activations alone."""
+    """Bits of a layer's integer input, 2..8; 16: inputs stay in floating point."""
     activation_granularity: str = 'per_token'
-    """'per_token' or 'per_tensor'."""
+    """Which inputs share a scale: those of one token ('per_token') or all ('per_tensor')."""
     activation_scales: str = 'dynamic'
     """
-    'dynamic': computed from each input; 'static': fixed by calibration (needs 'per_tensor').
+    When the scales of the inputs are computed.
 
-    Static scales of the action head are one for each denoising step.
+    'dynamic': at run time, from each input. 'static': once, from calibration samples; needs
+    'per_tensor'. The action head then has one scale for each denoising step, because its inputs
+    change from noise to action.
     """
     rotation: str = 'hadamard'
-    """'hadamard': rotate each linear's input (folded into its weight); 'none'."""
+    """
+    Rotation of each layer's input before it is quantized.
+
+    'hadamard': by random signs and a Hadamard matrix, which spreads single large channels over
+    all; the inverse is folded into the weight, so that the product stays the same. 'none': no
+    rotation.
+    """
     rotate_residual: bool = False
     """
     Rotate the decoder's residual stream offline (QuaRot, arXiv 2404.00456).
 
-    What reads it is then rotated already, and needs no rotation at run time.
+    The layers that read the stream then need no rotation of their own at run time. Needs
+    rotation 'hadamard' and the target 'decoder'.
     """
     rotate_query_key: bool = True
-    """Rotate queries and keys per head after RoPE, before they are quantized."""
+    """
+    Rotate queries and keys in each attention head before they are quantized.
+
+    This is done after the rotary position embedding (RoPE). Their products stay the same.
+    """
     query_key_bits: int | None = None
-    """2..8, or 16 to leave queries and keys alone; None: as activation_bits."""
+    """
+    Bits of the integer queries and keys of attention, 2..8.
+
+    16: they stay in floating point; None: as many as `activation_bits`.
+    """
     rotation_seed: int = 0
-    """Seed of the rotation's random signs."""
+    """Seed of the random signs of the rotations."""
     targets: tuple[str, ...] = ('decoder',)
-    """Which parts of the model: 'decoder', 'vision', 'action_head'."""
+    """
+    Parts of the model whose linear layers are quantized.
+
+    'decoder': the language model's layers. 'vision': the vision towers. 'action_head': the
+    network that produces actions, in families that have one.
+    """
     vision_bits: int | None = None
-    """2..8, weight and activation bits of the target 'vision'; None: as the other targets."""
+    """Bits of weights and inputs in the target 'vision', 2..8; None: as in the other targets."""
 
     def of_vision(self) -> 'QuantizationRecipe':
         """Return the recipe of the layers of the target 'vision'."""
@@ -72,11 +108,14 @@ class QuantizationRecipe:
             bits = getattr(self, name)
             if bits != FULL_PRECISION_BITS and not 2 <= bits <= 8:
                 raise ValueError(f'{name} is {bits}, expected 2..8, or 16 for full precision')
-        bits = self.query_key_bits
-        if bits not in (None, FULL_PRECISION_BITS) and not 2 <= bits <= 8:
-            raise ValueError(f'query_key_bits is {bits}, expected 2..8, 16 or null')
-        if self.vision_bits is not None and not 2 <= self.vision_bits <= 8:
-            raise ValueError(f'vision_bits is {self.vision_bits}, expected 2..8 or null')
+        for name, others in (
+            ('query_key_bits', (None, FULL_PRECISION_BITS)),
+            ('vision_bits', (None,)),
+        ):
+            bits = getattr(self, name)
+            if bits not in others and not 2 <= bits <= 8:
+                also = '2..8, 16 or null' if FULL_PRECISION_BITS in others else '2..8 or null'
+                raise ValueError(f'{name} is {bits}, expected {also}')
         _one_of('activation_granularity', self.activation_granularity, ('per_token', 'per_tensor'))
         _one_of('rotation', self.rotation, ('hadamard', 'none'))
         _one_of('weight_method', self.weight_method, ('rtn', 'gptq'))
@@ -96,42 +135,60 @@ class QuantizationRecipe:
 
 @dataclass(frozen=True)
 class PruningRecipe:
-    """Fixed-budget selection of visual tokens inside the decoder (SQAP-VLA, pruning)."""
+    """
+    Removal of visual tokens inside the decoder: how many are kept, where, and which.
+
+    A visual token stands for one patch of a camera image. The number kept is fixed, and so are
+    all shapes behind the layer that prunes (SQAP-VLA, arXiv 2509.09090).
+
+    Raises:
+        ValueError: a field has a value that it cannot have.
+    """
 
     ratio: float = 0.4
-    """Share of visual tokens removed, 0 <= ratio < 1."""
+    """Share of the visual tokens that is removed, 0 <= ratio < 1."""
     layer: int = 1
     """
     Tokens are removed before this decoder layer, scored by the attention of the layer before it.
 
-    0: before the decoder, scored by the first layer's queries and keys.
+    0: before the decoder, scored by the first layer's queries and keys. Early layers save more
+    time; the query has read the instruction from layer 2 on.
     """
     method: str = 'sqap'
-    """'sqap' (relevance, protection, coverage), 'top' (relevance only) or 'random'."""
+    """
+    How the budget of tokens is filled.
+
+    'sqap': patches at the end effector, then the most relevant tokens, then tokens that cover
+    the rest of the image. 'top': the most relevant tokens alone. 'random': a baseline.
+    """
     relevance: str = 'attention'
     """
     What makes a token relevant.
 
-    'attention': of the task query, in the layer that scores; 'temporal': of the task query, in the
-    layers behind the pruning layer at the previous control steps (the first step after a reset
-    keeps all tokens); 'difference': from the mean feature of the image.
+    'attention': that the last token (the task query) attends to it in the layer that scores.
+    'temporal': the same in the layers behind the cut, at the previous control steps; the first
+    step after a reset keeps all tokens. 'difference': distance from the mean feature of the image.
     """
     relevance_share: float = 0.5
-    """'sqap': share of the budget that the most relevant tokens take; coverage fills the rest."""
+    """'sqap': share of the budget for the most relevant tokens; coverage fills the rest."""
     coverage: str = 'position'
-    """'sqap': farthest point sampling by 'position' in the image or by cosine of the 'feature'."""
+    """
+    'sqap': distance by which farthest point sampling spreads tokens.
+
+    'position': in the image. 'feature': cosine distance of the tokens' features.
+    """
     smoothing: float = 0.0
-    """Share of earlier control steps in a token's attention, 0 <= smoothing < 1."""
+    """Weight of earlier control steps in a token's attention, 0 <= smoothing < 1; 0: none."""
     protection_radius_m: float = 0.06
     """
-    'sqap': patches within this distance of the end effector, metres in its plane, are kept.
+    'sqap': patches within this distance of the end effector are always kept, metres.
 
-    0: none.
+    The distance is measured in the plane at the end effector's depth. 0: none are protected.
     """
     fine_ratio: float | None = None
-    """Ratio while the arm does fine work (slow, or the gripper moves); null: always `ratio`."""
+    """Ratio while the arm does fine work (slow, or the gripper moves); None: always `ratio`."""
     fine_speed_m_s: float = FINE_SPEED_M_S
-    """End-effector speed below which work is fine, metres a second."""
+    """End-effector speed below which work is fine, metres per second."""
     seed: int = 0
     """'random': seed of the selection."""
 
@@ -155,24 +212,41 @@ class PruningRecipe:
             raise ValueError(f'protection_radius_m is {self.protection_radius_m}, expected >= 0')
 
     def kept(self, visual_tokens: int, fine: bool = False) -> int:
-        """Token budget for `visual_tokens` visual tokens; at least one."""
+        """
+        Compute the token budget.
+
+        Args:
+            visual_tokens: number of visual tokens before pruning.
+            fine: whether the arm does fine work (`fine_ratio`).
+
+        Returns:
+            Number of visual tokens that are kept, at least one.
+        """
         ratio = self.fine_ratio if fine and self.fine_ratio is not None else self.ratio
         return max(1, round(visual_tokens * (1 - ratio)))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to compress a model. All parts None: full precision."""
+    """
+    One way to compress a model. All parts None: full precision.
+
+    Raises:
+        ValueError: `denoising_steps` is less than 1.
+    """
 
     name: str = 'full'
+    """Name in reports and in the description of a loaded policy."""
     quantization: QuantizationRecipe | None = None
+    """How linear layers, queries and keys are quantized; None: they stay in floating point."""
     pruning: PruningRecipe | None = None
+    """Which visual tokens are removed; None: all are kept."""
     denoising_steps: int | None = None
     """
-    Steps of a diffusion or flow head in place of the model's own.
+    Steps of a diffusion or flow head; None: the model's own number.
 
-    Fewer amount to step caching: with DDIM (arXiv 2010.02502, eq. 12) and Euler steps, to use an
-    estimate again for the next step is one step of twice the length.
+    Fewer steps are equivalent to step caching: with DDIM (arXiv 2010.02502, eq. 12) and with
+    Euler steps, reusing an estimate for the next step is one step of twice the length.
     """
 
     def __post_init__(self) -> None:
@@ -180,120 +254,14 @@ class Recipe:
             raise ValueError(f'denoising_steps is {self.denoising_steps}, expected 1 or more')
 
 
-_TYPES = {'quantization': QuantizationRecipe, 'pruning': PruningRecipe}
-
-
 def needs_calibration(recipe: Recipe) -> bool:
-    """Whether `compress` needs samples for this recipe."""
+    """Whether compression with this recipe needs calibration samples."""
     quantization = recipe.quantization
     return quantization is not None and (
         quantization.weight_method == 'gptq' or quantization.activation_scales == 'static'
     )
 
 
-def recipe_from_dict(data: dict, source: str = 'recipe') -> Recipe:
-    """
-    Build a recipe from plain data, as YAML gives it.
-
-    Raises UserError that names the unknown key or the wrong value and `source`.
-    """
-    data = dict(_mapping(data, source))
-    parts = {}
-    for part, kind in _TYPES.items():
-        value = data.pop(part, None)
-        if value is not None:
-            parts[part] = _build(kind, _mapping(value, f'{source}: {part}'), f'{source}: {part}')
-    return _build(Recipe, {**data, **parts}, source)
-
-
-def recipe_to_dict(recipe: Recipe) -> dict:
-    """Plain data that `recipe_from_dict` turns back into an equal recipe."""
-    data = asdict(recipe)
-    if data['quantization']:
-        data['quantization']['targets'] = list(data['quantization']['targets'])
-    return data
-
-
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe from a YAML file. Raises UserError with the file's name."""
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise UserError(f'recipe {path}: no such file') from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = ' '.join(str(error).split())
-        raise UserError(f'recipe {path}: not readable as YAML: {reason}') from None
-    return recipe_from_dict({} if data is None else data, f'recipe {path}')
-
-
-def find_recipe(name: str | Path) -> Path:
-    """
-    Path of a recipe: a file as it is, or the name of one that comes with the package.
-
-    Raises UserError that lists the names.
-    """
-    path = Path(name)
-    if path.suffix or path.exists():
-        return path
-    shares = [
-        Path(prefix) / 'share' / 'sqap_vla_ros'
-        for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
-        if prefix
-    ]
-    for root in [Path(__file__).parents[2], *shares]:
-        folder = root / 'config' / 'recipes'
-        if (folder / f'{name}.yaml').exists():
-            return folder / f'{name}.yaml'
-        if folder.is_dir():
-            names = ', '.join(sorted(file.stem for file in folder.glob('*.yaml')))
-            raise UserError(f'recipe {name!r}: no such file; recipes of the package: {names}')
-    raise UserError(f'recipe {name!r}: no such file, and no recipes of the package either')
-
-
-def save_recipe(recipe: Recipe, path: str | Path) -> None:
-    """Write a recipe as YAML."""
-    Path(path).write_text(yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False), 'utf-8')
-
-
-def _mapping(data, source):
-    if not isinstance(data, dict):
-        raise UserError(
-            f'{source}: expected a mapping of keys to values, got {type(data).__name__}'
-        )
-    return data
-
-
-def _build(kind, data, source):
-    known = {f.name: f for f in fields(kind)}
-    for key in data:
-        if key not in known:
-            raise UserError(f'{source}: unknown key {key!r}; known keys: {", ".join(known)}')
-    values = {key: _coerce(known[key], value, source) for key, value in data.items()}
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{source}: {error}') from None
-
-
-def _coerce(spec: field, value, source):
-    """Check the plain types here, so that dataclasses compare numbers with numbers only."""
-    kind = spec.type
-    if kind == tuple[str, ...]:
-        if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
-            return tuple(value)
-        raise UserError(f'{source}: {spec.name} is {value!r}, expected a list of names')
-    if kind in (QuantizationRecipe | None, PruningRecipe | None):
-        return value
-    allowed = get_args(kind) or (kind,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, allowed) and (kind is bool or not isinstance(value, bool)):
-        return value
-    name = ' or '.join('null' if t is type(None) else t.__name__ for t in allowed)
-    raise UserError(f'{source}: {spec.name} is {value!r}, expected {name}')
-
-
-def _one_of(name, value, allowed) -> None:
+def _one_of(name: str, value: str, allowed: Collection[str]) -> None:
     if value not in allowed:
         raise ValueError(f'{name} is {value!r}, expected one of {", ".join(map(repr, allowed))}')

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqap_vla_ros.compression.recipe import find_recipe, load_recipe, Recipe
+from sqap_vla_ros.compression.recipe import Recipe
+from sqap_vla_ros.compression.recipe_files import find_recipe, load_recipe
 from sqap_vla_ros.errors import UserError
 
 _ORIGIN = 'a file of `sqap_vla evaluate --json`'

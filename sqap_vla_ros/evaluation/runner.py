@@ -214,7 +214,7 @@ def load_variant(policy: str, variant: str) -> Policy:
     Raises:
         UserError: the policy or the recipe cannot be loaded.
     """
-    from sqap_vla_ros.compression.recipe import find_recipe
+    from sqap_vla_ros.compression.recipe_files import find_recipe
     from sqap_vla_ros.models.loading import load_policy
 
     recipe = None if variant == 'full' else find_recipe(variant)

@@ -14,7 +14,8 @@ from sqap_vla_ros.compression.checkpoint import (
     WEIGHTS_FILE,
 )
 from sqap_vla_ros.compression.compress import compress_model, layer_names
-from sqap_vla_ros.compression.recipe import Recipe, RECIPE_FILE, save_recipe
+from sqap_vla_ros.compression.recipe import Recipe
+from sqap_vla_ros.compression.recipe_files import RECIPE_FILE, save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import replaced_directory
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE
@@ -25,44 +26,50 @@ MODEL_CARD = 'README.md'
 
 
 @dataclass(frozen=True)
-class Report:
-    """What compression saved."""
+class CompressionSummary:
+    """How many layers were quantized, and the size of the weights before and after."""
 
     layers: int
+    """Number of quantized layers."""
     packed_bytes: int
-    """Of all tensors, as stored."""
+    """Size of all tensors of the compressed model, as stored."""
     float_bytes: int
-    """Of the same in float32."""
+    """Size of the same tensors in float32."""
 
 
 def compress(
-    source: Path,
-    output: Path,
+    source: str | Path,
+    output: str | Path,
     recipe: Recipe,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
-    samples: Path | None = None,
-) -> Report:
+    samples: str | Path | None = None,
+) -> CompressionSummary:
     """
     Compress a policy directory.
 
     Args:
-        source: float policy.
+        source: directory of the float policy.
         output: directory to write, whole or not at all; an earlier compressed policy there is
             replaced.
         recipe: how to compress.
         progress: wraps the names of the layers, as `tqdm` does.
-        samples: calibration samples, for recipes that need them; None: `calibration.npz` of the
-            source.
+        samples: file of calibration samples, for recipes that need them; None:
+            `calibration.npz` of the source.
+
+    Returns:
+        The number of quantized layers and the size of the weights before and after.
 
     Raises:
-        UserError: `source` is not a float policy, or `output` holds anything else.
+        UserError: `source` is not a float policy, `output` holds something other than a
+            compressed policy, or the recipe needs samples and there are none.
     """
     source, output = Path(source), Path(output)
     _check_output(source, output)
     # Mapped: of a large model, only the current layer and the packed ones are in memory.
     model = load_model(source, mapped=True)
     layers = layer_names(model, recipe)
-    compress_model(model, recipe, calibration_of(source, recipe, samples), progress)
+    calibration = calibration_of(source, recipe, Path(samples) if samples else None)
+    compress_model(model, recipe, calibration, progress)
     with replaced_directory(output) as partial:
         for path in sorted(source.iterdir()):
             data = path.name in (INDEX_FILE, CALIBRATION_FILE) or path.suffix == '.safetensors'
@@ -72,7 +79,7 @@ def compress(
         save_compressed(model, recipe, layers, partial, base)
         save_recipe(recipe, partial / RECIPE_FILE)
         _extend_model_card(partial / MODEL_CARD, recipe, base)
-    return Report(len(layers), parameter_bytes(model), float_parameter_bytes(model))
+    return CompressionSummary(len(layers), parameter_bytes(model), float_parameter_bytes(model))
 
 
 def _check_output(source: Path, output: Path) -> None:

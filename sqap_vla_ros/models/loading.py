@@ -16,7 +16,8 @@ from sqap_vla_ros.compression.checkpoint import (
     WEIGHTS_FILE,
 )
 from sqap_vla_ros.compression.compress import compress_model, prepare
-from sqap_vla_ros.compression.recipe import load_recipe, needs_calibration, Recipe, RECIPE_FILE
+from sqap_vla_ros.compression.recipe import needs_calibration, Recipe
+from sqap_vla_ros.compression.recipe_files import load_recipe, RECIPE_FILE
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE, load_samples
 from sqap_vla_ros.models.config import load_config

@@ -50,8 +50,8 @@ def start_arguments(start_on_instruction: str) -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             'recipe',
             default_value='sqap_w4a4_prune40',
-            description='recipe (a name or a file) with which a float policy is compressed first; '
-            'none: run it in float',
+            description='recipe (a name, see `sqap_vla recipes`, or a file) with which a float '
+            'policy is compressed first; none: run it in float',
         ),
         DeclareLaunchArgument(
             'autostart',

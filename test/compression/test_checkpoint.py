@@ -17,7 +17,8 @@ from sqap_vla_ros.compression.checkpoint import (
 )
 from sqap_vla_ros.compression.compress import compress_model, layer_names
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
-from sqap_vla_ros.compression.recipe import load_recipe, PruningRecipe, QuantizationRecipe, Recipe
+from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
+from sqap_vla_ros.compression.recipe_files import load_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models import compress_policy
 from sqap_vla_ros.models.families.cogact.model import CogActModel

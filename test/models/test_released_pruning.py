@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe, save_recipe
+from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
+from sqap_vla_ros.compression.recipe_files import save_recipe
 from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.models.self_test import self_test

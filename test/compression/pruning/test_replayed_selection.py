@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sqap_vla_ros.compression.pruning import coverage
-from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe, save_recipe
+from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
+from sqap_vla_ros.compression.recipe_files import save_recipe
 from sqap_vla_ros.models.cuda_graphs import CudaGraphRunner
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Continuation

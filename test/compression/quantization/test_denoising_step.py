@@ -5,14 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sqap_vla_ros.compression.compress import compress_model
-from sqap_vla_ros.compression.recipe import (
-    PruningRecipe,
-    QuantizationRecipe,
-    Recipe,
-    recipe_from_dict,
-    recipe_to_dict,
-    save_recipe,
-)
+from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
+from sqap_vla_ros.compression.recipe_files import recipe_from_dict, recipe_to_dict, save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models import compress_policy
 from sqap_vla_ros.models.loading import load_policy

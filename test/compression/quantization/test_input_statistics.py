@@ -10,12 +10,8 @@ from sqap_vla_ros.compression.quantization.input_statistics import collecting
 from sqap_vla_ros.compression.quantization.integers import dequantize_weight
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.quantization.weight_rounding import round_weight
-from sqap_vla_ros.compression.recipe import (
-    QuantizationRecipe,
-    Recipe,
-    recipe_from_dict,
-    save_recipe,
-)
+from sqap_vla_ros.compression.recipe import QuantizationRecipe, Recipe
+from sqap_vla_ros.compression.recipe_files import recipe_from_dict, save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models import compress_policy
 from sqap_vla_ros.models.calibration_samples import save_samples

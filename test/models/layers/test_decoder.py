@@ -9,7 +9,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from sqap_vla_ros.compression.pruning.relevance import attention_row
-from sqap_vla_ros.compression.recipe import PruningRecipe, Recipe, save_recipe
+from sqap_vla_ros.compression.recipe import PruningRecipe, Recipe
+from sqap_vla_ros.compression.recipe_files import save_recipe
 from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Criterion
