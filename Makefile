@@ -2,7 +2,7 @@
 # make test       set up .venv, then run all tests; `make test NUMPY=1.26` does it with NumPy 1.26
 # make test-fast  the tests that neither start nodes nor render nor take long, in about a minute
 # make lint       ruff, clang-format and mypy
-# make sanitize the tests of the C++ kernels under ASan and UBSan, about a minute
+# make sanitize   the tests of the C++ kernels under ASan and UBSan, about a minute
 # make docs       write doc/api.md from the docstrings
 # make faults     repeat every fault of doc/faults.md FAULT_REPEATS times (5)
 # make soak       let the demonstration run for half an hour with random faults

@@ -63,7 +63,18 @@ def main() -> int:
     }
     python = str(venv / 'bin' / 'python')
     done = subprocess.run(
-        [python, '-m', 'pytest', '-q', '-x', '-p', 'no:faulthandler', '--capture=sys', *TESTS, *options.arguments],
+        [
+            python,
+            '-m',
+            'pytest',
+            '-q',
+            '-x',
+            '-p',
+            'no:faulthandler',
+            '--capture=sys',
+            *TESTS,
+            *options.arguments,
+        ],
         cwd=SOURCE,
         env=environment,
         check=False,
