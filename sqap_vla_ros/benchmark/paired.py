@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import bootstrap
 
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
@@ -50,9 +51,15 @@ def paired_ratio(baseline: np.ndarray, times: np.ndarray) -> Ratio:
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    generator = np.random.default_rng(0)
-    picks = generator.integers(0, len(values), (_RESAMPLES, len(values)))
-    medians = np.median(values[picks], axis=1)
-    edge = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(medians, (edge, 1 - edge))
-    return float(low), float(high)
+    """Percentile bootstrap interval of the median of [rounds]; the same at every call."""
+    if len(values) < 2:
+        return float(values[0]), float(values[0])
+    found = bootstrap(
+        (values,),
+        np.median,
+        n_resamples=_RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method='percentile',
+        random_state=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
