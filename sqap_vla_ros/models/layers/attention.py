@@ -1,4 +1,4 @@
-"""Attention as every part of the models computes it."""
+"""The one attention function of all models."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -15,10 +15,17 @@ def attention(
     causal: bool = False,
 ) -> torch.Tensor:
     """
-    Scaled dot-product attention.
+    Compute scaled dot-product attention, with grouped queries where there are fewer keys.
 
-    query: [B, heads, N, d]; key, value: [B, kv_heads, M, d]; mask: bool, True where seen.
-    Returns [B, heads, N, d].
+    Args:
+        query: [B, heads, N, d].
+        key: [B, kv_heads, M, d].
+        value: [B, kv_heads, M, d].
+        mask: bool, broadcast to [B, heads, N, M]; True where a query attends to a key.
+        causal: whether each query attends only to keys up to its own position.
+
+    Returns:
+        [B, heads, N, d].
     """
     grouped = key.shape[1] != query.shape[1]
     if not (query.device.type == 'cpu' and torch.is_autocast_enabled('cpu')):

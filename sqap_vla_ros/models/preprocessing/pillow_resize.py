@@ -33,9 +33,16 @@ _KERNELS = {'bicubic': (_cubic, 2.0), 'bilinear': (_triangle, 1.0)}
 
 def pillow_resize(image: torch.Tensor, rows: int, columns: int, kernel: str) -> torch.Tensor:
     """
-    Resize as Image.resize does, with antialiasing.
+    Resize like Pillow's Image.resize, with antialiasing.
 
-    image: uint8 [H, W, C]; kernel: 'bicubic' or 'bilinear'. Returns uint8 [C, rows, columns].
+    Args:
+        image: uint8 [H, W, C].
+        rows: of the result.
+        columns: of the result.
+        kernel: 'bicubic' or 'bilinear'.
+
+    Returns:
+        uint8 [C, rows, columns], on the device of the image.
     """
     planes = image.permute(2, 0, 1).to(torch.int32)
     planes = _along_rows(planes, columns, kernel)
@@ -54,7 +61,7 @@ def _along_rows(planes, size, kernel):
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def _taps(before, after, kernel, device):
-    """Pixels that each new one is made of, int64 [after, taps], and their weights, int32."""
+    """Source pixels of each new pixel, int64 [after, taps], and their weights, int32."""
     function, support = _KERNELS[kernel]
     scale = before / after
     stretch = max(scale, 1.0)

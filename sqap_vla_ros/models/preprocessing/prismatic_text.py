@@ -1,4 +1,4 @@
-"""Instructions to token ids for the released Prismatic models, and tokenizer files in general."""
+"""Tokenizer files, and the prompt of the released Prismatic models (OpenVLA, CogACT)."""
 
 from collections.abc import Sized
 from pathlib import Path
@@ -20,7 +20,10 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     Read `tokenizer.json` (Hugging Face tokenizers' format).
 
     Text that looks like a special token is not parsed as one, so an instruction cannot end the
-    prompt. Raises UserError that names the file.
+    prompt.
+
+    Raises:
+        UserError: names the file that is missing or damaged.
     """
     path = Path(directory) / TOKENIZER_FILE
     if not path.is_file():
@@ -75,5 +78,10 @@ class PrismaticTokenizer:
 
     @classmethod
     def load(cls, directory: Path) -> 'PrismaticTokenizer':
-        """Read `tokenizer.json`. Raises UserError that names the file."""
+        """
+        Read `tokenizer.json` of a policy directory.
+
+        Raises:
+            UserError: names the file that is missing or damaged.
+        """
         return cls(load_tokenizer(directory))

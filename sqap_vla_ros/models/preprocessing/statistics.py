@@ -25,25 +25,25 @@ class Statistics:
     state_std: np.ndarray
 
     def normalise_action(self, action: np.ndarray) -> np.ndarray:
-        """float32 [..., A], units to about [-1, 1]."""
+        """Map actions [..., A] from the dataset's units to about [-1, 1], float32."""
         span = np.where(self.action_mask, self.action_high - self.action_low, 1)
         span = np.where(span > 0, span, 1)  # a column that never moved in the data
         scaled = 2 * (action - self.action_low) / span - 1
         return np.where(self.action_mask, scaled, action).astype(np.float32)
 
     def unnormalise_action(self, action: np.ndarray) -> np.ndarray:
-        """float32 [..., A], [-1, 1] to units; clips to the range that the data had."""
+        """Map actions [..., A] from [-1, 1] to the dataset's units, within its range, float32."""
         clipped = np.clip(action, -1, 1)
         scaled = (clipped + 1) / 2 * (self.action_high - self.action_low) + self.action_low
         return np.where(self.action_mask, scaled, clipped).astype(np.float32)
 
     def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high of the training data's actions, float32 [A], in the dataset's units."""
+        """Return the lowest and highest actions of the data, float32 [A], in its units."""
         low, high = np.full_like(self.action_low, -1), np.ones_like(self.action_high)
         return self.unnormalise_action(low), self.unnormalise_action(high)
 
     def normalise_state(self, state: np.ndarray) -> np.ndarray:
-        """float32 [..., S], units to zero mean and unit deviation."""
+        """Map states [..., S] to zero mean and unit deviation over the dataset, float32."""
         return ((state - self.state_mean) / self.state_std).astype(np.float32)
 
 
@@ -51,7 +51,16 @@ def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
     """
     Read `dataset_statistics.json`: `{dataset: {action: {q01, q99, mask}, state: {mean, std}}}`.
 
-    Raises UserError that names the file and the missing or wrong field.
+    Args:
+        directory: policy directory.
+        dataset: key of the statistics.
+        states: number of state columns of the policy; 0 where it takes no state.
+
+    Returns:
+        The statistics.
+
+    Raises:
+        UserError: names the file and the missing or wrong field.
     """
     path = Path(directory) / STATISTICS_FILE
     data = read_json(path)

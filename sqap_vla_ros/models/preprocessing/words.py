@@ -1,4 +1,4 @@
-"""Instructions to token ids."""
+"""The tokenizer of the policies trained here: one token id per word."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ SPECIAL = ('<pad>', '<bos>', '<cognition>', '<unknown>')
 
 class WordTokenizer:
     """
-    One id a word, padded to a fixed length.
+    One id per word, padded to a fixed length.
 
     What looks like a special token in an instruction is not parsed as one: only letters and
     digits make words.
@@ -29,7 +29,7 @@ class WordTokenizer:
         return len(SPECIAL) + len(self.words)
 
     def encode(self, instruction: str) -> list[int]:
-        """Return `length` ids; words past the length are dropped, unknown words share one id."""
+        """Return `length` ids. Words beyond the length are dropped; unknown words share one id."""
         words = re.findall(r'[a-z0-9]+', instruction.lower())[: self.length]
         ids = [self._ids.get(word, UNKNOWN) for word in words]
         return ids + [PAD] * (self.length - len(ids))
@@ -41,7 +41,12 @@ class WordTokenizer:
 
     @classmethod
     def load(cls, directory: Path, length: int) -> 'WordTokenizer':
-        """Read `vocabulary.json`. Raises UserError that names the file."""
+        """
+        Read `vocabulary.json` of a policy directory.
+
+        Raises:
+            UserError: names the file that is missing or damaged.
+        """
         path = Path(directory) / VOCABULARY_FILE
         words = read_json(path).get('words')
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

@@ -48,7 +48,7 @@ class CogActPolicy(PrunedPolicy):
         self.reset()
 
     def reset(self) -> None:
-        """Start the noise of the diffusion head anew: a run is repeatable from here."""
+        """Start the noise of the diffusion head again, so that a run is repeatable from here."""
         super().reset()
         self._noise = torch.Generator().manual_seed(0)
 

@@ -50,7 +50,7 @@ class Pi0Policy(PrunedPolicy):
         self.reset()
 
     def reset(self) -> None:
-        """Start the flow's noise anew: a run is repeatable from here."""
+        """Start the flow's noise again, so that a run is repeatable from here."""
         super().reset()
         self._noise = torch.Generator().manual_seed(0)
 

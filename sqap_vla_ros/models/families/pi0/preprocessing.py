@@ -24,9 +24,16 @@ EPSILON = 1e-6
 
 def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
     """
-    Fit into size x size without distortion, centred on black; bilinear as Pillow, as openpi.
+    Fit into size x size without distortion, centred on black, as openpi does.
 
-    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the same device.
+    Resizes with Pillow's bilinear filter.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        size: rows and columns of the result, pixels.
+
+    Returns:
+        uint8 [3, size, size], on the device of the image.
     """
     height, width = image.shape[:2]
     ratio = max(width / size, height / size)
@@ -54,14 +61,19 @@ class Pi0Tokenizer:
         return 1 + max(self._tokenizer.get_vocab().values())
 
     def encode(self, instruction: str) -> list[int]:
-        """Return ids, at most `length` of them: a longer prompt loses its end, as in openpi."""
+        """Return at most `length` ids; a longer prompt is cut at its end, as in openpi."""
         cleaned = instruction.strip().replace('_', ' ').replace('\n', ' ')
         ids = self._tokenizer.encode(cleaned, add_special_tokens=False).ids
         return [self._bos, *ids, self._newline][: self._length]
 
     @classmethod
     def load(cls, directory: Path, length: int) -> 'Pi0Tokenizer':
-        """Read `tokenizer.json`. Raises UserError that names the file."""
+        """
+        Read `tokenizer.json` of a policy directory.
+
+        Raises:
+            UserError: names the file that is missing or damaged.
+        """
         return cls(load_tokenizer(directory), length, directory)
 
 
@@ -75,22 +87,22 @@ class Pi0Statistics:
     action_std: np.ndarray
 
     def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean minus and plus three deviations, float32 [A], in the dataset's units."""
+        """Return mean minus and plus three deviations, float32 [A], in the dataset's units."""
         reach = 3 * self.action_std
         return self.action_mean - reach, self.action_mean + reach
 
     def normalise_state(self, state: np.ndarray, columns: int) -> np.ndarray:
-        """float32 [S] in units to float32 [columns], padded with zeros."""
+        """Normalise a state [S] in the dataset's units to float32 [columns], padded with zeros."""
         padded = np.zeros(columns, np.float32)
         padded[: len(state)] = (state - self.state_mean) / (self.state_std + EPSILON)
         return padded
 
     def normalise_action(self, action: np.ndarray) -> np.ndarray:
-        """float32 [T, A] in units, normalised: the inverse of `unnormalise_action`."""
+        """Normalise actions [T, A] in the dataset's units; the inverse of `unnormalise_action`."""
         return ((action - self.action_mean) / (self.action_std + EPSILON)).astype(np.float32)
 
     def unnormalise_action(self, action: np.ndarray) -> np.ndarray:
-        """float32 [T, at least A] to units, float32 [T, A]."""
+        """Map actions [T, A or more columns] to the dataset's units, float32 [T, A]."""
         used = action[:, : len(self.action_mean)]
         return (used * (self.action_std + EPSILON) + self.action_mean).astype(np.float32)
 
@@ -99,7 +111,8 @@ def load_pi0_statistics(directory: Path, dataset: str, states: int, actions: int
     """
     Read `dataset_statistics.json`: `{dataset: {state: {mean, std}, action: {mean, std}}}`.
 
-    Raises UserError that names the file and the field.
+    Raises:
+        UserError: names the file and the missing or wrong field.
     """
     path = Path(directory) / STATISTICS_FILE
     data = read_json(path)
