@@ -1,8 +1,13 @@
-"""The one attention function of all models."""
+"""Attention as all models here compute it."""
+
+from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 
 NAME = 'sqap_vla_ros'
 
@@ -37,6 +42,38 @@ def attention(
         return scaled_dot_product_attention(
             query.float(), key.float(), value.float(), mask, is_causal=causal, enable_gqa=grouped
         )
+
+
+def project(
+    block: Any,
+    hidden: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    quantizer: QueryKeyQuantizer | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Make query, key and value of a Llama or Gemma attention block, query and key rotated.
+
+    Args:
+        block: with `q_proj`, `k_proj`, `v_proj` and `head_dim`.
+        hidden: normed hidden states [B, N, width].
+        cos: cosine of the rotary embedding, [1, N, d].
+        sin: sine of the rotary embedding, [1, N, d].
+        quantizer: quantizes the rotated query and key; None: it does not.
+
+    Returns:
+        Query [B, heads, N, d], key and value [B, kv_heads, N, d].
+    """
+
+    def split(x: torch.Tensor) -> torch.Tensor:  # [B, N, heads * d] -> [B, heads, N, d]
+        return x.view(*x.shape[:2], -1, block.head_dim).transpose(1, 2)
+
+    query, key = apply_rotary_pos_emb(
+        split(block.q_proj(hidden)), split(block.k_proj(hidden)), cos, sin
+    )
+    if quantizer is not None:
+        query, key = quantizer(query, key)
+    return query, key, split(block.v_proj(hidden))
 
 
 def _for_transformers(module, query, key, value, attention_mask=None, **_):

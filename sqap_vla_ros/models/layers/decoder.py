@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaModel
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, LlamaRotaryEmbedding
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.kernels.hadamard import rotate, unrotate
+from sqap_vla_ros.models.layers.attention import project
 from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
 from sqap_vla_ros.models.layers.pruned_layers import PruningPoint, Rotary, run_pruned_layers
 
@@ -107,15 +108,7 @@ class PrunableDecoder(nn.Module):
     def _project(
         self, block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        def split(x: torch.Tensor) -> torch.Tensor:  # [B, N, heads * d] -> [B, heads, N, d]
-            return x.view(*x.shape[:2], -1, block.head_dim).transpose(1, 2)
-
-        query, key = apply_rotary_pos_emb(
-            split(block.q_proj(hidden)), split(block.k_proj(hidden)), cos, sin
-        )
-        if self.query_key_quantizer is not None:
-            query, key = self.query_key_quantizer(query, key)
-        return query, key, split(block.v_proj(hidden))
+        return project(block, hidden, cos, sin, self.query_key_quantizer)
 
     def _rotary_tables(self, embeddings: torch.Tensor, first: int = 0) -> Rotary:
         """Cosine and sine [1, N, d] of N positions from `first` on; they are not weights."""

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from transformers import PI0Config, PI0ForConditionalGeneration
-from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb, GemmaRotaryEmbedding
+from transformers.models.gemma.modeling_gemma import GemmaRotaryEmbedding
 
 from sqap_vla_ros.compression.quantization.query_key import QueryKeyQuantizer
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
-from sqap_vla_ros.models.layers.attention import attention
+from sqap_vla_ros.models.layers.attention import attention, project
 from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
 from sqap_vla_ros.models.layers.guidance import Guide
 from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
@@ -180,15 +180,7 @@ class Pi0Model(VlaModel):
     def _project(
         self, block: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        def split(x: torch.Tensor) -> torch.Tensor:  # [B, N, heads * d] -> [B, heads, N, d]
-            return x.view(*x.shape[:2], -1, block.head_dim).transpose(1, 2)
-
-        query, key = apply_rotary_pos_emb(
-            split(block.q_proj(hidden)), split(block.k_proj(hidden)), cos, sin
-        )
-        if self._query_key_quantizer is not None:
-            query, key = self._query_key_quantizer(query, key)
-        return query, key, split(block.v_proj(hidden))
+        return project(block, hidden, cos, sin, self._query_key_quantizer)
 
     def _rotary_tables(self, hidden: torch.Tensor, first: int) -> Rotary:
         """Cosine and sine [1, N, d] of N positions from `first` on."""
