@@ -6,6 +6,12 @@ Add a model family from outside the package: build, save, compress, load and run
 The model is a toy with random weights: the mean colours of a grid of patches and the state go
 through two linear layers, which give a chunk of velocities. What makes it a family is `FAMILY` at
 the end: everything else in the package finds the model through it.
+
+`register_family` reaches this process only. For the node and the command line, declare the family
+in the `pyproject.toml` of your package instead:
+
+    [project.entry-points."sqap_vla_ros.families"]
+    toy = "your_package.your_module:FAMILY"
 """
 
 import argparse

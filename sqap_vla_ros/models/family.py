@@ -1,4 +1,15 @@
-"""What the package knows of a model family; each folder in `families/` declares one."""
+"""
+What the package knows of a model family; each folder in `families/` declares one.
+
+Another package declares a family by an entry point, here in its `pyproject.toml`:
+
+    [project.entry-points."sqap_vla_ros.families"]
+    toy = "toy_package.family:FAMILY"
+
+The name is the `model_type` of the family, the object a `Family`. Every process reads the entry
+points: the node, its inference worker and the command line. A call of `register_family` reaches
+only the process that makes it.
+"""
 
 from __future__ import annotations
 
