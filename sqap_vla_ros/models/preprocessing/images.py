@@ -1,4 +1,4 @@
-"""Camera images to the size and values that a vision encoder reads."""
+"""Convert camera images to the size and values that a vision encoder expects."""
 
 from functools import lru_cache
 
@@ -12,9 +12,16 @@ from sqap_vla_ros.models.preprocessing.pillow_resize import pillow_resize
 
 def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
     """
-    Squash to size x size by antialiased bicubic interpolation, rounded to whole grey levels.
+    Resize to size x size by antialiased bicubic interpolation, rounded to whole grey levels.
 
-    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size].
+    The aspect ratio is not kept.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        size: height and width of the result, in pixels.
+
+    Returns:
+        uint8 [3, size, size].
     """
     planes = image.permute(2, 0, 1)[None].float()
     if planes.shape[-2:] != (size, size):
@@ -26,16 +33,23 @@ def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
 
 def squash(image: torch.Tensor, size: int) -> torch.Tensor:
     """
-    Squash to size x size, bicubic as Pillow does it, as the released models were trained.
+    Resize to size x size with Pillow's bicubic filter, as in the training of the released models.
 
-    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the same device. Torch's
-    interpolation differs from Pillow's by one grey level here and there.
+    The aspect ratio is not kept. Torch's interpolation is not used because it differs from
+    Pillow's by one grey level at some pixels.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        size: height and width of the result, in pixels.
+
+    Returns:
+        uint8 [3, size, size], on the device of the image.
     """
     return resize_like_pillow(image, size, size, 'bicubic')
 
 
 def resize_like_pillow(image: torch.Tensor, rows: int, columns: int, kernel: str) -> torch.Tensor:
-    """Pillow's own code on a CPU, `pillow_resize` elsewhere; arguments as there."""
+    """Call Pillow itself on a CPU and `pillow_resize` on other devices; same arguments."""
     if image.device.type != 'cpu':
         return pillow_resize(image, rows, columns, kernel)
     if image.shape[:2] != (rows, columns):
@@ -48,10 +62,14 @@ def resize_like_pillow(image: torch.Tensor, rows: int, columns: int, kernel: str
 
 def centre_crop(image: torch.Tensor, area: float) -> torch.Tensor:
     """
-    Cut out the centre and enlarge it to the old size by bilinear interpolation.
+    Crop the centre and enlarge it to the original size by bilinear interpolation.
 
-    image: uint8 [3, S, S]; area: share of the area that stays. Samples as TensorFlow's
-    crop_and_resize, which OpenVLA's LIBERO evaluation uses: corners of crop and result coincide.
+    Sampling follows TensorFlow's crop_and_resize, which OpenVLA's LIBERO evaluation uses: the
+    corners of the crop and of the result coincide.
+
+    Args:
+        image: uint8 [3, S, S].
+        area: fraction of the area to keep.
     """
     planes = grid_sample(
         image[None].float(),
@@ -65,7 +83,7 @@ def centre_crop(image: torch.Tensor, area: float) -> torch.Tensor:
 @lru_cache(maxsize=4)
 @torch.inference_mode(False)
 def _crop_grid(size, area, device):
-    """Where `centre_crop` samples, [1, size, size, 2]."""
+    """Return the sampling grid of `centre_crop`, [1, size, size, 2]."""
     reach = area**0.5
     line = torch.linspace(-reach, reach, size)
     row, column = torch.meshgrid(line, line, indexing='ij')

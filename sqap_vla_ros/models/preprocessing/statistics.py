@@ -1,4 +1,4 @@
-"""Actions and states between the dataset's units and the model's."""
+"""Conversion of actions and states between the dataset's units and the model's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,34 +16,34 @@ class Statistics:
     """Per-column statistics of one dataset."""
 
     action_low: np.ndarray
-    """float32 [A], 1st percentile: -1 of the normalised action."""
+    """float32 [A], 1st percentile, which is normalised to -1."""
     action_high: np.ndarray
-    """float32 [A], 99th percentile: +1 of the normalised action."""
+    """float32 [A], 99th percentile, which is normalised to +1."""
     action_mask: np.ndarray
     """bool [A]; columns with False are not normalised."""
     state_mean: np.ndarray
     state_std: np.ndarray
 
     def normalise_action(self, action: np.ndarray) -> np.ndarray:
-        """float32 [..., A], units to about [-1, 1]."""
+        """Normalise float32 [..., A] from the dataset's units to about [-1, 1]."""
         span = np.where(self.action_mask, self.action_high - self.action_low, 1)
         span = np.where(span > 0, span, 1)  # a column that never moved in the data
         scaled = 2 * (action - self.action_low) / span - 1
         return np.where(self.action_mask, scaled, action).astype(np.float32)
 
     def unnormalise_action(self, action: np.ndarray) -> np.ndarray:
-        """float32 [..., A], [-1, 1] to units; clips to the range that the data had."""
+        """Convert float32 [..., A] from [-1, 1] to dataset units; clips to the data's range."""
         clipped = np.clip(action, -1, 1)
         scaled = (clipped + 1) / 2 * (self.action_high - self.action_low) + self.action_low
         return np.where(self.action_mask, scaled, clipped).astype(np.float32)
 
     def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high of the training data's actions, float32 [A], in the dataset's units."""
+        """Lower and upper limit of the training actions, float32 [A], in the dataset's units."""
         low, high = np.full_like(self.action_low, -1), np.ones_like(self.action_high)
         return self.unnormalise_action(low), self.unnormalise_action(high)
 
     def normalise_state(self, state: np.ndarray) -> np.ndarray:
-        """float32 [..., S], units to zero mean and unit deviation."""
+        """Normalise float32 [..., S] from the dataset's units to zero mean and unit deviation."""
         return ((state - self.state_mean) / self.state_std).astype(np.float32)
 
 
@@ -51,7 +51,8 @@ def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
     """
     Read `dataset_statistics.json`: `{dataset: {action: {q01, q99, mask}, state: {mean, std}}}`.
 
-    Raises UserError that names the file and the missing or wrong field.
+    Raises:
+        UserError: names the file and the field that is missing or wrong.
     """
     path = Path(directory) / STATISTICS_FILE
     data = read_json(path)

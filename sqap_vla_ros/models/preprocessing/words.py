@@ -1,4 +1,4 @@
-"""Instructions to token ids."""
+"""A tokenizer with one id per word."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ SPECIAL = ('<pad>', '<bos>', '<cognition>', '<unknown>')
 
 class WordTokenizer:
     """
-    One id a word, padded to a fixed length.
+    Gives each word one id and pads to a fixed length.
 
-    What looks like a special token in an instruction is not parsed as one: only letters and
-    digits make words.
+    Words consist of letters and digits only, so text in an instruction that looks like a special
+    token is not parsed as one.
     """
 
     def __init__(self, words: list[str], length: int) -> None:

@@ -50,7 +50,7 @@ class Pi0Policy(PrunedPolicy):
         self.reset()
 
     def reset(self) -> None:
-        """Start the flow's noise anew: a run is repeatable from here."""
+        """Restart the random noise of the flow, so that a run from here is repeatable."""
         super().reset()
         self._noise = torch.Generator().manual_seed(0)
 
@@ -75,7 +75,7 @@ class Pi0Policy(PrunedPolicy):
         }
 
     def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
-        """See `PrunedPolicy`. The flow is the stage 'action_head'."""
+        """See `PrunedPolicy`. Integration of the flow is timed as the stage 'action_head'."""
         model = self.model
         with self._stage('vision'):
             images = torch.stack(

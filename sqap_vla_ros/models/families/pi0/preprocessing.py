@@ -19,14 +19,21 @@ from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 
 EPSILON = 1e-6
-"""openpi adds it to every standard deviation, on the way in and on the way out."""
+"""openpi adds this to every standard deviation, both to normalise and to unnormalise."""
 
 
 def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
     """
-    Fit into size x size without distortion, centred on black; bilinear as Pillow, as openpi.
+    Resize to fit into size x size without distortion, centred on black, as openpi does.
 
-    image: uint8 [H, W, 3], RGB. Returns uint8 [3, size, size] on the same device.
+    The interpolation is Pillow's bilinear filter.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        size: height and width of the result, in pixels.
+
+    Returns:
+        uint8 [3, size, size], on the device of the image.
     """
     height, width = image.shape[:2]
     ratio = max(width / size, height / size)
@@ -37,7 +44,7 @@ def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class Pi0Tokenizer:
-    """A cleaned instruction between BOS and a newline, which asks for the answer."""
+    """Tokenizes a cleaned instruction between BOS and a newline, which ends the prompt."""
 
     def __init__(self, tokenizer: Tokenizer, length: int, where: Path | str = 'tokenizer') -> None:
         self._tokenizer, self._length = tokenizer, length
@@ -50,11 +57,11 @@ class Pi0Tokenizer:
         self._bos, self._newline = bos, newline
 
     def __len__(self) -> int:
-        """One more than the largest id."""
+        """Return the largest id plus one."""
         return 1 + max(self._tokenizer.get_vocab().values())
 
     def encode(self, instruction: str) -> list[int]:
-        """Return ids, at most `length` of them: a longer prompt loses its end, as in openpi."""
+        """Return at most `length` ids; a longer prompt is truncated at its end, as in openpi."""
         cleaned = instruction.strip().replace('_', ' ').replace('\n', ' ')
         ids = self._tokenizer.encode(cleaned, add_special_tokens=False).ids
         return [self._bos, *ids, self._newline][: self._length]
@@ -75,22 +82,22 @@ class Pi0Statistics:
     action_std: np.ndarray
 
     def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean minus and plus three deviations, float32 [A], in the dataset's units."""
+        """Mean minus and plus three standard deviations, float32 [A], in the dataset's units."""
         reach = 3 * self.action_std
         return self.action_mean - reach, self.action_mean + reach
 
     def normalise_state(self, state: np.ndarray, columns: int) -> np.ndarray:
-        """float32 [S] in units to float32 [columns], padded with zeros."""
+        """Normalise float32 [S] in the dataset's units to float32 [columns], padded with zeros."""
         padded = np.zeros(columns, np.float32)
         padded[: len(state)] = (state - self.state_mean) / (self.state_std + EPSILON)
         return padded
 
     def normalise_action(self, action: np.ndarray) -> np.ndarray:
-        """float32 [T, A] in units, normalised: the inverse of `unnormalise_action`."""
+        """Normalise float32 [T, A] in the dataset's units; the inverse of `unnormalise_action`."""
         return ((action - self.action_mean) / (self.action_std + EPSILON)).astype(np.float32)
 
     def unnormalise_action(self, action: np.ndarray) -> np.ndarray:
-        """float32 [T, at least A] to units, float32 [T, A]."""
+        """Convert float32 [T, A or more] to the dataset's units, float32 [T, A]."""
         used = action[:, : len(self.action_mean)]
         return (used * (self.action_std + EPSILON) + self.action_mean).astype(np.float32)
 
@@ -99,7 +106,8 @@ def load_pi0_statistics(directory: Path, dataset: str, states: int, actions: int
     """
     Read `dataset_statistics.json`: `{dataset: {state: {mean, std}, action: {mean, std}}}`.
 
-    Raises UserError that names the file and the field.
+    Raises:
+        UserError: names the file and the field that is missing or wrong.
     """
     path = Path(directory) / STATISTICS_FILE
     data = read_json(path)
