@@ -1,4 +1,4 @@
-"""Calibration samples of a policy: observations that compression may run the model on."""
+"""Calibration samples of a policy: observations on which compression runs the model."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ _IMAGE = 'image.'
 
 
 def save_samples(path: Path, observations: list[Observation]) -> None:
-    """Write observations for `load_samples`; each camera's images must be of one size."""
+    """Write observations for `load_samples`; all images of a camera must have the same size."""
     states: list[Any] = [o.state for o in observations]
     images = {
         _IMAGE + name: np.stack([o.images[name] for o in observations])
@@ -33,7 +33,10 @@ def load_samples(path: Path) -> list[Observation]:
     Read observations from an .npz file.
 
     It holds `image.NAME` uint8 [n, H, W, 3] for each camera, `instruction` text [n] and `state`
-    float [n, states] in the policy's units. Raises UserError that names the file and the field.
+    float [n, states] in the policy's units.
+
+    Raises:
+        UserError: names the file and the field that is missing or wrong.
     """
     try:
         with np.load(path, allow_pickle=False) as data:

@@ -1,5 +1,5 @@
 """
-CUDA graphs: the part of an inference on the device, recorded once and replayed from then on.
+CUDA graphs: the device part of an inference is recorded once and then replayed.
 
 A step is a function of a plan (everything that Python decides, hashable) and of tensors. With the
 same plan and the same shapes it runs the same operations, so they can be recorded once. Python and
@@ -21,20 +21,20 @@ Step = Callable[[Hashable, Tensors], Tensors]
 
 CUDA_GRAPHS = ('auto', 'on', 'off')
 """
-'auto': on CUDA devices where recording works; 'on': an error where it does not; 'off': never.
+'auto': on CUDA devices, if recording works; 'on': an error if it does not work; 'off': never.
 """
 
 _MOST_RECORDINGS = 32
-"""Plans times shapes: the governor's levels, with and without history and continuation."""
+"""Most recordings: one for each plan (governor level, history, continuation) and shape."""
 _TOLERANCE = 0.02
-"""Largest difference of a replay from a direct run, as a share of the largest value."""
+"""Largest accepted difference of a replay from a direct run, as a share of the largest value."""
 
 
 class StepRunner:
     """Runs a step directly. One thread at a time."""
 
     runtime = 'eager'
-    """How steps run, for logs and statistics."""
+    """How steps are run, for logs and statistics."""
 
     def __init__(self, step: Step, device: torch.device) -> None:
         self._step, self._device = step, device
@@ -44,8 +44,8 @@ class StepRunner:
         Run the step.
 
         Args:
-            plan: what Python decides of the step.
-            tensors: on the host or the device; uploaded where needed.
+            plan: everything about the step that Python decides.
+            tensors: on the host or the device; uploaded if needed.
 
         Returns:
             Tensors on the device, valid until the next call.
@@ -57,21 +57,21 @@ class GraphRecorder(Protocol):
     """Records and replays a function of tensors."""
 
     def prepare(self, function: Callable[[Tensors], Tensors], tensors: Tensors) -> Tensors:
-        """Run it once where it will be recorded, so that recording allocates nothing."""
+        """Run the function once where it will be recorded, so that recording allocates nothing."""
 
     def record(
         self, function: Callable[[Tensors], Tensors], tensors: Tensors
     ) -> tuple[Tensors, Callable[[], None]]:
         """
-        Record it with these tensors, whose addresses stay fixed.
+        Record the function with these tensors, whose addresses stay fixed.
 
         Returns:
-            Its outputs, and a function that runs it again from these inputs into these outputs.
+            The outputs, and a function that replays from these inputs into these outputs.
         """
 
 
 class CudaGraphRecorder:
-    """Records by hand into CUDA graphs that share one pool of memory."""
+    """Records into CUDA graphs that share one memory pool."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
@@ -101,11 +101,11 @@ class CudaGraphRecorder:
 
 class CudaGraphRunner(StepRunner):
     """
-    Runs a plan directly the first time, records it the second, and replays it from then on.
+    Runs a plan directly the first time, records it the second time, and then replays it.
 
-    The first answer to a new plan, a lowered token budget for example, is therefore late only by
-    the launches that a replay saves. Before a recording is used, its outputs are compared with
-    those of the step itself.
+    The first answer to a new plan, such as a lower token budget, is therefore delayed only by the
+    kernel launches that a replay saves. Before a recording is used, its outputs are compared with
+    those of a direct run.
     """
 
     runtime = 'cuda_graph'
@@ -113,7 +113,7 @@ class CudaGraphRunner(StepRunner):
     def __init__(
         self, step: Step, device: torch.device, recorder: GraphRecorder, strict: bool
     ) -> None:
-        """strict: raise UserError where recording fails; otherwise run directly from then on."""
+        """strict: raise UserError if recording fails; otherwise run directly from then on."""
         super().__init__(step, device)
         self._recorder: GraphRecorder | None = recorder
         self._strict = strict

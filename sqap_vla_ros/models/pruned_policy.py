@@ -1,4 +1,4 @@
-"""The base of all policies here: everything of an inference but the network itself."""
+"""Base class of the policies of all families: everything in an inference except the network."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator
@@ -22,16 +22,16 @@ from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
 class ActionStatistics(Protocol):
-    """What a policy reads of the dataset's statistics, in the dataset's units."""
+    """The part of the dataset's statistics that a policy uses, in the dataset's units."""
 
     state_mean: np.ndarray
     """float32 [states]."""
 
     def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high of the training data's actions, float32 [actions]."""
+        """Lower and upper limit of the training data's actions, float32 [actions]."""
 
     def normalise_action(self, action: np.ndarray) -> np.ndarray:
-        """Normalise actions [horizon, actions] as the model was trained on them."""
+        """Normalise actions [horizon, actions] as in the training of the model."""
 
 
 class PrunedPolicy(Policy):
@@ -58,10 +58,10 @@ class PrunedPolicy(Policy):
         Take over a loaded model.
 
         Args:
-            model: on its device; has `config` and `pruning`.
-            spec: what the policy needs and gives.
-            layers: number of decoder layers that visual tokens pass.
-            description: what `describe` returns, beside how the policy runs.
+            model: already on its device; has `config` and `pruning`.
+            spec: inputs and outputs of the policy.
+            layers: number of decoder layers that process visual tokens.
+            description: returned by `describe`, together with how the policy runs.
             runtime: see `make_runner`.
         """
         config: Any = model.config
@@ -76,8 +76,10 @@ class PrunedPolicy(Policy):
         self._stages: dict[str, float] = {}
         self.attention_listener: Callable[[torch.Tensor, torch.Tensor | None], None] | None = None
         """
-        Called in each decoder layer after the first with the attention [left] of the task query
-        to the visual tokens that remain there, and with their indices [left]; None: all remain.
+        Listener to the attention of the task query, called in each decoder layer after the first.
+
+        Its arguments are the attention [left] to the visual tokens that remain in that layer, and
+        the indices [left] of these tokens, or None if all remain.
         """
 
     @abstractmethod
@@ -85,7 +87,7 @@ class PrunedPolicy(Policy):
         """
         Prepare what the model reads, on the host.
 
-        Shapes may depend on the size of the images and the length of the text only.
+        Shapes may depend only on the size of the images and the length of the text.
         """
 
     @abstractmethod
@@ -95,10 +97,10 @@ class PrunedPolicy(Policy):
 
         Args:
             tensors: what `_inputs` returned, on the device.
-            pruning: where visual tokens leave; None: all stay.
+            pruning: where visual tokens are removed; None to keep all.
 
         Returns:
-            'actions', and whatever else is named in `_answers`.
+            'actions', and the other tensors named in `_answers`.
         """
 
     @abstractmethod
@@ -116,7 +118,7 @@ class PrunedPolicy(Policy):
                 self._begin(observation)
                 tensors, plan = {**tensors, **self._selector.tensors}, self._selector.plan
         self._stages = latencies
-        # A listener is a Python function, which a replay does not call.
+        # A listener is a Python function, and replaying a CUDA graph does not call it.
         runner = (
             self._runner
             if self.attention_listener is None
@@ -189,7 +191,7 @@ class PrunedPolicy(Policy):
         return TokenSelector(recipe, self.spec.token_grid, len(self.spec.cameras), self._device)
 
     def _begin(self, observation: Observation) -> None:
-        """Give the selector what is known before an inference."""
+        """Pass the selector what is known before an inference."""
         assert self._selector is not None
         self._selector.begin(
             np.concatenate(
@@ -235,13 +237,13 @@ class PrunedPolicy(Policy):
         )
 
     def _image(self, observation: Observation, camera: str) -> np.ndarray:
-        """Get a camera's image, uint8 [H, W, 3]. Raises UserError when it is missing."""
+        """Get a camera's image, uint8 [H, W, 3]. Raises UserError if it is missing."""
         if camera not in observation.images:
             raise UserError(f'observation has no image {camera!r}, which this policy needs')
         return np.ascontiguousarray(observation.images[camera])
 
     def _state(self, observation: Observation) -> np.ndarray:
-        """Get the state, float32 [states]. Raises UserError when columns are missing."""
+        """Get the state, float32 [states]. Raises UserError if columns are missing."""
         names = self.spec.state_names
         if observation.state is None or len(observation.state) != len(names):
             raise UserError(
@@ -251,7 +253,7 @@ class PrunedPolicy(Policy):
         return np.asarray(observation.state, np.float32)
 
     def _continuation(self, observation: Observation) -> Tensors:
-        """Tensors of the chunk to continue, for `_guide`; empty where there is none."""
+        """Tensors of the chunk to continue, for `_guide`; empty if there is none."""
         wanted = observation.continuation
         if wanted is None:
             return {}
@@ -264,7 +266,7 @@ class PrunedPolicy(Policy):
 
     @staticmethod
     def _guide(tensors: Tensors) -> Guide | None:
-        """Guide towards the chunk of `_continuation`; None where there is none."""
+        """Guide towards the chunk of `_continuation`; None if there is none."""
         if 'continued' not in tensors:
             return None
         return Guide(tensors['continued'], tensors['continued_weights'])
@@ -280,7 +282,7 @@ class PrunedPolicy(Policy):
 
 @contextmanager
 def stage_timer(latencies: dict[str, float], stage: str) -> Iterator[None]:
-    """Store the milliseconds that the block took."""
+    """Store the duration of the block in milliseconds."""
     start = perf_counter()
     yield
     latencies[stage] = (perf_counter() - start) * 1e3

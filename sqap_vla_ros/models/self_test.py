@@ -1,9 +1,9 @@
 """
-Cheap checks that a loaded policy works at all; they catch the usual silent failures.
+Quick checks of a loaded policy that catch common silent failures.
 
 A vision-language-action model whose image never reaches the decoder, or whose prompt is cut,
-still gives plausible actions (openvla/openvla issue 346 is a case). So the image and the
-instruction are changed, and the actions must change too.
+still gives plausible actions (for example, openvla/openvla issue 346). The checks therefore change
+the image and the instruction, and expect the actions to change too.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from sqap_vla_ros.policy import Observation, Policy
 INSTRUCTIONS = 'pick up the red cup', 'close the drawer'
 BLACK, WHITE = 0, 255
 RANGE_MARGIN = 0.5
-"""Share of the training data's range by which actions may exceed it."""
+"""Fraction of the training data's range by which actions may exceed that range."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question and its answer."""
+    """The result of one check."""
 
     name: str
     passed: bool
@@ -36,7 +36,7 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
         reference: the same policy in full precision; the action error against it is reported.
 
     Returns:
-        The checks in order; only 'finite' where some actions are not finite.
+        The checks in order; only 'finite' if some actions are not finite.
     """
     dark = plain_actions(policy, BLACK)
     bright = plain_actions(policy, WHITE)
@@ -89,7 +89,7 @@ def plain_actions(policy: Policy, grey: int, instruction: str = INSTRUCTIONS[0])
     """Reset the policy and run it twice; returns float32 [horizon, actions], repeatable."""
     policy.reset()
     observation = plain_observation(policy, grey, instruction)
-    policy.predict(observation)  # a pruner that uses earlier steps prunes from the second on
+    policy.predict(observation)  # temporal pruning starts at the second inference
     return policy.predict(observation).chunk.values
 
 

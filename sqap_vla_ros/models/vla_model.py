@@ -1,4 +1,4 @@
-"""The interface of models to compression and loading (see `compression.compress`)."""
+"""The interface that compression and loading use of a model (see `compression.compress`)."""
 
 from typing import Any, ClassVar
 
@@ -15,10 +15,10 @@ class VlaModel(nn.Module):
     """Base class of the models of all families."""
 
     config: Any
-    """Configuration of the family, with `model_type`."""
+    """Configuration of the family; it has a `model_type`."""
 
     target_roots: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """Quantization target to the modules whose linear layers belong to it."""
+    """Maps each quantization target to the modules whose linear layers belong to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,20 +26,20 @@ class VlaModel(nn.Module):
 
     @property
     def grid(self) -> int:
-        """Rows, and columns, of one camera's visual tokens."""
+        """Number of rows, and of columns, of one camera's grid of visual tokens."""
         raise NotImplementedError
 
     @property
     def head_width(self) -> int:
-        """Channels of one attention head of the decoder."""
+        """Number of channels of one attention head of the decoder."""
         raise NotImplementedError
 
     def set_query_key_quantizer(self, quantizer: QueryKeyQuantizer | None) -> None:
-        """Quantize rotated queries and keys; None: leave them alone."""
+        """Set how rotated queries and keys are quantized; None to leave them unquantized."""
         raise NotImplementedError
 
     def set_pruning(self, recipe: PruningRecipe | None) -> None:
-        """Set how visual tokens are pruned; None: keep all. The policy reads it."""
+        """Set how visual tokens are pruned; None to keep all. The policy reads it."""
         self.pruning = recipe
 
     def set_denoising_steps(self, steps: int) -> None:
@@ -47,7 +47,7 @@ class VlaModel(nn.Module):
         Set the number of denoising steps of the head.
 
         Raises:
-            UserError: the head has no such steps, or cannot take this number.
+            UserError: the head has no denoising steps, or does not support this number.
         """
         raise UserError(
             'recipe: denoising_steps is for heads that denoise; leave it out for this model family'
@@ -62,7 +62,7 @@ class VlaModel(nn.Module):
         Rotate the residual stream of a float decoder offline; outputs stay the same.
 
         Args:
-            seed: of the rotation's random signs.
+            seed: seed of the random signs of the rotation.
 
         Raises:
             UserError: the family does not support it.
@@ -72,13 +72,13 @@ class VlaModel(nn.Module):
         )
 
     def expect_rotated_residual(self) -> None:
-        """Allocate what `rotate_residual` adds, before a checkpoint fills it."""
+        """Allocate the tensors that `rotate_residual` adds, before a checkpoint fills them."""
 
     def denoising_step(self) -> DenoisingStep | None:
         """
         Get the current denoising step of the action head; the same object at every call.
 
-        None where the head has no denoising loop, or its layers share one scale over all steps.
+        None if the head has no denoising loop, or if its layers share one scale over all steps.
         """
         return None
 
@@ -87,7 +87,7 @@ class VlaModel(nn.Module):
         List the linear layers that compression may replace, by target.
 
         Args:
-            also: the class that has replaced them, to find them again.
+            also: class of layers that have replaced linear layers, to list these as well.
         """
         return {
             target: [

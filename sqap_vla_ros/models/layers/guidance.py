@@ -1,11 +1,12 @@
 """
-Continuing a chunk that is being executed: inpainting of actions while they are denoised.
+Continuation of the chunk that is being executed, by inpainting of actions during denoising.
 
 Real-time chunking (arXiv 2506.07339) corrects each denoising step by the gradient of the distance
 between the estimated clean chunk and the previous one, weighted by a soft mask (section IV, eq. 2
-and 5). The gradient costs a backward pass through the head at every step. This is the same
-correction with the head's Jacobian taken as the identity: the clean estimate itself is moved
-towards the previous chunk, by the mask. Rows with weight 1 come out as they were.
+and 5). The gradient costs a backward pass through the head at every step. This module
+applies the same correction with the Jacobian of the head approximated by the identity: the clean
+estimate itself is moved towards the previous chunk, weighted by the mask. Rows with weight 1 equal
+those of the previous chunk.
 """
 
 import torch
@@ -19,7 +20,7 @@ class Guide:
         self._values, self._weights = values, weights
 
     def __call__(self, clean: torch.Tensor) -> torch.Tensor:
-        """Pull [B, T, A]; columns beyond those of the previous chunk are left alone."""
+        """Correct an estimate [B, T, A]; columns that the previous chunk lacks are unchanged."""
         used = clean[..., : self._values.shape[-1]]
         pulled = torch.lerp(used, self._values.to(clean), self._weights.to(clean).expand_as(used))
         return torch.cat([pulled, clean[..., self._values.shape[-1] :]], -1)

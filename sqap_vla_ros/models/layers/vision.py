@@ -1,4 +1,4 @@
-"""Vision encoders and the projector: image to visual tokens of the decoder's width."""
+"""Vision encoders, and the projector of their features to visual tokens of the decoder's width."""
 
 from functools import cache
 import itertools
@@ -17,7 +17,7 @@ from sqap_vla_ros.models.layers.vision_config import VisionConfig
 
 
 class VisionEncoder(nn.Module):
-    """One transformers vision tower, cut and masked as its configuration says."""
+    """One transformers vision tower, truncated and masked according to its configuration."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -32,7 +32,11 @@ class VisionEncoder(nn.Module):
         """
         Encode images.
 
-        image: float [B, 3, S, S] in [0, 1]. Returns [B, patches, width].
+        Args:
+            image: float [B, 3, S, S], RGB in [0, 1].
+
+        Returns:
+            [B, patches, width].
         """
         config = self.config
         mean, std = (
@@ -87,7 +91,7 @@ class VisionEncoder(nn.Module):
 @cache
 @torch.inference_mode(False)
 def _channels(values, dtype, device):
-    """One number a channel, [3, 1, 1]."""
+    """Return one number per channel, [3, 1, 1]."""
     return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 

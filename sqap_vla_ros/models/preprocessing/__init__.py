@@ -1,1 +1,1 @@
-"""Images, text and numbers on their way into and out of a model."""
+"""Conversion of images, text and numbers between the robot and a model."""

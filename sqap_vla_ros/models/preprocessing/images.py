@@ -1,4 +1,4 @@
-"""Camera images to the size and values that a vision encoder reads."""
+"""Convert camera images to the size and values that a vision encoder expects."""
 
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ from sqap_vla_ros.models.preprocessing.pillow_resize import pillow_resize
 
 def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
     """
-    Squash to size x size by antialiased bicubic interpolation, rounded to whole grey levels.
+    Resize to size x size by antialiased bicubic interpolation, rounded to whole grey levels.
 
     Args:
         image: uint8 [H, W, 3], RGB.

@@ -1,11 +1,11 @@
 """
-Pillow's image resizing on any device, to the last bit.
+Pillow's image resizing on any device, bit for bit.
 
 Models are trained on images that Pillow has resized, and it rounds in its own way: two passes,
 along rows and then along columns, each with 22-bit fixed-point weights and an 8-bit result
-(libImaging's Resample.c). On a GPU this saves the detour through the host. Pillow 13 begins with
-the columns for some shapes, of which none was met that a camera has; models were trained with
-older ones, which begin with the rows always.
+(libImaging's Resample.c). On a GPU, this avoids a copy to the host and back. For some shapes
+Pillow 13 starts with the columns; no camera resolution with that property is known. The models
+were trained with older versions, which always start with the rows.
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ _PRECISION = 22
 
 
 def _cubic(x):
-    """Keys' kernel with a = -0.5, [-2, 2]."""
+    """Keys' cubic kernel with a = -0.5; its support is [-2, 2]."""
     x = x.abs()
     near = (1.5 * x - 2.5) * x * x + 1
     far = -0.5 * (((x - 5) * x + 8) * x - 4)
@@ -50,7 +50,7 @@ def pillow_resize(image: torch.Tensor, rows: int, columns: int, kernel: str) -> 
 
 
 def _along_rows(planes, size, kernel):
-    """[C, rows, n] to [C, rows, size]."""
+    """Resize the last axis: [C, rows, n] to [C, rows, size]."""
     if planes.shape[-1] == size:
         return planes
     index, weights = _taps(planes.shape[-1], size, kernel, planes.device)
@@ -72,7 +72,7 @@ def _taps(before, after, kernel, device):
     index = first[:, None] + torch.arange(math.ceil(support) * 2 + 1)
     weights = function((index - centre[:, None] + 0.5) * (1 / stretch))
     weights = weights.masked_fill(index >= last[:, None], 0.0)
-    # Added up one by one, as Pillow does: the order shows in the last bit.
+    # Summed one by one, as in Pillow: the order affects the last bit.
     weights = weights / weights.cumsum(1)[:, -1:]
     fixed = weights * (1 << _PRECISION)
     fixed = torch.where(fixed < 0, fixed - 0.5, fixed + 0.5).trunc().to(torch.int32)

@@ -12,12 +12,12 @@ EMPTY = 29871
 """Llama 2's id of a lone word separator, which training put after 'Out:'."""
 PROMPT = 'In: What action should the robot take to {instruction}?\nOut:'
 INSTRUCTION_LIMIT = 400
-"""Characters of an instruction that are used; longer ones would not fit the decoder's context."""
+"""Longer instructions are cut to this many characters, to fit the decoder's context."""
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
     """
-    Read `tokenizer.json` (Hugging Face tokenizers' format).
+    Read `tokenizer.json` (the format of Hugging Face tokenizers).
 
     Text that looks like a special token is not parsed as one, so an instruction cannot end the
     prompt.
@@ -44,12 +44,12 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 def check_vocabulary(directory: Path, tokenizer: Sized, size: int) -> None:
     """
-    Compare a tokenizer with its model.
+    Check that a tokenizer fits its model.
 
     Args:
-        directory: policy directory, for the message.
-        tokenizer: its length is one more than its largest id.
-        size: rows of the model's embedding.
+        directory: policy directory, named in the message.
+        tokenizer: any tokenizer whose length is its largest id plus one.
+        size: number of rows of the model's embedding.
 
     Raises:
         UserError: the tokenizer has ids that the model cannot embed.
@@ -61,13 +61,13 @@ def check_vocabulary(directory: Path, tokenizer: Sized, size: int) -> None:
 
 
 class PrismaticTokenizer:
-    """The prompt of OpenVLA and CogACT, without the first token (BOS), which the model adds."""
+    """Tokenizes the prompt of OpenVLA and CogACT, without BOS, which the model adds."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     def __len__(self) -> int:
-        """One more than the largest id."""
+        """Return the largest id plus one."""
         return 1 + max(self._tokenizer.get_vocab().values())
 
     def encode(self, instruction: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Actions and states between the dataset's units and the model's."""
+"""Conversion of actions and states between the dataset's units and the model's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ class Statistics:
     """Per-column statistics of one dataset."""
 
     action_low: np.ndarray
-    """float32 [A], 1st percentile: -1 of the normalised action."""
+    """float32 [A], 1st percentile, which is normalised to -1."""
     action_high: np.ndarray
-    """float32 [A], 99th percentile: +1 of the normalised action."""
+    """float32 [A], 99th percentile, which is normalised to +1."""
     action_mask: np.ndarray
     """bool [A]; columns with False are not normalised."""
     state_mean: np.ndarray

@@ -16,8 +16,8 @@ class WordTokenizer:
     """
     One id per word, padded to a fixed length.
 
-    What looks like a special token in an instruction is not parsed as one: only letters and
-    digits make words.
+    Words consist of letters and digits only, so text in an instruction that looks like a special
+    token is not parsed as one.
     """
 
     def __init__(self, words: list[str], length: int) -> None:

@@ -82,7 +82,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers, four times the width between them, tanh-approximated GELU."""
+    """Two layers with a hidden size of four times the width, and tanh-approximated GELU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Block(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Norm and projection to the noise estimate; starts at zero."""
+    """Norm and projection to the noise estimate, initialised to zero."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class DiffusionActionHead(nn.Module):
         Args:
             condition: [B, 1, C].
             noise: standard normal, [B, T, A].
-            guide: pulls each step's estimate of the clean chunk; None: nothing does.
+            guide: corrects each step's estimate of the clean chunk; None for no correction.
 
         Returns:
             Normalised actions [B, T, A], not clipped.

@@ -1,4 +1,4 @@
-"""CogACT checkpoints as their authors released them."""
+"""Import of CogACT checkpoints in the format of the official release."""
 
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,16 @@ BASE_MODELS = (
     'dinosiglip-224px-resize-naive+7b',
 )
 DIT_HEADS = {384: 4, 768: 12, 1024: 16}
-"""Attention heads by width: DiT-S, DiT-B and DiT-L."""
+"""Number of attention heads by width, for DiT-S, DiT-B and DiT-L."""
 LLAMA_2_HEAD_WIDTH = 128
 
 
 def open_cogact(folder: Path, options: ImportOptions) -> Released:
     """
-    Open a released CogACT folder; nothing of its weights is read yet.
+    Open a released CogACT folder without reading its weights yet.
 
     Raises:
-        UserError: names the file and the key that is missing or of another model.
+        UserError: names the file and the key that is missing or belongs to another model.
     """
     path = folder / CONFIG_FILE
     settings = read_json(path).get('vla')
@@ -106,7 +106,7 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
 
 
 def _llama_shapes(reader: CheckpointReader) -> dict[str, Any]:
-    """Read the sizes that CogACT's configuration leaves to the name of its base model."""
+    """Read the sizes that CogACT's configuration gives only by the name of its base model."""
     prefix = 'llm_backbone.llm.model.'
     vocabulary, width = reader.shape(f'{prefix}embed_tokens.weight')
     inner = reader.shape(f'{prefix}layers.0.mlp.gate_proj.weight')[0]

@@ -85,7 +85,7 @@ class CogActPolicy(PrunedPolicy):
     def _values(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         """See `PrunedPolicy`."""
         values = self.statistics.unnormalise_action(outputs['actions'])
-        # Not `where`: a NaN from the model must stay one, so that it is seen and dropped.
+        # Not `where`: a NaN from the model must stay NaN, so that the chunk is dropped.
         binary = values[:, self._binary]
         values[:, self._binary] = np.where(np.isfinite(binary), binary >= 0.5, binary)
         return self._to_action_units(values)

@@ -1,4 +1,4 @@
-"""OpenVLA checkpoints as their authors released them."""
+"""Import of OpenVLA checkpoints in the format of the official release."""
 
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ VISION_BACKBONE = 'dinosiglip-vit-so-224px'
 
 def open_openvla(folder: Path, options: ImportOptions) -> Released:
     """
-    Open a released OpenVLA folder; nothing of its weights is read yet.
+    Open a released OpenVLA folder without reading its weights yet.
 
     Raises:
-        UserError: names the file and the key that is missing or of another model.
+        UserError: names the file and the key that is missing or belongs to another model.
     """
     path = folder / CONFIG_FILE
     data = read_json(path)
@@ -41,7 +41,7 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
     statistics, where = data.get('norm_stats') or {}, path
     if (
         folder / STATISTICS_FILE
-    ).is_file():  # fine-tuning leaves this file, and it then takes precedence
+    ).is_file():  # fine-tuning writes this file, which then takes precedence
         where = folder / STATISTICS_FILE
         statistics = read_json(where)
     dataset = choose_dataset(statistics, options.dataset, where)

@@ -19,7 +19,7 @@ from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
 class OpenVlaPolicy(PrunedPolicy):
-    """One camera, batch 1, one row a chunk. See `Policy` for threading."""
+    """One camera, batch 1, one row per chunk. See `Policy` for threading."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class OpenVlaPolicy(PrunedPolicy):
         }
 
     def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
-        """See `PrunedPolicy`. Writing the action tokens is the stage 'action_head'."""
+        """See `PrunedPolicy`. Generating action tokens is the stage 'action_head'."""
         config, model = self.model.config, self.model
         with self._stage('vision'):
             image = squash(tensors['image'], config.image_size)
@@ -67,7 +67,7 @@ class OpenVlaPolicy(PrunedPolicy):
     _answers = ('actions', 'finite')
 
     def _values(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Token ids [A] to action units [1, A]; NaN where the logits were not finite."""
+        """Convert token ids [A] to action units [1, A]; NaN where the logits were not finite."""
         bins = self.model.config.token_end - 1 - outputs['actions']
         normalised = self._centres[np.clip(bins, 0, len(self._centres) - 1)]
         values = self._to_action_units(self.statistics.unnormalise_action(normalised[None]))

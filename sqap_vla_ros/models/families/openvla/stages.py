@@ -1,4 +1,4 @@
-"""One inference in stages, for the benchmark."""
+"""Splits one inference into stages for the benchmark."""
 
 from sqap_vla_ros.models.families.openvla.model import OpenVlaModel
 from sqap_vla_ros.models.family import BenchmarkInputs, Stage

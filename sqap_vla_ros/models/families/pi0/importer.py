@@ -1,4 +1,4 @@
-"""pi0 checkpoints in lerobot's layout, which openpi's PyTorch weights share."""
+"""Import of pi0 checkpoints in lerobot's layout, which openpi's PyTorch weights share."""
 
 from pathlib import Path
 import re
@@ -34,10 +34,10 @@ _EMBEDDINGS = ('state_proj', 'action_in_proj', 'action_time_mlp_in', 'action_tim
 
 def open_pi0(folder: Path, options: ImportOptions) -> Released:
     """
-    Open a released pi0 folder; nothing of its weights is read yet.
+    Open a released pi0 folder without reading its weights yet.
 
     Raises:
-        UserError: names the file and the key that is missing or of another model.
+        UserError: names the file and the key that is missing or belongs to another model.
     """
     path = folder / CONFIG_FILE
     data = read_json(path)
@@ -104,13 +104,13 @@ def _sources(reader: CheckpointReader, root: str) -> dict[str, Source]:
 
 
 def _embeddings(reader, inner):
-    """Input and output embeddings are one tensor, stored under either name or both."""
+    """Input and output embeddings are one tensor, stored under either name or under both."""
     name = f'{inner}{_LANGUAGE}embed_tokens.weight'
     return name if name in reader.names() else f'{inner}paligemma.lm_head.weight'
 
 
 def _model(reader, root, data):
-    """PI0Config's arguments, with sizes read off the tensors."""
+    """Return the arguments of PI0Config, with sizes taken from the tensors."""
     inner = f'{root}{_PREFIX}'
     tower = next(
         (
@@ -169,7 +169,9 @@ def _model(reader, root, data):
 def _gemma(reader, prefix):
     layer = f'{prefix}layers.0.'
     inner, width = reader.shape(f'{layer}mlp.gate_proj.weight')
-    head = reader.shape(f'{layer}self_attn.k_proj.weight')[0]  # pi0's Gemmas have one key head
+    head = reader.shape(f'{layer}self_attn.k_proj.weight')[
+        0
+    ]  # the Gemma models of pi0 have one key head
     return {
         'model_type': 'gemma',
         'hidden_size': width,
@@ -194,7 +196,7 @@ def _depth(reader, prefix):
 
 
 def _cameras(path, data, options):
-    """Names of the cameras, in the order of training."""
+    """Return the names of the cameras, in the order of training."""
     inputs = data.get('input_features') or {}
     stored = tuple(
         name.rpartition('.')[2]
@@ -226,11 +228,11 @@ def _names(
 
 
 def _statistics(folder):
-    """`{dataset: {state, action}}` and the file they are from."""
+    """Return `{dataset: {state, action}}` and the file that it was read from."""
     if (folder / STATISTICS_FILE).is_file():
         return read_json(folder / STATISTICS_FILE), folder / STATISTICS_FILE
     files = sorted(folder.glob('assets/**/norm_stats.json'))
-    if files:  # openpi: one file a dataset
+    if files:  # openpi: one file per dataset
         found = {}
         for file in files:
             stats = read_json(file).get('norm_stats') or {}
@@ -248,7 +250,7 @@ def _statistics(folder):
 
 
 def _lerobot(folder):
-    """Statistics of the normalisation step of a lerobot preprocessor."""
+    """Read the statistics of the normalisation step of a lerobot preprocessor."""
     steps = read_json(folder / PROCESSOR_FILE).get('steps') or []
     files = [
         step.get('state_file')

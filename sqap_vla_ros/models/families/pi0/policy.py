@@ -75,7 +75,7 @@ class Pi0Policy(PrunedPolicy):
         }
 
     def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
-        """See `PrunedPolicy`. The flow is the stage 'action_head'."""
+        """See `PrunedPolicy`. Integration of the flow is timed as the stage 'action_head'."""
         model = self.model
         with self._stage('vision'):
             images = torch.stack(

@@ -19,7 +19,7 @@ from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 
 EPSILON = 1e-6
-"""openpi adds it to every standard deviation, on the way in and on the way out."""
+"""openpi adds this to every standard deviation, both to normalise and to unnormalise."""
 
 
 def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
@@ -44,7 +44,7 @@ def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class Pi0Tokenizer:
-    """A cleaned instruction between BOS and a newline, which asks for the answer."""
+    """Tokenizes a cleaned instruction between BOS and a newline, which ends the prompt."""
 
     def __init__(self, tokenizer: Tokenizer, length: int, where: Path | str = 'tokenizer') -> None:
         self._tokenizer, self._length = tokenizer, length
@@ -57,7 +57,7 @@ class Pi0Tokenizer:
         self._bos, self._newline = bos, newline
 
     def __len__(self) -> int:
-        """One more than the largest id."""
+        """Return the largest id plus one."""
         return 1 + max(self._tokenizer.get_vocab().values())
 
     def encode(self, instruction: str) -> list[int]:
