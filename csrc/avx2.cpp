@@ -138,8 +138,9 @@ struct V {
   V logistic() const { return {logistic(low), logistic(high)}; }
 };
 
-// 8 outputs: unsigned bytes times signed bytes. 4-bit weights: pairs stay below 15 * 127 * 2 <
-// 2^15. 8-bit ones do not: inputs 0, 2 and 1, 3 are multiplied as 16-bit numbers.
+// 8 outputs: unsigned bytes times signed bytes. For 4-bit weights, pairs stay below 15 * 127 * 2,
+// which fits 16 bits. 8-bit weights do not fit: inputs 0, 2 and 1, 3 are multiplied as 16-bit
+// numbers.
 template <int Bits>
 inline __m256i add_products(__m256i sum, __m256i w, __m256i a) {
   if (Bits == 4)

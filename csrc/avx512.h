@@ -63,7 +63,7 @@ struct V {
     return {x};
   }
 
-  // As integers, magnitudes compare as they do as floats, and a NaN is above all.
+  // As integers, magnitudes compare as they do as floats, and a NaN compares greater than any.
   static float largest_magnitude(const float *x, int64_t n) {
     const __m512i positive = _mm512_set1_epi32(0x7fffffff);
     __m512i largest = _mm512_setzero_si512();
@@ -105,7 +105,7 @@ struct V {
     constexpr float kSeries[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
     for (float c : kSeries) e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(c));
     e = _mm512_scalef_ps(e, n);
-    // min and max lose a NaN: it comes back with v - v.
+    // min and max drop a NaN; v - v restores it.
     const __m512 one = _mm512_set1_ps(1);
     const __m512 d = _mm512_add_ps(_mm512_add_ps(one, e), _mm512_sub_ps(v, v));
     // A division takes twice as long as an estimate and a step of Newton's.

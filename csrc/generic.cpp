@@ -1,4 +1,4 @@
-// Plain C++ for every other processor; compilers turn its loops into what vectors there are.
+// Plain C++ for every other processor; compilers vectorise its loops for the target.
 #include "rows.h"
 
 namespace {
@@ -87,7 +87,7 @@ struct V {
     int32_t sum = 0;
     for (int64_t k = 0; k < n; k++) {
       const float q = nearest_code(x[k], inverse, static_cast<float>(levels));
-      // No integer is NaN. The scale of such a row is, and makes its outputs NaN.
+      // A NaN has no integer code. The scale of its row is NaN and makes the outputs NaN.
       const int32_t code = q == q ? static_cast<int32_t>(q) : 0;
       codes[k] = static_cast<int8_t>(code);
       sum += code;

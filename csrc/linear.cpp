@@ -26,7 +26,7 @@ using sqap::Type;
 
 constexpr Norm kNoNorm = {nullptr, 0};
 
-// The first that this machine has and that has this name, where one is given.
+// The first kernels that run on this machine and, if a name is given, have that name.
 const Kernels *find(const char *name) {
   for (const Kernels *k :
        {sqap::amx_kernels(), sqap::avx512_kernels(), sqap::avx2_kernels(), sqap::generic_kernels()})

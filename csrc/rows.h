@@ -182,7 +182,7 @@ inline float rotated_row(const RowJob &job, int64_t row, float **result) {
   return 1 / __builtin_sqrtf(static_cast<float>(power));
 }
 
-// Scale of a row; not a number where the row has anything that is not finite.
+// Scale of a row; NaN if the row has a value that is not finite.
 template <class V>
 inline float row_scale(const float *x, int64_t padded, float factor, int32_t levels,
                        float *inverse) {

@@ -1,5 +1,5 @@
-// Farthest point sampling: a loop over few numbers, whose steps as single operations would cost
-// more than the layers that the pruning saves.
+// Farthest point sampling: a loop over few numbers. As separate torch operations, its steps would
+// cost more than the layers that pruning saves.
 #include <cmath>
 #include <cstdint>
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-// As torch orders them: a NaN is above everything, and stays.
+// The order of torch: a NaN is greater than any number, and is kept.
 inline bool above(float a, float b) { return a > b || (std::isnan(a) && !std::isnan(b)); }
 inline float lower(float a, float b) { return std::isnan(a) || a < b ? a : b; }
 
