@@ -27,7 +27,7 @@ def runtime_library(name: str) -> str:
     """Path of a sanitizer's library that belongs to the compiler; raises SystemExit."""
     compiler = os.environ.get('CXX', 'c++')
     if shutil.which(compiler) is None:
-        raise SystemExit(f'sanitize: there is no {compiler}; install a C++ compiler with sanitizers')
+        raise SystemExit(f'sanitize: no {compiler}; install a C++ compiler with sanitizers')
     path = subprocess.check_output([compiler, f'-print-file-name={name}'], text=True).strip()
     if not Path(path).is_absolute():
         raise SystemExit(f'sanitize: {compiler} has no {name}; install the sanitizers of GCC')
