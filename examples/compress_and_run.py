@@ -16,7 +16,6 @@ from PIL import Image
 from sqap_vla_ros import (
     compress,
     draw_overlays,
-    find_recipe,
     find_resource,
     load_policy,
     load_recipe,
@@ -56,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     # 1. A float policy directory and a recipe make a compressed policy directory.
-    recipe = load_recipe(find_recipe(arguments.recipe))
+    recipe = load_recipe(arguments.recipe)
     directory = arguments.output / recipe.name
     report = compress(find_resource('policies/small'), directory, recipe)
     print(

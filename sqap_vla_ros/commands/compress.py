@@ -30,10 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Compress, write, and print what was saved."""
     from tqdm import tqdm
 
-    from sqap_vla_ros.compression.recipe_files import find_recipe, load_recipe
+    from sqap_vla_ros.compression.recipe_files import load_recipe
     from sqap_vla_ros.models.compress_policy import compress
 
-    recipe = load_recipe(find_recipe(arguments.recipe))
+    recipe = load_recipe(arguments.recipe)
 
     def progress(layers: Iterable[str]) -> Iterable[str]:
         bar: Iterable[str] = tqdm(

@@ -85,19 +85,19 @@ def find_recipe(name: str | Path) -> Path:
 
 def load_recipe(path: str | Path) -> Recipe:
     """
-    Read a recipe from a YAML file.
+    Read a recipe.
 
     Args:
-        path: the file, as `find_recipe` returns it.
+        path: a YAML file, or the name of a recipe that comes with the package.
 
     Returns:
         The recipe; fields that the file does not name have their defaults.
 
     Raises:
         UserError: the file is missing or not YAML, has an unknown key or a wrong value; names
-            the file and the key.
+            the file and the key. Or the package has no recipe of this name.
     """
-    path = Path(path)
+    path = find_recipe(path)
     try:
         data = yaml.safe_load(path.read_text(encoding='utf-8'))
     except FileNotFoundError:

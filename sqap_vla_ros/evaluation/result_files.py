@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sqap_vla_ros.compression.recipe import Recipe
-from sqap_vla_ros.compression.recipe_files import find_recipe, load_recipe
+from sqap_vla_ros.compression.recipe_files import load_recipe
 from sqap_vla_ros.errors import UserError
 
 _ORIGIN = 'a file of `sqap_vla evaluate --json`'
@@ -133,7 +133,7 @@ def read_open_loop(paths: Iterable[Path]) -> list[dict]:
 def known_recipe(variant: str) -> Recipe | None:
     """Return the recipe of a variant; None when it is not found (any more)."""
     try:
-        return load_recipe(find_recipe(variant))
+        return load_recipe(variant)
     except UserError:
         return None
 

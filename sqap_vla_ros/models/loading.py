@@ -38,8 +38,8 @@ def load_policy(
 
     Args:
         directory: with `config.json`, the weights, tokenizer and statistics.
-        recipe: recipe file to compress a float policy with on the way; not for directories that
-            are compressed already.
+        recipe: recipe to compress a float policy with on the way, a file or a name as for
+            `load_recipe`; not for directories that are compressed already.
         runtime: device, kernels and CUDA graphs. The threads are those of the process
             (`torch.set_num_threads`), which the caller sets.
 
@@ -52,6 +52,7 @@ def load_policy(
             f'checkpoint {directory}: no such directory; expected a policy directory '
             'with config.json and model.safetensors'
         )
+    _check_device(runtime.device)
     config = load_config(directory)
     applied = Recipe()
     if is_compressed(directory):
@@ -91,6 +92,20 @@ def load_policy(
         'device': str(runtime.device),
     }
     return make_policy(model, directory, description, runtime)
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ('cpu', 'cuda'):
+        raise UserError(f"device is {name!r}, expected 'cpu', 'cuda' or 'cuda:N'")
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise UserError(
+            f'device {name!r}: torch {torch.__version__} sees no CUDA device; set '
+            "device to 'cpu' or install torch for your GPU"
+        )
 
 
 def calibration_of(

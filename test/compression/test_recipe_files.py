@@ -199,3 +199,10 @@ def test_mistakes_are_told_by_name(data, word):
     with pytest.raises(UserError, match=word) as caught:
         recipe_from_dict(data, 'file.yaml')
     assert 'file.yaml' in str(caught.value)
+
+
+def test_a_recipe_is_loaded_by_file_or_by_name(repository):
+    path = repository / 'config' / 'recipes' / 'w4a8.yaml'
+    assert load_recipe('w4a8') == load_recipe(path) == load_recipe(str(path))
+    with pytest.raises(UserError, match="recipe 'w5a5': no such file; recipes of the package: "):
+        load_recipe('w5a5')

@@ -16,6 +16,7 @@ from sqap_vla_ros.models.config import load_config, save_config
 from sqap_vla_ros.models.import_policy import open_released
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Observation
+from sqap_vla_ros.runtime_options import RuntimeOptions
 
 from support import toy_family
 from support.toy_family import TOY, toy_config
@@ -125,3 +126,9 @@ def test_families_of_other_packages_are_found_by_every_process(toy_policy, tmp_p
     assert done.returncode == 2
     assert "family 'broken' of toy-family cannot be loaded: No module named" in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('device', ['tpu', 'mps', 'cuda:x', ''])
+def test_a_device_that_cannot_run_policies_is_refused_in_one_line(toy_policy, device):
+    with pytest.raises(UserError, match=f"device is '{device}', expected 'cpu', 'cuda' or"):
+        load_policy(toy_policy, runtime=RuntimeOptions(device=device))

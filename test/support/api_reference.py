@@ -19,7 +19,7 @@ HEAD = """# Python API
 Made by `make docs` from the docstrings. Everything here is imported from the package itself:
 
 ```python
-from sqap_vla_ros import compress, find_recipe, load_policy, load_recipe, Observation
+from sqap_vla_ros import compress, load_policy, load_recipe, Observation
 ```
 
 Importing `sqap_vla_ros` imports neither torch nor ROS: each name is imported when it is first
