@@ -117,23 +117,19 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
     Args:
         path: file to create or replace; its directory must exist.
-
-    Raises:
-        UserError: the file system does not allow it, for example because the disk is full.
     """
     path = Path(path)
-    with _told(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-        os.close(handle)
-        try:
-            yield Path(name)
-            with open(name, 'rb+') as file:
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    os.close(handle)
+    try:
+        yield Path(name)
+        with open(name, 'rb+') as file:
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -184,8 +180,9 @@ def _told(path):
     try:
         yield
     except OSError as error:
-        what = f' ({error.filename})' if error.filename else ''
-        raise UserError(f'{path}: not written: {error.strerror or error}{what}') from None
+        file = str(error.filename or '')
+        other = f' ({file})' if file and f'.{path.name}.' not in file else ''
+        raise UserError(f'{path}: not written: {error.strerror or error}{other}') from None
 
 
 @contextmanager

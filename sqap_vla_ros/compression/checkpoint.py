@@ -139,7 +139,7 @@ def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]
         try:
             save_file(tensors, partial, metadata)
         except SafetensorError as error:  # a full disk, for example
-            raise UserError(f'{path}: not written: {error}') from None
+            raise OSError(str(error)) from None
 
 
 def read_header(directory: Path) -> Header:

@@ -16,7 +16,7 @@ from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.evidence import refuse_foreign_folder, refuse_unsupported
 from sqap_vla_ros.models.importers.released import ImportOptions, Released
 from sqap_vla_ros.models.importers.safetensors_writer import write_safetensors
-from sqap_vla_ros.models.importers.sources import refuse_surplus
+from sqap_vla_ros.models.importers.sources import meaning, refuse_surplus
 from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer, TOKENIZER_FILE
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.models.registry import all_families, titles
@@ -130,20 +130,19 @@ def plan(
     """
     where = Path(released.reader.where)
     expected = model_without_weights(released.config, where).state_dict()
-    missing = sorted(set(expected) - set(released.sources))
-    if missing:
+    sources = released.sources
+    used = {sources[name].released for name in expected if name in sources}
+    surplus = sorted({source.released for source in sources.values()} - used)
+    missing = sorted(set(expected) - set(sources))
+    if missing and not any(map(meaning, surplus)):
         raise UserError(
             f'{where}: nothing in it gives {missing[0]}; the checkpoint is incomplete or of '
             'another model'
         )
-    used = {released.sources[name].released for name in expected}
-    refuse_surplus(
-        released.reader,
-        sorted({source.released for source in released.sources.values()} - used),
-    )
+    refuse_surplus(released.reader, surplus)
     types, shapes = {}, {}
     for name, ours in expected.items():
-        source = released.sources[name]
+        source = sources[name]
         tensor = source.read(released.reader)
         if tensor.shape != ours.shape:
             raise UserError(

@@ -28,6 +28,8 @@ _TYPES = {
     'BOOL': 'bool',
 }
 """Names in safetensors files to torch's; others are left as they are."""
+FLOAT_TYPES = ('float32', 'bfloat16', 'float16', 'float64')
+"""That weights may be stored in; float64 only where another type is asked for."""
 _DEPTH = 8
 """Of nested dictionaries in a `.pt` file; CogACT's have 2."""
 
@@ -54,13 +56,30 @@ class CheckpointReader(ABC):
     def tensor(self, name: str) -> torch.Tensor:
         """Read one tensor onto the CPU. Raises UserError when it is missing."""
 
+    def check_type(self, name: str) -> None:
+        """
+        Check that a tensor holds plain weights.
+
+        Raises:
+            UserError: it is quantized, or of another type that is not of floating point.
+        """
+        kind = self.dtype(name)
+        if kind not in FLOAT_TYPES:
+            raise UserError(
+                f'{self.where}: tensor {name} is {kind}, expected float32, bfloat16 or float16; '
+                'give the unquantized checkpoint, or dequantize it first (sqap_vla compress '
+                'quantizes it afterwards)'
+            )
+
     def sizes(self, name: str, dimensions: int) -> tuple[int, ...]:
         """
         Shape of a tensor of which the number of dimensions is known.
 
         Raises:
-            UserError: the tensor is missing, has another number of dimensions, or is empty.
+            UserError: the tensor is missing, has another number of dimensions, is empty, or is
+                not of floating point.
         """
+        self.check_type(name)
         shape = self.shape(name)
         if len(shape) != dimensions or 0 in shape:
             raise UserError(
@@ -80,8 +99,8 @@ class SafetensorsReader(CheckpointReader):
     """
     A folder with `model.safetensors`, or with shards and their index.
 
-    Each tensor is in one file, and each file of the folder is one that is read: where an old
-    index or old shards lie beside the weights, nothing says which are meant.
+    Each tensor is in one file. Where weights lie beside an index that does not name them, nothing
+    says which of the two are meant.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,7 +111,6 @@ class SafetensorsReader(CheckpointReader):
             _refuse_two_sets(folder, set(names.values()))
         elif (folder / SINGLE_FILE).exists():
             names = None
-            _refuse_two_sets(folder, {SINGLE_FILE})
         else:
             raise UserError(f'{folder}: {_no_weights(folder)}')
         files = [SINGLE_FILE] if names is None else sorted(set(names.values()))
@@ -234,20 +252,14 @@ def _stays(link):
     return folder in target.parents or blobs in target.parents
 
 
-def _refuse_two_sets(folder, read):
-    """Refuse weights of transformers' names that nothing reads."""
-    other = sorted(
-        path.name
-        for path in folder.glob('model*.safetensors')
-        if path.name not in read and (path.name == SINGLE_FILE or '-of-' in path.name)
-    )
-    if other:
-        by = (
-            f'{INDEX_FILE} names {min(read)}' if read != {SINGLE_FILE} else f'there is {min(read)}'
-        )
+def _refuse_two_sets(folder, named):
+    """Refuse weights that the index does not name."""
+    files = {path.name for path in folder.glob('model-*-of-*.safetensors')}
+    files |= {SINGLE_FILE} if (folder / SINGLE_FILE).exists() else set()
+    if files - named:
         raise UserError(
-            f'{folder}: has {other[0]}, but {by}; two sets of weights: move the old one, and '
-            'its index, out of the folder'
+            f'{folder}: has {min(files - named)}, but {INDEX_FILE} names {min(named)}; two sets '
+            'of weights: move the older files, and the index if it is old, out of the folder'
         )
 
 

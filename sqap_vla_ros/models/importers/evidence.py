@@ -96,10 +96,10 @@ def refuse_foreign_folder(folder: Path) -> None:
     Raises:
         UserError: see `refuse_foreign`.
     """
-    levels = (folder.glob(pattern) for pattern in ('*', 'checkpoints/*', 'params/*'))
-    refuse_foreign(
-        folder, {path.relative_to(folder).as_posix() for some in levels for path in some}
-    )
+    files = [
+        path for pattern in ('*', 'checkpoints/*', 'params/*') for path in folder.glob(pattern)
+    ]
+    refuse_foreign(folder, [path.relative_to(folder).as_posix() for path in files])
     code, word = _OFT_CODE
     if (folder / code).is_file() and word in (folder / code).read_bytes()[: 2**20]:
         raise UserError(

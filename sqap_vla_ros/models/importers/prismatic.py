@@ -215,7 +215,7 @@ def llama_arguments(
 
 
 def _check_rotary(path, given):
-    """Transformers 5 writes `rope_parameters`, earlier ones `rope_theta` and `rope_scaling`."""
+    """Check `rope_parameters` of transformers 5, and `rope_theta` and `rope_scaling` before it."""
     for field in ('rope_scaling', 'rope_parameters'):
         rotary = section(path, given, field)
         kind = rotary.get('rope_type', rotary.get('type', 'default'))

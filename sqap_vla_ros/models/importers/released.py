@@ -24,7 +24,10 @@ class ImportOptions:
     step_s: float | None = None
     """Time that one action lasts, seconds; None: known from the name of the dataset."""
     dtype: str | None = None
-    """Type of the weights to write, except for the action head; None: as they are stored."""
+    """
+    Type of the weights to write, except for CogACT's action head; None: as they are stored, and
+    where a part of the model has several types, in the widest of them.
+    """
     crop_area: float = 1.0
     """OpenVLA only: share of the image's area, at its centre, that is used; 0.9 for LIBERO."""
     cameras: tuple[str, ...] = ()

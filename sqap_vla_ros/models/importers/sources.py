@@ -11,8 +11,6 @@ from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader
 
 ATTENTION_HEADS = 16
 """Of the vision towers of every released Prismatic model and of pi0."""
-FLOAT_TYPES = ('float32', 'bfloat16', 'float16', 'float64')
-"""That weights may be stored in; float64 only where another type is asked for."""
 _HINTS = (
     (r'\.lora_|^base_model\.', 'merge the LoRA adapter into the weights first'),
     (
@@ -26,8 +24,8 @@ _HINTS = (
     (r'time_mlp_in|norm\.dense\.', 'it is of pi0.5, which this package does not run'),
     (
         r'^(un)?normalize_(inputs|targets|outputs)\.',
-        "it is of lerobot's first layout, with the statistics among the weights; convert it "
-        'with lerobot.processor.migrate_policy_normalization of a newer lerobot',
+        'it is of the layout of lerobot before 0.4, with the statistics among the weights; use '
+        'a policy trained with lerobot 0.4 or later',
     ),
 )
 """(pattern of a tensor's name, what it means that a checkpoint has one)."""
@@ -69,9 +67,10 @@ def check_sources(
         for name in sorted(reader.names() - needed)
         if not any(re.search(pattern, name) for pattern in unused)
     ]
-    _refuse_quantized(reader, sorted(needed & reader.names()))
+    for name in sorted(needed & reader.names()):
+        reader.check_type(name)
     missing = sorted(needed - reader.names())
-    if missing and not any(_hint(name) for name in surplus):
+    if missing and not any(map(meaning, surplus)):
         raise UserError(
             f'{reader.where}: tensor {missing[0]} is missing ({len(missing)} missing '
             'in all); the checkpoint is incomplete or of another model'
@@ -92,23 +91,13 @@ def refuse_surplus(reader: CheckpointReader, surplus: list[str]) -> None:
     """
     if not surplus:
         return
-    name = next((name for name in surplus if _hint(name)), surplus[0])
+    name = next(filter(meaning, surplus), surplus[0])
     raise UserError(
         f'{reader.where}: unexpected tensor {name} ({len(surplus)} in all); '
-        + (_hint(name) or 'the model as released has none: check its family and its config.json')
+        + (meaning(name) or 'the model as released has none: check its family and its config.json')
     )
 
 
-def _hint(name):
+def meaning(name: str) -> str | None:
+    """Say what it means that a checkpoint has a tensor of this name; None: nothing is known."""
     return next((hint for pattern, hint in _HINTS if re.search(pattern, name)), None)
-
-
-def _refuse_quantized(reader, names):
-    for name in names:
-        kind = reader.dtype(name)
-        if kind not in FLOAT_TYPES:
-            raise UserError(
-                f'{reader.where}: tensor {name} is {kind}, expected float32, bfloat16 or '
-                'float16; give the unquantized checkpoint, or dequantize it first (sqap_vla '
-                'compress quantizes it afterwards)'
-            )

@@ -28,6 +28,7 @@ UNUSED = (
     r'gemma_expert\.model\.embed_tokens\.weight$',
     r'paligemma\.lm_head\.weight$',
     r'rotary_emb\.inv_freq$',
+    r'embeddings\.position_ids$',
 )
 _PREFIX = 'paligemma_with_expert.'
 _LANGUAGE = 'paligemma.model.language_model.'
