@@ -23,7 +23,7 @@ from support.broken_checkpoint import (
 
 LAYER = 'language_model.model.layers.0.'
 EXPERT = 'paligemma_with_expert.gemma_expert.model.layers.'
-_ACTION = tiny_released.STATISTICS['tiny_dataset']['action']
+ACTION = tiny_released.STATISTICS['tiny_dataset']['action']
 STATISTICS, WEIGHTS = 'dataset_statistics.json', 'model.safetensors'
 
 
@@ -82,9 +82,7 @@ def action_statistics(**fields):
     return lambda folder: write(
         folder,
         STATISTICS,
-        json.dumps(
-            {'tiny': {'action': tiny_released.STATISTICS['tiny_dataset']['action'] | fields}}
-        ),
+        json.dumps({'tiny': {'action': ACTION | fields}}),
     )
 
 
