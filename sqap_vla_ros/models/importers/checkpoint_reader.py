@@ -69,8 +69,8 @@ class CheckpointReader(ABC):
             by = ', quantized by bitsandbytes' if self.names() & set(marks) else ''
             raise UserError(
                 f'{self.where}: tensor {name} is {kind}{by}; expected float32, bfloat16 or '
-                'float16: give the unquantized checkpoint, or dequantize it first (sqap_vla compress '
-                'quantizes it afterwards)'
+                'float16: give the unquantized checkpoint, or dequantize it first (sqap_vla '
+                'compress quantizes it afterwards)'
             )
 
     def sizes(self, name: str, dimensions: int) -> tuple[int, ...]:
