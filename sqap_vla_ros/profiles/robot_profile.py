@@ -66,6 +66,12 @@ class Joint:
     jerk: float | None = None
     line: int = 0
     """Line of the profile, for messages."""
+    calibrated_range: tuple[float, float] | None = None
+    """Positions that -100 (or 0) and 100 stand for in policies trained in percent."""
+    policy_zero: float = 0.0
+    """Position of the joint where the policy's zero is."""
+    policy_direction: int = 1
+    """1, or -1 where the policy counts the other way round."""
 
 
 @dataclass(frozen=True)
