@@ -66,6 +66,13 @@ class Joint:
     jerk: float | None = None
     line: int = 0
     """Line of the profile, for messages."""
+    calibrated_range: tuple[float, float] | None = None
+    """Positions, rad or m, that stand for -100 and 100 (or 0 and 100) in a policy that was
+    trained in percent of the calibrated range of a servo; None: not known."""
+    policy_zero: float = 0.0
+    """Position of this joint, rad or m, where the policy has zero."""
+    policy_direction: int = 1
+    """1, or -1 where the policy counts in the other direction."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +86,9 @@ class GripperOutput:
     """Value sent for 0."""
     closed: float = 1.0
     """Value sent for 1."""
-    max_effort: float = 0.0
-    """N or Nm; 0: the controller's own. Not used by float64."""
+    max_effort: float | None = None
+    """N or Nm; None: the goal names none, so that the controller uses its own. Always a number
+    for gripper_command, whose goals cannot leave it out. Not used by float64."""
     joint: str = ''
     """Joint name in the goal; used by parallel_gripper_command."""
 
@@ -107,7 +115,8 @@ class Output:
     kind: str
     topic: str
     frame: str = ''
-    """Frame of twist_stamped; empty: the base frame."""
+    """Frame in which twists are given: the base frame or that of the end effector; empty: the
+    base frame."""
     joints: tuple[str, ...] = ()
     """Order of the joints; empty: the order of the profile."""
     horizon_s: float = 0.1
