@@ -106,6 +106,8 @@ class Gripper:
     outputs: tuple[GripperOutput, ...] = ()
     assumed: float | None = None
     """Value for the policy where no joint measures it, 0 (open) .. 1 (closed); None: no value."""
+    line: int = 1
+    """Line of the profile, for messages."""
 
 
 @dataclass(frozen=True)

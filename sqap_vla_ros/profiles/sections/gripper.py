@@ -1,5 +1,7 @@
 """Section `gripper`: how the gripper is measured and commanded."""
 
+import math
+
 from sqap_vla_ros.profiles import ranges
 from sqap_vla_ros.profiles.document import Section
 from sqap_vla_ros.profiles.names import plain_name, topic_name
@@ -20,7 +22,9 @@ def read_gripper(section: Section | None) -> Gripper:
     dimension = UNITS[unit or '1']
     farthest = ranges.MAX_GRIPPER[dimension]
     opened, closed = (
-        section.number(key, dimension, value, bool(joint), low=-farthest, high=farthest)
+        section.number(
+            key, dimension, math.nan if joint else value, bool(joint), low=-farthest, high=farthest
+        )
         for key, value in (('open', 0.0), ('closed', 1.0))
     )
     _check_ends(section, opened, closed)
@@ -34,7 +38,7 @@ def read_gripper(section: Section | None) -> Gripper:
     if any(output.kind in POSITION_GOALS for output in outputs) and 'unit' not in section:
         section.problem(f'{section.name("unit")} is missing: its action takes m or rad')
     section.close()
-    return Gripper(joint, opened, closed, outputs, assumed)
+    return Gripper(joint, opened, closed, outputs, assumed, section.line)
 
 
 def _gripper_output(section: Section, dimension: str) -> GripperOutput:
@@ -45,8 +49,8 @@ def _gripper_output(section: Section, dimension: str) -> GripperOutput:
         dimension = 'ratio'
     farthest = ranges.MAX_GRIPPER[dimension]
     opened, closed = (
-        section.number(key, dimension, value, True, low=-farthest, high=farthest)
-        for key, value in (('open', 0.0), ('closed', 1.0))
+        section.number(key, dimension, math.nan, True, low=-farthest, high=farthest)
+        for key in ('open', 'closed')
     )
     _check_ends(section, opened, closed)
     max_effort, joint = None, ''

@@ -92,6 +92,11 @@ def read_output(section: Section, joint_names: Sequence[str]) -> Output:
 
 def check_outputs(top: Section, profile: RobotProfile) -> None:
     """Report outputs, joints and workspace limits that do not fit the action space."""
+    if profile.base_frame == profile.end_effector_frame != '?':
+        top.problem(
+            f'end_effector_frame is base_frame, {profile.base_frame!r}: it would never move',
+            top.line_of('end_effector_frame'),
+        )
     if not profile.outputs and 'outputs' in top:
         top.problem('outputs is empty: nothing would be commanded', top.line_of('outputs'))
     for output in profile.outputs:
