@@ -11,7 +11,7 @@ SERVO_UNITS = 'speed_units'
 def notes_on(profile: RobotProfile) -> list[str]:
     """List what needs care: one line each."""
     notes = [
-        f'gripper: max_effort of {output.topic} is 0: a Franka Hand then grasps without force, and '
+        f'gripper: max_effort of {output.topic} is 0: a Franka Hand then grasps without force and '
         'an effort controller does not move; only a position controller ignores it'
         for output in profile.gripper.outputs
         if output.kind == 'gripper_command' and output.max_effort == 0
