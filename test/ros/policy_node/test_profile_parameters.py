@@ -47,11 +47,12 @@ def as_tuples(values):
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def test_the_parameter_file_repeats_no_limits(repository):
+def test_the_parameter_file_repeats_nothing_of_the_robot(repository):
     file = yaml.safe_load((repository / 'config/policy_node.yaml').read_text('utf-8'))
     given = set(file['/**']['ros__parameters'])
     assert given <= set(parameters.BY_NAME)
-    assert not {name for name in given if name.startswith(('max_', 'stop_', 'workspace_'))}
+    robot = set(parameters.profile_defaults(load_profile('sim_sawyer')))
+    assert not given & (robot - {'inference_rate_hz', 'command_rate_hz'})
 
 
 @pytest.mark.parametrize(
