@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqap_vla_ros.errors import UserError
+
+if TYPE_CHECKING:
+    from sqap_vla_ros.models.importers.released import Released
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='SHARE',
         help='OpenVLA: share of the image that is used, at its centre; 0.9 for '
         'LIBERO fine-tunes (default %(default)s)',
+    )
+    parser.add_argument(
+        '--columns',
+        default='',
+        metavar='FILE',
+        help='what the state and action columns mean: a YAML file, or the name of a known '
+        'dataset (default: by the name of the dataset)',
     )
     for name, what in (
         ('cameras', 'of the cameras'),
@@ -81,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         crop_area=arguments.crop_area,
         cameras=arguments.cameras,
+        columns=arguments.columns,
         state_names=arguments.state_names,
         state_units=arguments.state_units,
         action_names=arguments.action_names,
@@ -93,11 +105,26 @@ def run(arguments: argparse.Namespace) -> int:
         source, arguments.output, options, lambda names: tqdm(names, unit='tensor', disable=None)
     )
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
+    for line in describe_import(released):
+        print(line)
     print(
         f'{arguments.output}: {released.family}, dataset {released.config.dataset!r}, '
         f'{size / 1e9:.2f} GB; next: sqap_vla check {arguments.output}'
     )
     return 0
+
+
+def describe_import(released: 'Released') -> list[str]:
+    """Describe what the columns of an imported policy mean, one line each."""
+    from sqap_vla_ros.action_chunk import ActionSpec
+    from sqap_vla_ros.models.importers.meaning import describe_meaning
+
+    config = released.config
+    if not hasattr(config, 'action'):
+        return []
+    return describe_meaning(
+        getattr(config, 'state', ()), ActionSpec.of(config.action, config.step_s, 1)
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

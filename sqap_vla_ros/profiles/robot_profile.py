@@ -67,12 +67,12 @@ class Joint:
     line: int = 0
     """Line of the profile, for messages."""
     calibrated_range: tuple[float, float] | None = None
-    """Positions, rad or m, that stand for -100 and 100 (or 0 and 100) in a policy that was
-    trained in percent of the calibrated range of a servo; None: not known."""
+    """Positions, rad or m, that -100 (or 0) and 100 stand for in policies trained in percent of
+    the calibrated range; None: not known."""
     policy_zero: float = 0.0
-    """Position of this joint, rad or m, where the policy has zero."""
+    """Position, rad or m, where the policy's zero is; for other policies."""
     policy_direction: int = 1
-    """1, or -1 where the policy counts in the other direction."""
+    """1, or -1 where the policy counts the other way round; for other policies."""
 
 
 @dataclass(frozen=True)

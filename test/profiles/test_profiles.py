@@ -273,7 +273,7 @@ JOINT_SPACE += (
         ),
         ('topic: t}', 'topic: t, unit: deg}', 'unit is not known'),
         ('outputs:', 'limits: {linear_speed: 0.1}\noutputs:', 'linear_speed would have no effect'),
-        ('60 deg/s', '60 deg/s, calibrated_range: [1, 0]', 'say policy_direction: -1'),
+        ('60 deg/s', '60 deg/s, calibrated_range: [1, 1]', 'calibrated_range [1, 1] is empty'),
         ('60 deg/s', '60 deg/s, calibrated_range: [3, 4]', 'outside of lower -1 .. upper 1'),
         ('60 deg/s', '60 deg/s, calibrated_range: [-100, 100]', 'expected -62.8319 .. 62.8319'),
         ('60 deg/s', '60 deg/s, policy_direction: 0', "'0', expected one of 1, -1"),

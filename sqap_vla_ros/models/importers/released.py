@@ -29,14 +29,17 @@ class ImportOptions:
     """OpenVLA only: share of the image's area, at its centre, that is used; 0.9 for LIBERO."""
     cameras: tuple[str, ...] = ()
     """Names for the cameras, in the checkpoint's order; empty: the family's own."""
+    columns: str = ''
+    """What the columns mean: a YAML file or the name of a known dataset; empty: see below."""
     state_names: tuple[str, ...] = ()
-    """pi0 only, whose checkpoints do not name the state columns; empty: 'state.0', ..."""
+    """Names of the state columns; empty: those of `columns` or of the known dataset."""
     state_units: tuple[str, ...] = ()
-    """pi0 only: a unit for each state column; empty: '1'."""
+    """Units of the state columns; a gripper of unit '1' is 0 (open) .. 1 (closed)."""
     action_names: tuple[str, ...] = ()
-    """Names for the action columns; empty: the family's own, for pi0 'action.0', ..."""
+    """Names of the action columns; empty: those of `columns`, of the known dataset or family."""
     action_units: tuple[str, ...] = ()
-    """Units of the action columns; empty: the family's own, for pi0 '1'."""
+    """Units of the action columns: 'm' and 'rad' of linear and angular columns are displacements
+    per step (a rotation vector), 'm/s' and 'rad/s' velocities, all in the base frame."""
 
 
 @dataclass(frozen=True)

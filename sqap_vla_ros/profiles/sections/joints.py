@@ -114,18 +114,11 @@ def _calibrated_range(
     )
     if values is None:
         return None
-    low, high = values
-    if not low < high:
+    first, last = values
+    if first == last or max(values) <= lower or min(values) >= upper:
         section.problem(
-            f'{section.path}: calibrated_range [{low:g}, {high:g}] does not increase; for a joint '
-            'that a policy counts in the other direction say policy_direction: -1',
+            f'{section.path}: calibrated_range [{first:g}, {last:g}] is '
+            + ('empty' if first == last else f'outside of lower {lower:g} .. upper {upper:g}'),
             section.line_of('calibrated_range'),
         )
-        return None
-    if not (low < upper and lower < high):
-        section.problem(
-            f'{section.path}: calibrated_range [{low:g}, {high:g}] is outside of lower {lower:g} '
-            f'.. upper {upper:g}',
-            section.line_of('calibrated_range'),
-        )
-    return low, high
+    return first, last

@@ -156,16 +156,19 @@ class Inputs:
                 ),
             )
             return None
-        position_m = latest[topics.pose].value[0] if topics.pose in latest else None
+        pose: Pose | tuple[None, None] = (None, None)
+        if topics.pose in latest:
+            pose = latest[topics.pose].value
         joints = latest[topics.joints].value if topics.joints in latest else None
         cameras = {name: self._camera(name, latest) for name in images}
         return Observation(
             {name: image.value for name, image in images.items()},
             instruction,
-            self._state.vector(position_m, joints),
+            self._state.vector(pose, joints),
             {name: camera for name, camera in cameras.items() if camera is not None},
-            position_m,
+            pose[0],
             min(stamps),
+            end_effector_xyzw=pose[1],
         ), min(image.received_s for image in images.values())
 
     def _subscribe_all(self) -> None:

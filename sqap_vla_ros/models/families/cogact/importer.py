@@ -76,7 +76,9 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
             r'lm_head\.weight$',
         ),
     )
-    actions = action_columns(statistics[dataset], dataset, options, folder / STATISTICS_FILE)
+    actions = action_columns(
+        statistics[dataset], dataset, options, 'cogact', folder / STATISTICS_FILE
+    )
     config = CogActConfig(
         vision=vision,
         llama=llama_arguments(path, _llama_shapes(reader), {}),

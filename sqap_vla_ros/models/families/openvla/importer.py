@@ -67,7 +67,7 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
         token_end=llama['vocab_size'] - padding,
         dataset=dataset,
         cameras=options.cameras or ('camera',),
-        **action_columns(statistics[dataset], dataset, options, where),
+        **action_columns(statistics[dataset], dataset, options, 'openvla', where),
     )
     return Released(
         'OpenVLA',

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 import re
-from typing import Any, NoReturn
 
+import numpy as np
 from safetensors import safe_open, SafetensorError
 
 from sqap_vla_ros.errors import UserError
@@ -11,6 +11,7 @@ from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
+from sqap_vla_ros.models.importers.meaning import data_range, find_meaning, with_ranges
 from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions, Released
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
@@ -54,6 +55,8 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         except (KeyError, TypeError):
             raise UserError(f'{where}: {dataset}: {part}.mean is missing') from None
     cameras = _cameras(path, data, options)
+    meaning = find_meaning(dataset, (columns['state'], columns['action']), options, 'pi0')
+    scale = np.array(meaning.action_scale or 1.0)
     model = _model(reader, root, data)
     config = Pi0Config(
         model=model,
@@ -63,9 +66,13 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         text_length=data.get('tokenizer_max_length', 48),
         cameras=cameras,
         dataset=dataset,
-        step_s=options.step_s or _no_step(),
-        **_names('state', columns['state'], options.state_names, options.state_units),
-        **_names('action', columns['action'], options.action_names, options.action_units),
+        state=with_ranges(meaning.state, data_range(statistics[dataset]['state']), where),
+        **{
+            **meaning.config_fields(),
+            'action': with_ranges(
+                meaning.action, data_range(statistics[dataset]['action'], scale), where
+            ),
+        },
     )
     if not options.tokenizer and not (folder / 'tokenizer.json').is_file():
         raise UserError(
@@ -74,12 +81,6 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         )
     return Released(
         'pi0', config, {dataset: statistics[dataset]}, reader, sources, options.tokenizer or folder
-    )
-
-
-def _no_step() -> NoReturn:
-    raise UserError(
-        'pi0: the time between actions is not in the checkpoint; give it with --step-s'
     )
 
 
@@ -212,19 +213,6 @@ def _cameras(path, data, options):
     if not (options.cameras or stored):
         raise UserError(f'{path}: input_features has no camera; name them with --cameras')
     return options.cameras or stored
-
-
-def _names(
-    part: str, columns: int, names: tuple[str, ...], units: tuple[str, ...]
-) -> dict[str, Any]:
-    names = names or tuple(f'{part}.{i}' for i in range(columns))
-    units = units or ('1',) * columns
-    for what, given in (('names', names), ('units', units)):
-        if len(given) != columns:
-            raise UserError(
-                f'pi0: {len(given)} {part} {what} given, but the statistics have {columns} columns'
-            )
-    return {f'{part}_names': names, f'{part}_units': units}
 
 
 def _statistics(folder):
