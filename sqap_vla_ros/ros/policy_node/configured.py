@@ -57,7 +57,7 @@ class Configured:
         outputs: AllOutputs,
         black_box: BlackBox,
     ) -> None:
-        self.client = client
+        self.client, self.outputs = client, outputs
         self.transitions: deque[Transition] = deque()
         """Accepted events that the node has not reported yet."""
         self.answers: deque[Answer] = deque(maxlen=16)
@@ -136,7 +136,9 @@ class Configured:
             self.controller.image(topic, received.value, received.stamp_ns)
             self.runner.wake()
         elif topic == topics.pose:
-            self.controller.pose(received.value[0])
+            position_m, quaternion_xyzw = received.value
+            self.outputs.measure_orientation(quaternion_xyzw)
+            self.controller.pose(position_m)
         elif topic == topics.joints:
             self.controller.joints(received.value)
             self.controller.arrived(topic)
