@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--dtype',
         choices=('float32', 'bfloat16', 'float16'),
-        help='type of the weights to write, but for the action head (default: as they are stored)',
+        help='type of the weights to write, but for the action head of CogACT (default: as they '
+        'are stored; where types are mixed, the widest of them)',
     )
     parser.add_argument(
         '--crop-area',
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.crop_area is not None and not 0 < arguments.crop_area <= 1:
         raise UserError(f'--crop-area is {arguments.crop_area}, expected more than 0, at most 1')
-    if arguments.step_s is not None and not arguments.step_s > 0:
+    if arguments.step_s is not None and not 0 < arguments.step_s < float('inf'):
         raise UserError(f'--step-s is {arguments.step_s}, expected more than 0')
     options = ImportOptions(
         dataset=arguments.dataset,
@@ -140,7 +141,14 @@ def _download(repository: str) -> Path:
         return Path(
             snapshot_download(
                 repository,
-                allow_patterns=['*.json', '*.safetensors', 'checkpoints/*.pt', 'assets/**'],
+                # The checkpoint's code is never run; it tells variants of a model apart.
+                allow_patterns=[
+                    '*.json',
+                    '*.py',
+                    '*.safetensors',
+                    'checkpoints/*.pt',
+                    'assets/**',
+                ],
             )
         )
     except Exception as error:  # the hub's client raises many kinds, all to be told in one line

@@ -3,13 +3,16 @@
 from dataclasses import asdict, fields, is_dataclass
 import json
 from pathlib import Path
-from typing import Any, get_args, get_type_hints, TypeVar
+from typing import Any, get_args, get_type_hints, TYPE_CHECKING, TypeVar
 
 from sqap_vla_ros.columns import columns_from_units
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.family import CONFIG_FILE
-from sqap_vla_ros.models.registry import all_families, family_of
+from sqap_vla_ros.models.registry import all_families, build_model, family_of
+
+if TYPE_CHECKING:
+    from sqap_vla_ros.models.vla_model import VlaModel
 
 Config = TypeVar('Config')
 
@@ -56,6 +59,29 @@ def _with_columns(kind: type, data: dict[str, Any]) -> dict[str, Any]:
             columns = columns_from_units(names, units)
             data[part] = [asdict(column) for column in columns]
     return data
+
+
+def model_without_weights(config: Any, where: Path) -> 'VlaModel':
+    """
+    Build the module tree of a configuration on the meta device, where tensors have no storage.
+
+    Args:
+        config: of any family.
+        where: the file or folder that the configuration comes from, for messages.
+
+    Raises:
+        UserError: no model can be built with these values.
+    """
+    import torch
+
+    try:
+        with torch.device('meta'):
+            return build_model(config)
+    except UserError:
+        raise
+    except Exception as error:  # the classes of transformers raise many kinds
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(f'{where}: no model can be built with its values: {reason}') from None
 
 
 def build_config(kind: type[Config], data: dict[str, Any]) -> Config:

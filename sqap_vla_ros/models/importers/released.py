@@ -24,7 +24,10 @@ class ImportOptions:
     step_s: float | None = None
     """Time that one action lasts, seconds; None: known from the name of the dataset."""
     dtype: str | None = None
-    """Type of the weights to write, except for the action head; None: as they are stored."""
+    """
+    Type of the weights to write, except for CogACT's action head; None: as they are stored, and
+    where a part of the model has several types, in the widest of them.
+    """
     crop_area: float | None = None
     """OpenVLA only: share of the image's area, at its centre, that is used; None: what the known
     dataset says, else all of it."""
@@ -44,6 +47,18 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer must agree on with a model that was trained with another copy of it."""
+
+    title: str
+    """Whose tokenizer it is, for messages."""
+    ids: dict[str, int]
+    """Ids of a few of its tokens."""
+    size: int
+    """Rows of the model's embedding: no id may be as large."""
+
+
+@dataclass(frozen=True)
 class Released:
     """A released checkpoint, opened: nothing of its weights is read yet."""
 
@@ -58,6 +73,13 @@ class Released:
     """Where each tensor of our model comes from."""
     tokenizer: Path
     """Folder that has tokenizer.json."""
+    vocabulary: Vocabulary | None = None
+    """What tokenizer.json is checked for; None: nothing."""
+    own_types: tuple[str, ...] = ('action_head.',)
+    """
+    Beginnings of the names of our tensors that compute in a type of their own, which may be wider
+    than that of all others.
+    """
 
 
 def choose_dataset(statistics: dict[str, Any], wanted: str | None, where: Path | str) -> str:

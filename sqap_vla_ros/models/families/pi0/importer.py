@@ -12,16 +12,24 @@ from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
 from sqap_vla_ros.models.importers.meaning import data_range, find_meaning, with_ranges
-from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions, Released
+from sqap_vla_ros.models.importers.released import (
+    choose_dataset,
+    ImportOptions,
+    Released,
+    Vocabulary,
+)
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 
+GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
+"""Ids of PaliGemma's tokenizer, which tell it from those of other models."""
 PROCESSOR_FILE = 'policy_preprocessor.json'
 UNUSED = (
     r'gemma_expert\.lm_head\.weight$',
     r'gemma_expert\.model\.embed_tokens\.weight$',
     r'paligemma\.lm_head\.weight$',
     r'rotary_emb\.inv_freq$',
+    r'embeddings\.position_ids$',
 )
 _PREFIX = 'paligemma_with_expert.'
 _LANGUAGE = 'paligemma.model.language_model.'
@@ -80,7 +88,14 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
             "PaliGemma's tokenizer.json with --tokenizer"
         )
     return Released(
-        'pi0', config, {dataset: statistics[dataset]}, reader, sources, options.tokenizer or folder
+        'pi0',
+        config,
+        {dataset: statistics[dataset]},
+        reader,
+        sources,
+        options.tokenizer or folder,
+        Vocabulary('PaliGemma', GEMMA_TOKENS, model['vlm_config']['text_config']['vocab_size']),
+        own_types=('pi0.model.dit.', 'pi0.embed_action_time.', 'pi0.action_out_proj.'),
     )
 
 
