@@ -9,6 +9,7 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.token_geometry import TokenGeometry
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class PolicySpec:
     """Rows and columns of the tokens of one camera."""
     continues: bool = False
     """Whether it uses `Observation.continuation`: true of heads that denoise a whole chunk."""
+    token_geometry: TokenGeometry = TokenGeometry()
+    """Where the tokens of a camera lie in its image."""
+    words: tuple[str, ...] = ()
+    """Every word that the policy knows, in lower case; empty: it reads any text."""
+    max_words: int = 0
+    """Words of an instruction that it reads, where `words` is not empty; 0: all of them."""
 
     def gripper(self, state: np.ndarray | None) -> float | None:
         """
@@ -97,6 +104,8 @@ class TokenSelection:
     """int64 [kept], ascending token indices, row-major within a camera."""
     criterion: np.ndarray
     """uint8 [kept], the `Criterion` of each."""
+    geometry: TokenGeometry = TokenGeometry()
+    """Where the tokens of a camera lie in its image."""
 
 
 @dataclass(frozen=True)
