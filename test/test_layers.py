@@ -17,6 +17,7 @@ FLOORS = (
         'action_chunk',
         'camera',
         'policy',
+        'token_geometry',
         'overlay',
         'runtime_options',
     ),
@@ -31,7 +32,7 @@ FLOORS = (
 """Layers from the bottom up; each imports from the layers below, and what `SAME_FLOOR` names."""
 
 SAME_FLOOR = {
-    'policy': {'action_chunk', 'camera'},
+    'policy': {'action_chunk', 'camera', 'token_geometry'},
     'overlay': {'camera', 'policy'},
     'files': {'errors'},
     'resources': {'errors'},

@@ -114,9 +114,7 @@ def observation_to_wire(observation: Observation, images: SharedImages) -> dict[
         'images': images.write(observation.images),
         'instruction': observation.instruction,
         'state': None if observation.state is None else [float(x) for x in observation.state],
-        'cameras': {
-            name: camera.as_plain_data() for name, camera in observation.cameras.items()
-        },
+        'cameras': {name: camera.as_plain_data() for name, camera in observation.cameras.items()},
         'end_effector_m': None if end_effector is None else [float(x) for x in end_effector],
         'stamp_ns': observation.stamp_ns,
         'continuation': None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sqap_vla_ros.models.preprocessing.words import split_words
 from sqap_vla_ros.policy import Observation, Policy
 
 INSTRUCTIONS = 'pick up the red cup', 'close the drawer'
@@ -38,9 +39,10 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
     Returns:
         The checks in order; only 'finite' if some actions are not finite.
     """
-    dark = plain_actions(policy, BLACK)
-    bright = plain_actions(policy, WHITE)
-    other = plain_actions(policy, BLACK, INSTRUCTIONS[1])
+    first, second = instructions_for(policy)
+    dark = plain_actions(policy, BLACK, first)
+    bright = plain_actions(policy, WHITE, first)
+    other = plain_actions(policy, BLACK, second)
     finite = check_finite(dark, bright, other)
     if not finite.passed:
         return [finite]
@@ -49,9 +51,7 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
     checks = [
         finite,
         check_image(dark, bright, span),
-        _differs(
-            'instruction', f'"{INSTRUCTIONS[0]}" and "{INSTRUCTIONS[1]}"', (other - dark) / span
-        ),
+        _differs('instruction', f'"{first}" and "{second}"', (other - dark) / span),
         _in_range(np.concatenate([dark, bright, other]), low, high, span),
     ]
     if reference is not None:
@@ -59,9 +59,9 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
             [
                 np.abs(actions - plain_actions(reference, grey, instruction)) / span
                 for actions, grey, instruction in (
-                    (dark, BLACK, INSTRUCTIONS[0]),
-                    (bright, WHITE, INSTRUCTIONS[0]),
-                    (other, BLACK, INSTRUCTIONS[1]),
+                    (dark, BLACK, first),
+                    (bright, WHITE, first),
+                    (other, BLACK, second),
                 )
             ]
         )
@@ -74,6 +74,16 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
             )
         )
     return checks
+
+
+def instructions_for(policy: Policy) -> tuple[str, str]:
+    """Return two instructions that mean different things to a policy."""
+    known = policy.spec.words
+    if not known:
+        return INSTRUCTIONS
+    first, second = ([w for w in split_words(text) if w in known] for text in INSTRUCTIONS)
+    # A policy of few words would take both for the same row of unknown words.
+    return INSTRUCTIONS if first != second else (known[0], known[-1])
 
 
 def plain_observation(

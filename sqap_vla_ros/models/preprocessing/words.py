@@ -1,6 +1,6 @@
 """The tokenizer of the policies trained here: one token id per word."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import json
 from pathlib import Path
 import re
@@ -10,6 +10,8 @@ from sqap_vla_ros.files import read_json
 
 VOCABULARY_FILE = 'vocabulary.json'
 PAD, BOS, COGNITION, UNKNOWN = range(4)
+MAX_WORD = 40
+"""Characters of one word in a message."""
 LISTED_CHARACTERS = 400
 """Length of a list of words in a message."""
 SPECIAL = ('<pad>', '<bos>', '<cognition>', '<unknown>')
@@ -50,10 +52,40 @@ def check_words(instruction: str, known: Sequence[str], most: int = 0) -> list[s
     return unknown
 
 
+def check_instructions(
+    instructions: Iterable[str], known: Sequence[str], most: int = 0
+) -> list[str]:
+    """
+    Check several instructions; see `check_words`.
+
+    Returns:
+        A line for each word that the policy does not know.
+
+    Raises:
+        UserError: it cannot follow one of them; the message quotes it.
+    """
+    unknown: dict[str, None] = {}
+    for text in dict.fromkeys(instructions):
+        try:
+            unknown |= dict.fromkeys(check_words(text, known, most))
+        except UserError as error:
+            raise UserError(f'{text[:LISTED_CHARACTERS]!a}: {error}') from None
+    return [describe_unknown(word, known) for word in unknown]
+
+
+def describe_unknown(word: str, known: Sequence[str]) -> str:
+    """Say in one line that a word is unknown, and which words are known."""
+    return (
+        f'instruction: the word {word[:MAX_WORD]!a} means nothing to this policy; it knows: '
+        + list_words(known)
+    )
+
+
 def list_words(words: Sequence[str], length: int = LISTED_CHARACTERS) -> str:
     """Join words for one line: escaped, and at most about `length` characters."""
     shown: list[str] = []
     for word in words:
+        word = word[:MAX_WORD]
         shown.append(word if word.isascii() and word.isalnum() else ascii(word))
         length -= len(shown[-1]) + 2
         if length < 0 and len(shown) < len(words):

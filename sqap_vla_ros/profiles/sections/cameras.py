@@ -3,8 +3,10 @@
 import math
 
 from sqap_vla_ros.profiles.document import Section
-from sqap_vla_ros.profiles.robot_profile import Camera, Intrinsics, Pose
+from sqap_vla_ros.profiles.robot_profile import Camera, COLOR_ORDERS, Intrinsics, Pose
 
+RECTIFIED = 'image_rect'
+"""How image_proc's names of topics of undistorted images begin: image_rect, image_rect_color."""
 DEFAULT_POSE_TOPIC = 'end_effector_pose'
 
 
@@ -69,9 +71,10 @@ def _camera(name: str, section: Section) -> Camera:
         elif source == 'fixed':
             pose = read_pose(extrinsics)
         extrinsics.close()
+    image_topic = section.text('topic') or '?'
     camera = Camera(
         name,
-        section.text('topic') or '?',
+        image_topic,
         transport == 'compressed',
         section.text('optical_frame') or '?',
         info_topic,
@@ -79,17 +82,31 @@ def _camera(name: str, section: Section) -> Camera:
         source,
         topic,
         pose,
+        section.choice('color_order', COLOR_ORDERS),
+        section.flag(
+            'rectified', any(part.startswith(RECTIFIED) for part in image_topic.split('/'))
+        ),
     )
     section.close()
     return camera
 
 
 def _intrinsics(section: Section) -> Intrinsics:
-    width, height = (
-        int(section.positive(name, 'ratio', 1.0, True)) for name in ('width', 'height')
+    width, height, fx, fy, cx, cy = (
+        section.positive(name, 'ratio', 1.0, True)
+        for name in ('width', 'height', 'fx', 'fy', 'cx', 'cy')
     )
-    fx, fy, cx, cy = (
-        section.positive(name, 'ratio', 1.0, True) for name in ('fx', 'fy', 'cx', 'cy')
-    )
+    for name, value in (('width', width), ('height', height)):
+        if value != int(value):
+            section.problem(
+                f'{section.name(name)} is {value:g}, expected whole pixels', section.line_of(name)
+            )
+    for name, value, side, length in (('cx', cx, 'width', width), ('cy', cy, 'height', height)):
+        if name in section and side in section and value >= length:
+            section.problem(
+                f'{section.name(name)} is {value:g}, expected less than {side}, {length:g}: the '
+                'intrinsics are those of the image as it arrives',
+                section.line_of(name),
+            )
     section.close()
-    return Intrinsics(width, height, fx, fy, cx, cy)
+    return Intrinsics(int(width), int(height), fx, fy, cx, cy)

@@ -71,12 +71,15 @@ def image_intrinsics(
         )
     if size is not None:
         # Drivers round the last, incomplete pixel up or down.
-        if not all(e <= s <= e + (f % b > 0) for s, e, f, b in
-                   zip(size, expected, (width, height), binning)):
+        if not all(
+            e <= s <= e + (f % b > 0)
+            for s, e, f, b in zip(size, expected, (width, height), binning)
+        ):
             raise UserError(
-                f'image is {size[0]} x {size[1]} pixels, camera_info describes {expected[0]} x '
-                f'{expected[1]}; publish the camera_info of this image (image_proc resizes both), '
-                'or give its intrinsics in the profile'
+                f'these intrinsics are for an image of {expected[0]} x {expected[1]} pixels '
+                f'(after roi and binning), the image has {size[0]} x {size[1]}; publish the '
+                'camera_info of this image (the resize node of image_proc does), or give its own '
+                'intrinsics in the profile'
             )
         expected = size
     model, coefficients = ('', ()) if rectified else _distortion(info)

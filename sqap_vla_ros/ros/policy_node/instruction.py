@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 import unicodedata
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.preprocessing.words import check_words, list_words
+from sqap_vla_ros.models.preprocessing.words import check_words, describe_unknown
 
 MAX_WARNINGS = 50
 """Unknown words that are warned about until the policy is loaded again."""
@@ -75,7 +75,4 @@ class Vocabulary:
         for word in check_words(instruction, self._words, self._most):
             if word not in self._warned and len(self._warned) < MAX_WARNINGS:
                 self._warned.add(word)
-                self._warn(
-                    f'instruction: the word {quoted(word)} means nothing to this policy; it '
-                    f'knows: {list_words(self._words)}'
-                )
+                self._warn(describe_unknown(word, self._words))
