@@ -55,8 +55,8 @@ class TokenGeometry:
             Column and row in the square: 0 .. `image_size`, or 0 .. 1 where that is not known.
             Outside it for a pixel that was cropped away.
         """
-        (scale_x, left), (scale_y, top) = self._axes(width, height)
-        return x * scale_x + left, y * scale_y + top
+        (columns, left), (rows, top) = self._axes(width, height)
+        return x * columns / width + left, y * rows / height + top
 
     def edges(
         self, grid: tuple[int, int], width: int, height: int
@@ -75,11 +75,11 @@ class TokenGeometry:
         """
         size = float(self.image_size or 1)
         ends = []
-        for count, length, (scale, start) in zip(
+        for count, length, (span, start) in zip(
             reversed(grid), (width, height), self._axes(width, height)
         ):
             inside = np.arange(count + 1) * (self.patch_size or size / count)
-            found = np.clip((inside - start) / scale, 0, length)
+            found = np.clip((inside - start) * length / span, 0, length)
             found[found < _TOLERANCE_PX] = 0
             found[found > length - _TOLERANCE_PX] = length
             ends.append(found)
@@ -106,7 +106,7 @@ class TokenGeometry:
         return found.reshape(-1, 4)
 
     def _axes(self, width: int, height: int) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Scale and start of columns and of rows: input = image * scale + start."""
+        """Length of the image and its start in the input, along columns and along rows."""
         size, zoom = float(self.image_size or 1), self.crop_area**-0.5
         rows, columns, top, left = (
             fit_letterbox(width, height, self.image_size)
@@ -115,8 +115,8 @@ class TokenGeometry:
         )
         middle = size / 2
         return (
-            (zoom * columns / width, zoom * (left - middle) + middle),
-            (zoom * rows / height, zoom * (top - middle) + middle),
+            (zoom * columns, zoom * (left - middle) + middle),
+            (zoom * rows, zoom * (top - middle) + middle),
         )
 
 

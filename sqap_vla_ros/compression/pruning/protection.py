@@ -5,6 +5,9 @@ import numpy as np
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.token_geometry import TokenGeometry
 
+_TOUCHING_PX = 1e-9
+"""Distance of a position from an interval that ends there."""
+
 
 def patch_distances_m(
     camera: PinholeCamera | None,
@@ -46,6 +49,12 @@ def patch_distances_m(
 
 
 def _outside(position: float, edges: np.ndarray) -> np.ndarray:
-    """Distance from each interval between neighbouring edges; 0 in it, infinite if it is empty."""
-    distance: np.ndarray = np.maximum(0, np.maximum(edges[:-1] - position, position - edges[1:]))
+    """
+    Distance of a position from each interval between neighbouring edges.
+
+    It is 0 in the interval, whose end belongs to the next one, and infinite if it is empty.
+    """
+    before, behind = edges[:-1] - position, position - edges[1:]
+    behind = np.where(behind >= 0, np.maximum(behind, _TOUCHING_PX), behind)
+    distance = np.maximum(0, np.maximum(before, behind))
     return np.where(edges[1:] > edges[:-1], distance, np.inf)
