@@ -17,6 +17,7 @@ from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.preprocessing.images import resize_like_pillow
 from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
+from sqap_vla_ros.token_geometry import fit_letterbox
 
 EPSILON = 1e-6
 """openpi adds this to every standard deviation, both to normalise and to unnormalise."""
@@ -36,9 +37,7 @@ def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
         uint8 [3, size, size], on the device of the image.
     """
     height, width = image.shape[:2]
-    ratio = max(width / size, height / size)
-    rows, columns = max(int(height / ratio), 1), max(int(width / ratio), 1)
-    top, left = (size - rows) // 2, (size - columns) // 2
+    rows, columns, top, left = map(int, fit_letterbox(width, height, size))
     resized = resize_like_pillow(image, rows, columns, 'bilinear')
     return pad(resized, (left, size - columns - left, top, size - rows - top))
 
