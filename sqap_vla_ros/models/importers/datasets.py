@@ -120,7 +120,7 @@ def _dataset(top: Section, path: Path) -> Dataset:
         tuple(scale for _, scale in action),
         tuple(column for column, _ in state),
         top.names('keys'),
-        top.positive('step_s', 'time'),
+        top.number('step_s', 'time', positive=True),
         top.names('family'),
         crop,
         rotated,
