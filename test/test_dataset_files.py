@@ -9,7 +9,7 @@ import yaml
 KEYS = {'dataset', 'keys', 'summary', 'step_s', 'family', 'image', 'action', 'state'}
 UNITS = {
     'displacement': {'m', 'rad'},
-    'position': {'m', 'rad', 'deg', '1', 'percent', 'percent_signed'},
+    'position': {'m', 'rad', 'deg', '1', 'fraction', 'percent', 'percent_signed'},
     'ratio': {'1', 'm', 'percent'},
 }
 ORIENTATIONS = {

@@ -41,10 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--crop-area',
         type=float,
-        default=1.0,
         metavar='SHARE',
-        help='OpenVLA: share of the image that is used, at its centre; 0.9 for '
-        'LIBERO fine-tunes (default %(default)s)',
+        help='OpenVLA: share of the image that is used, at its centre (default: as the known '
+        'dataset says, else 1)',
     )
     parser.add_argument(
         '--columns',
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sqap_vla_ros.models.import_policy import import_policy
     from sqap_vla_ros.models.importers.released import ImportOptions
 
-    if not 0 < arguments.crop_area <= 1:
+    if arguments.crop_area is not None and not 0 < arguments.crop_area <= 1:
         raise UserError(f'--crop-area is {arguments.crop_area}, expected more than 0, at most 1')
     if arguments.step_s is not None and not arguments.step_s > 0:
         raise UserError(f'--step-s is {arguments.step_s}, expected more than 0')
@@ -117,14 +116,17 @@ def run(arguments: argparse.Namespace) -> int:
 def describe_import(released: 'Released') -> list[str]:
     """Describe what the columns of an imported policy mean, one line each."""
     from sqap_vla_ros.action_chunk import ActionSpec
-    from sqap_vla_ros.models.importers.meaning import describe_meaning
+    from sqap_vla_ros.models.importers.meaning import describe_images, describe_meaning
 
     config = released.config
     if not hasattr(config, 'action'):
         return []
-    return describe_meaning(
-        getattr(config, 'state', ()), ActionSpec.of(config.action, config.step_s, 1)
-    )
+    return [
+        *describe_meaning(
+            getattr(config, 'state', ()), ActionSpec.of(config.action, config.step_s, 1)
+        ),
+        *describe_images(config.dataset, config.model_type, getattr(config, 'crop_area', None)),
+    ]
 
 
 def _names(text: str) -> tuple[str, ...]:

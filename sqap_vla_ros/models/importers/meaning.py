@@ -219,6 +219,20 @@ def describe_meaning(state: Sequence[Column], action: ActionSpec) -> list[str]:
     return lines
 
 
+def describe_images(dataset: str, family: str, crop_area: float | None) -> list[str]:
+    """Say what the training of a known dataset did to the images; see `describe_meaning`."""
+    lines = []
+    if crop_area is not None and crop_area < 1:
+        lines.append(f'image: {crop_area:g} of the area is used, at the centre')
+    known = dataset_of_key(dataset, family)
+    if known is not None and known.rotated_180:
+        lines.append(
+            "image: trained on the simulator's pictures turned by 180 degrees, which are upright "
+            'and mirrored left to right; see doc/datasets.md'
+        )
+    return lines
+
+
 def _frame(column: Column) -> str:
     parts = [part for part in (column.frame, column.rotation) if part]
     return f' ({", ".join(parts)})' if parts else ''

@@ -25,8 +25,9 @@ class ImportOptions:
     """Time that one action lasts, seconds; None: known from the name of the dataset."""
     dtype: str | None = None
     """Type of the weights to write, except for the action head; None: as they are stored."""
-    crop_area: float = 1.0
-    """OpenVLA only: share of the image's area, at its centre, that is used; 0.9 for LIBERO."""
+    crop_area: float | None = None
+    """OpenVLA only: share of the image's area, at its centre, that is used; None: what the known
+    dataset says, else all of it."""
     cameras: tuple[str, ...] = ()
     """Names for the cameras, in the checkpoint's order; empty: the family's own."""
     columns: str = ''

@@ -87,7 +87,10 @@ class StandInNode:
 
 def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'gripper')):
     action = ActionSpec(('linear.x', 'linear.y', 'linear.z'), ('m/s',) * 3, 0.05, 4)
-    return PolicySpec(cameras, state, ('?',) * len(state), action, 2, (1, 1))
+    units = {'end_effector': 'm', 'joint': 'rad', 'gripper': '1'}
+    return PolicySpec(
+        cameras, state, tuple(units[name.split('.')[0]] for name in state), action, 2, (1, 1)
+    )
 
 
 class Rig:
