@@ -37,6 +37,12 @@ class ImportOptions:
     """Names for the action columns; empty: the family's own, for pi0 'action.0', ..."""
     action_units: tuple[str, ...] = ()
     """Units of the action columns; empty: the family's own, for pi0 '1'."""
+    relative_actions: tuple[str, ...] | None = None
+    """pi0 of openpi only: action columns that are offsets from the state; None: not said."""
+    letterbox_bars: float | None = None
+    """pi0 of lerobot only: value of the bars beside an image; None: -1, -3 before 0.5.0."""
+    attention_heads: int | None = None
+    """pi0 only: heads of language model and expert, which no file has; None: 8, as published."""
 
 
 @dataclass(frozen=True)
