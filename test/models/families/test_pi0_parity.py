@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 import torch
 
 from sqap_vla_ros.models.families.pi0.preprocessing import letterbox
+from sqap_vla_ros.models.import_policy import import_policy
+from sqap_vla_ros.models.importers.released import ImportOptions
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Observation
 
@@ -19,8 +21,12 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope='module')
-def policy(imported):
-    return load_policy(imported['pi0'])
+def policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('openpi')
+    tiny.write_openpi(folder / 'released')
+    options = ImportOptions(step_s=0.02, cameras=tiny.CAMERAS)
+    import_policy(folder / 'released', folder / 'policy', options)
+    return load_policy(folder / 'policy')
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +74,7 @@ def test_flow(policy, golden):
     state = torch.from_numpy(policy.statistics.normalise_state(tiny.state(), tiny.COLUMNS))[None]
     noise = torch.randn(1, tiny.HORIZON, tiny.COLUMNS, generator=torch.Generator().manual_seed(0))
     velocity = model.velocity(cache, state, noise, torch.tensor(1.0))
-    assert error(velocity, golden['velocity']) <= TOLERANCE
+    assert error(velocity, golden['velocity']) <= TOLERANCE * golden['velocity'].abs().max()
     assert error(model.sample(cache, state, noise), golden['sample']) <= TOLERANCE
 
 
