@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqap_vla_ros.errors import UserError
+
+if TYPE_CHECKING:
+    from sqap_vla_ros.models.importers.released import Released
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,15 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--dtype',
         choices=('float32', 'bfloat16', 'float16'),
-        help='type of the weights to write, but for the action head (default: as they are stored)',
+        help='type of the weights to write, but for the action head of CogACT (default: as they '
+        'are stored; where types are mixed, the widest of them)',
     )
     parser.add_argument(
         '--crop-area',
         type=float,
-        default=1.0,
         metavar='SHARE',
-        help='OpenVLA: share of the image that is used, at its centre; 0.9 for '
-        'LIBERO fine-tunes (default %(default)s)',
+        help='OpenVLA: share of the image that is used, at its centre (default: as the known '
+        'dataset says, else 1)',
+    )
+    parser.add_argument(
+        '--columns',
+        default='',
+        metavar='FILE',
+        help='what the state and action columns mean: a YAML file, or the name of a known '
+        'dataset (default: by the name of the dataset)',
     )
     for name, what in (
         ('cameras', 'of the cameras'),
@@ -97,9 +108,9 @@ def run(arguments: argparse.Namespace) -> int:
     from sqap_vla_ros.models.import_policy import import_policy
     from sqap_vla_ros.models.importers.released import ImportOptions
 
-    if not 0 < arguments.crop_area <= 1:
+    if arguments.crop_area is not None and not 0 < arguments.crop_area <= 1:
         raise UserError(f'--crop-area is {arguments.crop_area}, expected more than 0, at most 1')
-    if arguments.step_s is not None and not arguments.step_s > 0:
+    if arguments.step_s is not None and not 0 < arguments.step_s < float('inf'):
         raise UserError(f'--step-s is {arguments.step_s}, expected more than 0')
     if arguments.letterbox_bars is not None and not -10 <= arguments.letterbox_bars <= 10:
         raise UserError(f'--letterbox-bars is {arguments.letterbox_bars}, expected -1 or -3')
@@ -112,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         crop_area=arguments.crop_area,
         cameras=arguments.cameras,
+        columns=arguments.columns,
         state_names=arguments.state_names,
         state_units=arguments.state_units,
         action_names=arguments.action_names,
@@ -127,11 +139,29 @@ def run(arguments: argparse.Namespace) -> int:
         source, arguments.output, options, lambda names: tqdm(names, unit='tensor', disable=None)
     )
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
+    for line in describe_import(released):
+        print(line)
     print(
         f'{arguments.output}: {released.family}, dataset {released.config.dataset!r}, '
         f'{size / 1e9:.2f} GB; next: sqap_vla check {arguments.output}'
     )
     return 0
+
+
+def describe_import(released: 'Released') -> list[str]:
+    """Describe what the columns of an imported policy mean, one line each."""
+    from sqap_vla_ros.action_chunk import ActionSpec
+    from sqap_vla_ros.models.importers.meaning import describe_images, describe_meaning
+
+    config = released.config
+    if not hasattr(config, 'action'):
+        return []
+    return [
+        *describe_meaning(
+            getattr(config, 'state', ()), ActionSpec.of(config.action, config.step_s, 1)
+        ),
+        *describe_images(config.dataset, config.model_type, getattr(config, 'crop_area', None)),
+    ]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -145,7 +175,14 @@ def _download(repository: str) -> Path:
         return Path(
             snapshot_download(
                 repository,
-                allow_patterns=['*.json', '*.safetensors', 'checkpoints/*.pt', 'assets/**'],
+                # The checkpoint's code is never run; it tells variants of a model apart.
+                allow_patterns=[
+                    '*.json',
+                    '*.py',
+                    '*.safetensors',
+                    'checkpoints/*.pt',
+                    'assets/**',
+                ],
             )
         )
     except Exception as error:  # the hub's client raises many kinds, all to be told in one line

@@ -81,7 +81,7 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
                 'from pruning'
             )
     values |= {f'rejected {key}': str(count) for key, count in inputs.rejected.items()}
-    return values, problems + inputs.incompatible.problems()
+    return values, problems + inputs.incompatible.problems() + inputs.unlikely
 
 
 def memory_mb() -> str:

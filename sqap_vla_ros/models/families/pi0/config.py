@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sqap_vla_ros.columns import Column
+
 
 @dataclass(frozen=True)
 class Pi0Config:
@@ -14,10 +16,10 @@ class Pi0Config:
     """Prompt tokens; a shorter prompt is padded and masked, a longer one is cut."""
     flow_steps: int = 10
     horizon: int = 50
-    state_names: tuple[str, ...] = ()
-    state_units: tuple[str, ...] = ()
-    action_names: tuple[str, ...] = ()
-    action_units: tuple[str, ...] = ()
+    state: tuple[Column, ...] = ()
+    """Meaning of the state columns."""
+    action: tuple[Column, ...] = ()
+    """Meaning of the action columns, after `action_scale` and `action_offset`."""
     action_scale: tuple[float, ...] = ()
     """Factor a column from the dataset's unit to the action's unit; empty: 1."""
     action_offset: tuple[float, ...] = ()

@@ -15,6 +15,7 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.cameras import choose_cameras, stored_cameras
 from sqap_vla_ros.models.family import CONFIG_FILE
+from sqap_vla_ros.models.importers.fields import section, whole_number
 from sqap_vla_ros.models.importers.lerobot_pipeline import (
     ACTION,
     POSTPROCESSOR_FILE,
@@ -33,6 +34,8 @@ OPENPI_CAMERAS = 'base_0_rgb', 'left_wrist_0_rgb', 'right_wrist_0_rgb'
 OPENPI_EPSILON = 1e-6
 STEPS = 10
 """Euler steps of the flow, in both libraries, where a configuration does not say."""
+LONGEST = 10_000
+"""Rows of a chunk, steps and tokens of a prompt at most."""
 TRAIN_FILE = 'train_config.json'
 
 
@@ -96,7 +99,7 @@ def _read_lerobot(folder: Path, data: dict[str, Any], options: ImportOptions) ->
             f"{path}: action_horizon is openpi's, but {PREPROCESSOR_FILE} is lerobot's; expected "
             "lerobot's configuration (chunk_size, input_features) beside it"
         )
-    shape = ((data.get('output_features') or {}).get(ACTION) or {}).get('shape')
+    shape = section(path, section(path, data, 'output_features'), ACTION).get('shape')
     actions = shape[0] if isinstance(shape, list) and len(shape) == 1 else None
     pipelines = read_pipelines(folder, data, actions, options.dataset)
     resolution = data.get('image_resolution')
@@ -109,8 +112,8 @@ def _read_lerobot(folder: Path, data: dict[str, Any], options: ImportOptions) ->
         state=pipelines.state,
         action=pipelines.action,
         cameras=choose_cameras(path, stored, options.cameras),
-        horizon=whole(path, data, 'chunk_size', 50),
-        flow_steps=whole(path, data, 'num_inference_steps', STEPS),
+        horizon=whole_number(path, data, 'chunk_size', 50, 1, LONGEST),
+        flow_steps=whole_number(path, data, 'num_inference_steps', STEPS, 1, LONGEST),
         text_length=pipelines.text_length,
         relative=pipelines.relative,
         action_names=pipelines.action_names,
@@ -157,9 +160,9 @@ def _read_openpi(
         state=parts[0],
         action=parts[1],
         cameras=choose_cameras(path, OPENPI_CAMERAS, options.cameras),
-        horizon=whole(path, data, 'action_horizon', 50),
-        flow_steps=whole(path, data, 'num_inference_steps', STEPS),
-        text_length=whole(path, data, 'max_token_len', 48),
+        horizon=whole_number(path, data, 'action_horizon', 50, 1, LONGEST),
+        flow_steps=whole_number(path, data, 'num_inference_steps', STEPS, 1, LONGEST),
+        text_length=whole_number(path, data, 'max_token_len', 48, 1, LONGEST),
         relative=None,
     )
 
@@ -181,14 +184,6 @@ def _openpi_statistics(
         )
     cut = {name: values[:columns] for name, values in whole_width.statistics.items()}
     return make_normalisation(where, cut, columns, 'MEAN_STD', OPENPI, OPENPI_EPSILON)
-
-
-def whole(path: Path, data: Mapping[str, Any], key: str, default: int) -> int:
-    """Read a whole number above 0 of a configuration. Raises UserError that names file and key."""
-    value = data.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 10_000:
-        raise UserError(f'{path}: {key} is {value!r:.60}, expected a whole number above 0')
-    return value
 
 
 def _is_size(value: Any) -> bool:

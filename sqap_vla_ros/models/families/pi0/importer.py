@@ -2,23 +2,26 @@
 
 from pathlib import Path
 import re
-from typing import Any, NoReturn
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.families.pi0.formats import read_format
-from sqap_vla_ros.models.families.pi0.relative import relative_actions
+from sqap_vla_ros.models.families.pi0.meaning import find_pi0_meaning
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
-from sqap_vla_ros.models.importers.released import ImportOptions, Released
+from sqap_vla_ros.models.importers.fields import positive_number
+from sqap_vla_ros.models.importers.released import ImportOptions, Released, Vocabulary
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 
+GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
+"""Ids of PaliGemma's tokenizer, which tell it from those of other models."""
 UNUSED = (
     r'gemma_expert\.lm_head\.weight$',
     r'gemma_expert\.model\.embed_tokens\.weight$',
     r'paligemma\.lm_head\.weight$',
     r'rotary_emb\.inv_freq$',
+    r'embeddings\.position_ids$',
 )
 HEADS = 8
 """Attention heads of the language model and of the expert, in every published pi0."""
@@ -29,8 +32,6 @@ _RENAMED = (
     (r'^paligemma\.model\.', 'pi0.model.vlm.'),
     (r'^gemma_expert\.model\.', 'pi0.model.dit.'),
 )
-_OLD_LANGUAGE = 'paligemma.language_model.model.'
-_OLD_BUFFERS = 'normalize_inputs.', 'unnormalize_outputs.', 'normalize_targets.'
 _EMBEDDINGS = ('state_proj', 'action_in_proj', 'action_time_mlp_in', 'action_time_mlp_out')
 
 
@@ -45,7 +46,6 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
     data = read_json(path)
     reader = SafetensorsReader(folder)
     root = 'model.' if any(n.startswith(f'model.{_PREFIX}') for n in reader.names()) else ''
-    _check_layout(reader, root)
     sources = _sources(reader, root)
     check_sources(reader, sources, UNUSED)
     form = read_format(folder, data, options)
@@ -62,15 +62,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
                 f'{path}: {columns} {part} columns, but the weights take '
                 f'{model[f"max_{part}_dim"]} at most'
             )
-    names = {
-        **_names('state', form.state.columns, options.state_names, options.state_units),
-        **_names(
-            'action',
-            form.action.columns,
-            options.action_names or form.action_names,
-            options.action_units,
-        ),
-    }
+    meaning = find_pi0_meaning(folder, form, options)
     config = Pi0Config(
         model=model,
         image_size=size,
@@ -81,40 +73,24 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         dataset=form.dataset,
         preprocessing=form.library,
         letterbox_bars=form.bars,
-        relative_actions=relative_actions(path, form.relative, options, **names),
-        step_s=options.step_s or _no_step(),
-        **names,
+        state=meaning.state,
+        relative_actions=meaning.relative,
+        **meaning.config_fields(),
     )
     if not options.tokenizer and not (folder / 'tokenizer.json').is_file():
         raise UserError(
             f'{folder}: pi0 is released without a tokenizer; give the folder of '
             "PaliGemma's tokenizer.json with --tokenizer"
         )
-    statistics = {part: getattr(form, part).to_json() for part in ('state', 'action')}
     return Released(
-        'pi0', config, {form.dataset: statistics}, reader, sources, options.tokenizer or folder
-    )
-
-
-def _check_layout(reader: CheckpointReader, root: str) -> None:
-    """Refuse what has pi0's tensors, but is another model or an older layout."""
-    names = reader.names()
-    if any(_OLD_LANGUAGE in name or name.startswith(_OLD_BUFFERS) for name in names):
-        raise UserError(
-            f'{reader.where}: weights in the layout of lerobot before 0.4 ({_OLD_LANGUAGE}*, '
-            'normalize_inputs.*), which later versions cannot load either, nor does their '
-            'migration convert the weights; use a policy trained with lerobot 0.4 or later'
-        )
-    if f'{root}time_mlp_in.weight' in names:
-        raise UserError(
-            f'{reader.where}: tensor {root}time_mlp_in.weight belongs to pi0.5, which is not '
-            'supported; expected pi0'
-        )
-
-
-def _no_step() -> NoReturn:
-    raise UserError(
-        'pi0: the time between actions is not in the checkpoint; give it with --step-s'
+        'pi0',
+        config,
+        {form.dataset: {'state': form.state.to_json(), 'action': form.action.to_json()}},
+        reader,
+        sources,
+        options.tokenizer or folder,
+        Vocabulary('PaliGemma', GEMMA_TOKENS, model['vlm_config']['text_config']['vocab_size']),
+        own_types=('pi0.model.dit.', 'pi0.embed_action_time.', 'pi0.action_out_proj.'),
     )
 
 
@@ -197,16 +173,9 @@ def _model(reader, root, path, data, horizon, heads):
         'chunk_size': horizon,
         'max_state_dim': state,
         'max_action_dim': actions,
-        'min_period': _period(path, data, 'min_period', 4e-3),
-        'max_period': _period(path, data, 'max_period', 4.0),
+        'min_period': positive_number(path, data, 'min_period', 4e-3),
+        'max_period': positive_number(path, data, 'max_period', 4.0),
     }
-
-
-def _period(path, data, key, default):
-    value = data.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise UserError(f'{path}: {key} is {value!r:.60}, expected a number above 0')
-    return float(value)
 
 
 def _gemma(reader, prefix, heads):
@@ -257,16 +226,3 @@ def _depth(reader, prefix):
             if name.startswith(prefix)
         }
     )
-
-
-def _names(
-    part: str, columns: int, names: tuple[str, ...], units: tuple[str, ...]
-) -> dict[str, Any]:
-    names = names or tuple(f'{part}.{i}' for i in range(columns))
-    units = units or ('1',) * columns
-    for what, given in (('names', names), ('units', units)):
-        if len(given) != columns:
-            raise UserError(
-                f'pi0: {len(given)} {part} {what} given, but the statistics have {columns} columns'
-            )
-    return {f'{part}_names': names, f'{part}_units': units}

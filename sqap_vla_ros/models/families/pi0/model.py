@@ -42,6 +42,9 @@ class Pi0Model(VlaModel):
         self.config = config
         self.pi0: Any = PI0ForConditionalGeneration(PI0Config(**config.model))
         vlm: Any = self.pi0.config.vlm_config
+        expert, layers = len(self.pi0.model.dit.layers), self.layers
+        if expert != layers:  # each layer of the expert reads the keys of one of the prefix
+            raise ValueError(f'the expert has {expert} layers, the language model {layers}')
         vlm.vision_config._attn_implementation = ATTENTION
         # Parts without a role at inference, and tables that no checkpoint fills.
         del self.pi0.model.dit.embed_tokens

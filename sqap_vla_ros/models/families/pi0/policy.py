@@ -18,7 +18,7 @@ from sqap_vla_ros.models.families.pi0.preprocessing import (
 from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.preprocessing.prismatic_text import check_vocabulary
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
-from sqap_vla_ros.policy import Observation, PolicySpec
+from sqap_vla_ros.policy import Observation, PolicySpec, state_fields
 from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
@@ -36,11 +36,8 @@ class Pi0Policy(PrunedPolicy):
         config = model.config
         spec = PolicySpec(
             cameras=config.cameras,
-            state_names=config.state_names,
-            state_units=config.state_units,
-            action=ActionSpec(
-                config.action_names, config.action_units, config.step_s, config.horizon
-            ),
+            **state_fields(config.state),
+            action=ActionSpec.of(config.action, config.step_s, config.horizon),
             visual_tokens=len(config.cameras) * model.grid**2,
             token_grid=(model.grid, model.grid),
             continues=True,
@@ -122,6 +119,6 @@ def make_policy(
     vocabulary = config.model['vlm_config']['text_config']['vocab_size']
     check_vocabulary(directory, tokenizer, vocabulary)
     statistics = load_pi0_statistics(
-        directory, config.dataset, len(config.state_names), len(config.action_names)
+        directory, config.dataset, len(config.state), len(config.action)
     )
     return Pi0Policy(model, tokenizer, statistics, description, runtime)
