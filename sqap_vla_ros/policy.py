@@ -11,6 +11,7 @@ import numpy as np
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.columns import checked_columns, Column, GRIPPER, names_and_units, RATIO
+from sqap_vla_ros.token_geometry import TokenGeometry
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class PolicySpec:
     """Whether it uses `Observation.continuation`: true of heads that denoise a whole chunk."""
     state: tuple[Column, ...] = ()
     """Meaning of each state column; empty: what `columns_from_units` says of names and units."""
+    token_geometry: TokenGeometry = TokenGeometry()
+    """Where the tokens of a camera lie in its image."""
+    words: tuple[str, ...] = ()
+    """Every word that the policy knows, in lower case; empty: it reads any text."""
+    max_words: int = 0
+    """Words of an instruction that it reads, where `words` is not empty; 0: all of them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -117,6 +124,8 @@ class TokenSelection:
     """int64 [kept], ascending token indices, row-major within a camera."""
     criterion: np.ndarray
     """uint8 [kept], the `Criterion` of each."""
+    geometry: TokenGeometry = TokenGeometry()
+    """Where the tokens of a camera lie in its image."""
 
 
 @dataclass(frozen=True)

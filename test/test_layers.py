@@ -18,6 +18,7 @@ FLOORS = (
         'action_chunk',
         'camera',
         'policy',
+        'token_geometry',
         'overlay',
         'runtime_options',
     ),
@@ -33,7 +34,7 @@ FLOORS = (
 
 SAME_FLOOR = {
     'action_chunk': {'columns'},
-    'policy': {'action_chunk', 'camera', 'columns'},
+    'policy': {'action_chunk', 'camera', 'columns', 'token_geometry'},
     'overlay': {'camera', 'policy'},
     'files': {'errors'},
     'resources': {'errors'},

@@ -1,6 +1,7 @@
 """`sqap_vla import`: a released checkpoint to a policy directory."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,13 +133,13 @@ def run(arguments: argparse.Namespace) -> int:
         letterbox_bars=arguments.letterbox_bars,
         attention_heads=arguments.attention_heads,
     )
-    source = Path(arguments.source)
+    source, output = Path(arguments.source), Path(os.path.realpath(arguments.output))
     if not source.is_dir() and arguments.allow_download:
         source = _download(arguments.source)
     released = import_policy(
         source, arguments.output, options, lambda names: tqdm(names, unit='tensor', disable=None)
     )
-    size = sum(path.stat().st_size for path in arguments.output.iterdir())
+    size = sum(path.stat().st_size for path in output.iterdir())
     for line in describe_import(released):
         print(line)
     print(

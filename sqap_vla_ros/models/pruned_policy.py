@@ -208,6 +208,14 @@ class PrunedPolicy(Policy):
     def _begin(self, observation: Observation) -> None:
         """Pass the selector what is known before an inference."""
         assert self._selector is not None
+        for name in self.spec.cameras:
+            height, width = observation.images[name].shape[:2]
+            camera = observation.cameras.get(name)
+            if camera is not None and (camera.width, camera.height) != (width, height):
+                raise UserError(
+                    f'observation: camera {name!r} is of {camera.width} x {camera.height} pixels, '
+                    f'its image of {width} x {height}; give the intrinsics of this image'
+                )
         self._selector.begin(
             np.concatenate(
                 [
@@ -215,6 +223,7 @@ class PrunedPolicy(Policy):
                         observation.cameras.get(name),
                         observation.end_effector_m,
                         self.spec.token_grid,
+                        self.spec.token_geometry,
                     )
                     for name in self.spec.cameras
                 ]
@@ -249,6 +258,7 @@ class PrunedPolicy(Policy):
             self.spec.token_grid,
             kept.indices.cpu().numpy().copy(),
             kept.criterion.cpu().numpy().copy(),
+            self.spec.token_geometry,
         )
 
     def _image(self, observation: Observation, camera: str) -> np.ndarray:

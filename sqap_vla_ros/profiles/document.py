@@ -127,6 +127,10 @@ class Section:
                 self.problem(f'{self.name(key)} is {value!r}: {wrong}', self.line_of(key))
         return value
 
+    def choice(self, key: str, choices: Sequence[str]) -> str | None:
+        """Read text that must be one of the choices; None when the key is missing."""
+        return self.text(key, choices=choices) if self._node(key, False) is not None else None
+
     def flag(self, key: str, default: bool | None = None) -> bool:
         """Read true or false; without a default the key is required."""
         node = self._scalar(key, default is None)

@@ -5,6 +5,7 @@ import math
 
 MAX_HORIZON_S = 0.2
 """Longest trajectory that is sent, seconds: how long an arm keeps moving if the node is killed."""
+COLOR_ORDERS = ('rgb', 'bgr', 'mono')
 TWIST, JOINT_VELOCITY, JOINT_POSITION = 'twist', 'joint_velocity', 'joint_position'
 SPACES = (TWIST, JOINT_VELOCITY, JOINT_POSITION)
 # Lists, because `register_output` of ros/policy_node/outputs/registry.py appends to them.
@@ -50,6 +51,11 @@ class Camera:
     extrinsics_topic: str = 'camera/extrinsics'
     pose: Pose = Pose()
     """Pose of the optical frame in the base frame; used with `extrinsics: fixed`."""
+    color_order: str | None = None
+    """One of `COLOR_ORDERS`: what the samples of encodings that do not say it (8UC1, 8UC3, 8UC4)
+    are; None: such images are refused."""
+    rectified: bool = False
+    """Whether the image is undistorted, so that `p` of CameraInfo holds and not `k` and `d`."""
 
 
 @dataclass(frozen=True)

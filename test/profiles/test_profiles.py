@@ -68,6 +68,48 @@ def urdf(tmp_path):
     return path
 
 
+CAMERA = '{topic: image, optical_frame: optical, extrinsics: {source: tf}}'
+
+
+@pytest.mark.parametrize(
+    'fields, expected',
+    [
+        ('topic: image', (None, False)),
+        ('topic: image, color_order: bgr', ('bgr', False)),
+        ('topic: image, color_order: mono, rectified: true', ('mono', True)),
+        ('topic: wrist/image_rect', (None, True)),
+        ('topic: wrist/image_rect_color/compressed, transport: compressed', (None, True)),
+        ('topic: wrist/image_rect, rectified: false', (None, False)),
+    ],
+)
+def test_a_camera_says_what_its_samples_are_and_whether_it_is_rectified(write, fields, expected):
+    path = write(CAMERA, CAMERA.replace('topic: image', fields))
+    (camera,) = load_profile(path).cameras
+    assert (camera.color_order, camera.rectified) == expected
+
+
+@pytest.mark.parametrize(
+    'fields, match',
+    [
+        ('color_order: rbg', "color_order is 'rbg', expected one of rgb, bgr, mono"),
+        ('rectified: maybe', "rectified is 'maybe', expected true or false"),
+        (
+            'intrinsics: {width: 640.5, height: 480, fx: 1, fy: 1, cx: 320, cy: 240}',
+            'width is 640.5, expected a whole number of pixels',
+        ),
+        (
+            'intrinsics: {width: 320, height: 240, fx: 600, fy: 600, cx: 320, cy: 240}',
+            'cx is 320, expected less than width 320',
+        ),
+    ],
+)
+def test_a_camera_that_makes_no_sense_is_shown_with_its_line(write, fields, match):
+    _, problems = read_profile(
+        write(CAMERA, CAMERA.replace('topic: image', f'topic: i, {fields}'))
+    )
+    assert any(match in problem.message and problem.line == 6 for problem in problems), problems
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_shipped_profiles_have_no_problems(name):
     profile, problems = read_profile(profile_path(name))

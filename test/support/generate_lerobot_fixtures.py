@@ -4,7 +4,7 @@ Golden folders and actions of lerobot's own pi0, on tiny random weights.
 Not run in CI. Needs a separate environment (Python 3.12):
 
     pip install 'lerobot[pi]==0.6.1'
-    cd test && python -m support.generate_lerobot_fixtures fixtures/lerobot
+    cd test && PYTHONPATH=.. python -m support.generate_lerobot_fixtures fixtures/lerobot
 
 For each case lerobot's `save_pretrained` writes `config.json` and both pipelines with their state
 files. The weights are those of `tiny_pi0.tensors`, which the tests draw again; `weights.json` has

@@ -11,6 +11,8 @@ import numpy as np
 from safetensors.torch import save_file
 import torch
 
+from sqap_vla_ros.models.importers.released import ImportOptions
+
 from support import tiny_pi0 as tiny
 
 FIXTURES = Path(__file__).parents[1] / 'fixtures' / 'lerobot'
@@ -23,6 +25,7 @@ NAMES = (
     'wrist_roll.pos',
     'gripper.pos',
 )
+JOINTS = tuple(name.removesuffix('.pos') for name in NAMES)
 FRONT, WRIST = 'observation.images.front', 'observation.images.wrist'
 SIZES = ((48, 64), (90, 41))
 TEXTS = 'pick up_red cup', ' Pick red\ncup  cup '
@@ -47,6 +50,17 @@ class Case:
     """One column of the state and one of the actions never moved in the data."""
     empty_cameras: int = 0
     text_length: int = 48
+
+    def options(self) -> ImportOptions:
+        """Return what an import needs to be told: names, units and time."""
+        units = ('deg' if self.degrees else 'rad',) * COLUMNS
+        return ImportOptions(
+            step_s=0.1,
+            state_names=tuple(f'joint.{name}' for name in JOINTS),
+            state_units=units,
+            action_names=tuple(f'joint_position.{name}' for name in JOINTS),
+            action_units=units,
+        )
 
     def renamed_from(self, feature: str) -> str:
         """Return the name that an observation has for a feature."""

@@ -28,6 +28,8 @@ EXPERT = {
 }
 VOCABULARY, COLUMNS, HORIZON = 512, 32, 50
 STATES, ACTIONS = 8, 7
+GRIPPERS = {'observation.state': 3, 'action': 6}
+"""Columns that are a gripper, 0 .. 1."""
 CAMERAS = ('base_0_rgb', 'left_wrist_0_rgb')
 PREFIX = 'paligemma_with_expert.'
 PROMPT_IDS = [2, 301, 302, 303, 304, 108]
@@ -112,6 +114,7 @@ def statistics() -> dict[str, torch.Tensor]:
         mean, std = found[f'{key}.mean'], found[f'{key}.std']
         for field, reach in (('min', -3), ('max', 3.5), ('q01', -2), ('q99', 2.2)):
             found[f'{key}.{field}'] = mean + reach * std
+            found[f'{key}.{field}'][GRIPPERS[key]] = float(reach > 0)
     return {name: torch.from_numpy(values.astype(np.float32)) for name, values in found.items()}
 
 

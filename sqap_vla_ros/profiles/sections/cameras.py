@@ -5,8 +5,10 @@ import math
 from sqap_vla_ros.profiles import ranges
 from sqap_vla_ros.profiles.document import Section
 from sqap_vla_ros.profiles.names import frame_name, plain_name, topic_name
-from sqap_vla_ros.profiles.robot_profile import Camera, Intrinsics, Pose
+from sqap_vla_ros.profiles.robot_profile import Camera, COLOR_ORDERS, Intrinsics, Pose
 
+RECTIFIED = 'image_rect'
+"""How image_proc's names of topics of undistorted images begin: image_rect, image_rect_color."""
 DEFAULT_POSE_TOPIC = 'end_effector_pose'
 
 
@@ -77,9 +79,10 @@ def _camera(name: str, section: Section) -> Camera:
         elif source == 'fixed':
             pose = read_pose(extrinsics)
         extrinsics.close()
+    image_topic = section.text('topic', check=topic_name) or '?'
     camera = Camera(
         name,
-        section.text('topic', check=topic_name) or '?',
+        image_topic,
         transport == 'compressed',
         section.text('optical_frame', check=frame_name) or '?',
         info_topic,
@@ -87,6 +90,10 @@ def _camera(name: str, section: Section) -> Camera:
         source,
         topic,
         pose,
+        section.choice('color_order', COLOR_ORDERS),
+        section.flag(
+            'rectified', any(part.startswith(RECTIFIED) for part in image_topic.split('/'))
+        ),
     )
     section.close()
     return camera

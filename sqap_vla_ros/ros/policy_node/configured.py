@@ -23,6 +23,7 @@ from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
 from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptions, Sink, Source
 from sqap_vla_ros.ros.policy_node.input_topics import InputTopics, topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received
+from sqap_vla_ros.ros.policy_node.instruction import Vocabulary
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
@@ -79,7 +80,10 @@ class Configured:
             )
             self.inputs = Inputs(node, settings, profile, spec, self._receive)
             on_failure.callback(self.inputs.close)
-            self.goals = InstructionGoals(node, settings, motion)
+            self.vocabulary = Vocabulary(
+                spec.words, spec.max_words, lambda text: node.get_logger().warning(text)
+            )
+            self.goals = InstructionGoals(node, settings, motion, self.vocabulary)
             on_failure.pop_all()
         self.controller.listen(self.transitions.append)
         self.link = InferenceLink(

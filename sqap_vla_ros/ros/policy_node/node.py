@@ -186,6 +186,8 @@ class PolicyNode(LifecycleNode):
             return
         try:
             text = clean_instruction(message.data, self.settings.max_instruction_length)
+            if configured is not None:
+                configured.vocabulary.check(text)
         except UserError as error:
             self.get_logger().warning(f'instruction: {error}', throttle_duration_sec=2.0)
             return
@@ -228,6 +230,11 @@ class PolicyNode(LifecycleNode):
         if not self._active or not self._instruction:
             why = 'the node is not active' if not self._active else 'there is no instruction yet'
             return Transition(state, Event.RESUME, state, why, False)
+        try:
+            # It may have come before there was a policy to check it with.
+            configured.vocabulary.check(self._instruction)
+        except UserError as error:
+            return Transition(state, Event.RESUME, state, str(error), False)
         self._hold_requested = False
         transition = configured.controller.resume('service')
         configured.runner.wake()

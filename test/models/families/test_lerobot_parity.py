@@ -6,7 +6,6 @@ from safetensors.torch import load_file
 import torch
 
 from sqap_vla_ros.models.import_policy import import_policy
-from sqap_vla_ros.models.importers.released import ImportOptions
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Continuation, Observation
 
@@ -33,7 +32,7 @@ def policies(tmp_path_factory):
             case = next(case for case in cases.CASES if case.name == name)
             folder = tmp_path_factory.mktemp(name)
             cases.write_folder(case, folder / 'released')
-            import_policy(folder / 'released', folder / 'policy', ImportOptions(step_s=0.1))
+            import_policy(folder / 'released', folder / 'policy', case.options())
             loaded[name] = case, load_policy(folder / 'policy')
         return loaded[name]
 

@@ -9,12 +9,12 @@ import torch
 
 from sqap_vla_ros.models.families.pi0.preprocessing import letterbox
 from sqap_vla_ros.models.import_policy import import_policy
-from sqap_vla_ros.models.importers.released import ImportOptions
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Observation
 
 from support import tiny_pi0 as tiny
 from support import tiny_released
+from support.released_families import write_openpi
 
 FIXTURE = Path(__file__).parents[2] / 'fixtures' / 'pi0.safetensors'
 TOLERANCE = 1e-5
@@ -23,8 +23,7 @@ TOLERANCE = 1e-5
 @pytest.fixture(scope='module')
 def policy(tmp_path_factory):
     folder = tmp_path_factory.mktemp('openpi')
-    tiny.write_openpi(folder / 'released')
-    options = ImportOptions(step_s=0.02, cameras=tiny.CAMERAS)
+    options = write_openpi(folder / 'released')
     import_policy(folder / 'released', folder / 'policy', options)
     return load_policy(folder / 'policy')
 

@@ -17,6 +17,7 @@ from sqap_vla_ros.models.preprocessing.words import WordTokenizer
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
 from sqap_vla_ros.policy import Observation, PolicySpec, state_fields
 from sqap_vla_ros.runtime_options import RuntimeOptions
+from sqap_vla_ros.token_geometry import TokenGeometry
 
 
 class CogActPolicy(PrunedPolicy):
@@ -31,6 +32,7 @@ class CogActPolicy(PrunedPolicy):
         runtime: RuntimeOptions = RuntimeOptions(),
     ) -> None:
         config = model.config
+        by_word = isinstance(tokenizer, WordTokenizer)
         spec = PolicySpec(
             cameras=config.cameras,
             **state_fields(config.state),
@@ -38,6 +40,11 @@ class CogActPolicy(PrunedPolicy):
             visual_tokens=model.grid**2,
             token_grid=(model.grid, model.grid),
             continues=True,
+            token_geometry=TokenGeometry(
+                image_size=config.image_size, patch_size=config.vision[0].model['patch_size']
+            ),
+            words=tuple(tokenizer.words) if by_word else (),
+            max_words=tokenizer.length if by_word else 0,
         )
         super().__init__(model, spec, len(model.decoder.llama.layers), description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics

@@ -20,6 +20,7 @@ from sqap_vla_ros.models.preprocessing.prismatic_text import check_vocabulary
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
 from sqap_vla_ros.policy import Observation, PolicySpec, state_fields
 from sqap_vla_ros.runtime_options import RuntimeOptions
+from sqap_vla_ros.token_geometry import LETTERBOX, TokenGeometry
 
 
 class Pi0Policy(PrunedPolicy):
@@ -41,6 +42,11 @@ class Pi0Policy(PrunedPolicy):
             visual_tokens=len(config.cameras) * model.grid**2,
             token_grid=(model.grid, model.grid),
             continues=True,
+            token_geometry=TokenGeometry(
+                LETTERBOX,
+                image_size=config.image_size,
+                patch_size=config.model['vlm_config']['vision_config']['patch_size'],
+            ),
         )
         super().__init__(model, spec, model.layers, description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics

@@ -23,6 +23,7 @@ from sqap_vla_ros.models.preprocessing.normalisation import (
 )
 from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
+from sqap_vla_ros.token_geometry import fit_letterbox
 
 
 def prepare_image(image: torch.Tensor, size: int, library: str, bars: float) -> torch.Tensor:
@@ -56,8 +57,8 @@ def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
     Returns:
         uint8 [3, size, size], on the device of the image.
     """
-    rows, columns = _inside(image, size)
-    top, left = (size - rows) // 2, (size - columns) // 2
+    height, width = image.shape[:2]
+    rows, columns, top, left = map(int, fit_letterbox(width, height, size))
     resized = resize_like_pillow(image, rows, columns, 'bilinear')
     return pad(resized, (left, size - columns - left, top, size - rows - top))
 
@@ -76,20 +77,13 @@ def lerobot_letterbox(image: torch.Tensor, size: int, bars: float = -1.0) -> tor
     Returns:
         float32 [3, size, size] in [-1, 1] but for the bars, on the device of the image.
     """
-    height, width, rows, columns = *image.shape[:2], *_inside(image, size)
-    top, left = (size - rows) // 2, (size - columns) // 2
+    height, width = image.shape[:2]
+    rows, columns, top, left = map(int, fit_letterbox(width, height, size))
     planes = image.permute(2, 0, 1)[None].float() / 255
     if (height, width) != (rows, columns):
         planes = interpolate(planes, (rows, columns), mode='bilinear', align_corners=False)
     scaled = planes[0].clamp(0, 1) * 2 - 1
     return pad(scaled, (left, size - columns - left, top, size - rows - top), value=bars)
-
-
-def _inside(image: torch.Tensor, size: int) -> tuple[int, int]:
-    """Rows and columns of an image fitted into size x size."""
-    height, width = image.shape[:2]
-    ratio = max(width / size, height / size)
-    return max(int(height / ratio), 1), max(int(width / ratio), 1)
 
 
 class Pi0Tokenizer:
