@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from sqap_vla_ros.resources import find_resource
     from sqap_vla_ros.runtime_options import RuntimeOptions
+    from sqap_vla_ros.token_geometry import TokenGeometry
 
     __version__: str
 
@@ -54,6 +55,7 @@ __all__ = [
     'QuantizationRecipe',
     'Recipe',
     'RuntimeOptions',
+    'TokenGeometry',
     'TokenSelection',
     'UserError',
     '__version__',
@@ -88,6 +90,7 @@ _MODULES = {
     ),
     'resources': ('find_resource',),
     'runtime_options': ('RuntimeOptions',),
+    'token_geometry': ('TokenGeometry',),
 }
 """Module of the package to the public names that it defines."""
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -65,6 +65,9 @@ def draw_overlay(
     """
     Darken the pruned patches, frame the kept ones, and mark the projected end effector.
 
+    Where no patch shows the image, because preprocessing crops it, it is dark too. A kept patch
+    that shows nothing of the image, in a bar of a letterbox, is not drawn.
+
     Args:
         image: uint8 [H, W, 3], RGB.
         selection: tokens of all cameras; None: every token was kept.
@@ -93,19 +96,13 @@ def _draw_tokens(image: np.ndarray, selection: TokenSelection, number: int) -> n
     rows, columns = selection.grid
     own = selection.kept // (rows * columns) == number
     kept, criteria = selection.kept[own] % (rows * columns), selection.criterion[own]
-    mask = np.zeros(rows * columns, np.float32)
-    mask[kept] = 1
     height, width = image.shape[:2]
-    bright = cv2.resize(
-        mask.reshape(rows, columns), (width, height), interpolation=cv2.INTER_NEAREST
-    )[..., None]
-    picture: np.ndarray = (image * (0.25 + 0.75 * bright)).astype(np.uint8)
-    for token, criterion in zip(kept, criteria):
-        row, column = divmod(int(token), columns)
-        corner = (round(column * width / columns), round(row * height / rows))
-        opposite = (
-            round((column + 1) * width / columns) - 2,
-            round((row + 1) * height / rows) - 2,
-        )
-        cv2.rectangle(picture, corner, opposite, COLOURS[Criterion(criterion)], 1)
+    places = np.rint(selection.geometry.rectangles(selection.grid, width, height)).astype(int)
+    picture: np.ndarray = (image * 0.25).astype(np.uint8)
+    for left, top, right, bottom in places[kept]:
+        picture[top:bottom, left:right] = image[top:bottom, left:right]
+    for (left, top, right, bottom), criterion in zip(places[kept].tolist(), criteria):
+        if right > left and bottom > top:
+            corner = max(right - 2, left), max(bottom - 2, top)
+            cv2.rectangle(picture, (left, top), corner, COLOURS[Criterion(criterion)], 1)
     return picture

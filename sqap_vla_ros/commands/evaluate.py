@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> int:
     from sqap_vla_ros.errors import UserError
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant, run_experiment
     from sqap_vla_ros.evaluation.summary import summarise, table
-    from sqap_vla_ros.evaluation.tasks import choose_tasks
+    from sqap_vla_ros.evaluation.tasks import choose_tasks, warn_of_words
     from sqap_vla_ros.resources import find_resource
 
     policy = arguments.policy or find_resource('policies/small')
@@ -97,7 +97,8 @@ def run(arguments: Namespace) -> int:
     if arguments.open_loop:
         return _open_loop(experiment, arguments.json)
     for variant in experiment.variants:  # report a mistake once, not once per worker
-        load_variant(experiment.policy, variant)
+        loaded = load_variant(experiment.policy, variant)
+    warn_of_words(loaded.spec, tasks)
     log = Path(f'{arguments.json}.episodes') if arguments.json else None
     episodes = run_experiment(experiment, arguments.workers, log, arguments.ray)
     summaries = summarise(episodes)

@@ -70,7 +70,7 @@ def run(arguments: Namespace) -> int:
         text,
     )
     from sqap_vla_ros.evaluation.runner import Experiment, load_variant
-    from sqap_vla_ros.evaluation.tasks import choose_tasks
+    from sqap_vla_ros.evaluation.tasks import choose_tasks, warn_of_words
     from sqap_vla_ros.resources import find_resource
 
     policy = arguments.policy or find_resource('policies/small')
@@ -84,9 +84,8 @@ def run(arguments: Namespace) -> int:
         -(-arguments.episodes // len(tasks)),
         arguments.seeds,
     )
-    load_variant(
-        experiment.policy, arguments.variant
-    )  # report a mistake once, not once per worker
+    # Report a mistake once, not once per worker.
+    warn_of_words(load_variant(experiment.policy, arguments.variant).spec, tasks)
     episodes = run_modes(experiment, arguments.delay, arguments.workers, arguments.json)
     report = summarise_modes(episodes)
     print(text(report))

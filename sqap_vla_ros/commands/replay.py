@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 import json
 from pathlib import Path
+import sys
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,14 +28,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Print the largest difference of each action."""
     from sqap_vla_ros.models.loading import load_policy
+    from sqap_vla_ros.models.preprocessing.words import check_instructions
     from sqap_vla_ros.recording.bag_reader import read_bag
+    from sqap_vla_ros.recording.entries import Observed
     from sqap_vla_ros.recording.replay import replay
     from sqap_vla_ros.runtime_options import RuntimeOptions
 
     entries = read_bag(arguments.bag)
-    result = replay(
-        load_policy(arguments.policy, runtime=RuntimeOptions(arguments.device)), entries
-    )
+    policy = load_policy(arguments.policy, runtime=RuntimeOptions(arguments.device))
+    texts = [e.observation.instruction for _, e in entries if isinstance(e, Observed)]
+    for line in check_instructions(texts, policy.spec.words, policy.spec.max_words):
+        print(line, file=sys.stderr)
+    result = replay(policy, entries)
     print(f'{result.inferences} inferences, {result.commands} commands')
     print(f'{"largest difference":20} {"chunks":>12} {"commands":>12}')
     for i, (name, unit) in enumerate(zip(result.names, result.units)):

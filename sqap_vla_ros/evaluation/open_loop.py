@@ -12,6 +12,7 @@ from tqdm import tqdm
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.evaluation.rollout import observe
 from sqap_vla_ros.evaluation.runner import Experiment, load_variant
+from sqap_vla_ros.evaluation.tasks import warn_of_words
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
 from sqap_vla_ros.models.vla_model import VlaModel
 from sqap_vla_ros.policy import Observation
@@ -49,6 +50,7 @@ def compare_open_loop(experiment: Experiment) -> dict[str, dict]:
     """
     episodes = _expert_observations(experiment)
     full = cast(PrunedPolicy, load_variant(experiment.policy, 'full'))
+    warn_of_words(full.spec, experiment.tasks)
     actions, attention = run_frames(full, episodes)
     results = {}
     for variant in tqdm(experiment.variants, desc='variants'):

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+import sys
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import load_config
+from sqap_vla_ros.models.preprocessing.words import check_instructions
+from sqap_vla_ros.policy import PolicySpec
 from sqap_vla_ros.simulation.tasks import DATASETS, TASKS
 
 
@@ -32,3 +35,17 @@ def choose_tasks(wanted: Sequence[str] | None, policy: str | Path) -> tuple[str,
             f'the tasks with --tasks; known tasks: {", ".join(TASKS)}'
         )
     return DATASETS[dataset]
+
+
+def warn_of_words(spec: PolicySpec, tasks: Sequence[str]) -> None:
+    """
+    Check that a policy knows the words of the tasks' instructions.
+
+    Words that it does not know are named on the standard error.
+
+    Raises:
+        UserError: it knows none of the words of an instruction.
+    """
+    texts = [text for task in tasks for text in TASKS[task].instructions]
+    for line in check_instructions(texts, spec.words, spec.max_words):
+        print(line, file=sys.stderr)

@@ -16,7 +16,9 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.columns import Column
 from sqap_vla_ros.policy import Continuation, Inference, Observation, PolicySpec, TokenSelection
+from sqap_vla_ros.token_geometry import TokenGeometry
 
 if TYPE_CHECKING:
     Socket = Connection[Any, Any]
@@ -113,15 +115,7 @@ def observation_to_wire(observation: Observation, images: SharedImages) -> dict[
         'images': images.write(observation.images),
         'instruction': observation.instruction,
         'state': None if observation.state is None else [float(x) for x in observation.state],
-        'cameras': {
-            name: {
-                'intrinsics': camera.intrinsics.tolist(),
-                'optical_from_base': camera.optical_from_base.tolist(),
-                'width': camera.width,
-                'height': camera.height,
-            }
-            for name, camera in observation.cameras.items()
-        },
+        'cameras': {name: camera.as_plain_data() for name, camera in observation.cameras.items()},
         'end_effector_m': None if end_effector is None else [float(x) for x in end_effector],
         'stamp_ns': observation.stamp_ns,
         'continuation': None
@@ -133,13 +127,7 @@ def observation_to_wire(observation: Observation, images: SharedImages) -> dict[
 def observation_from_wire(message: dict[str, Any], images: SharedImages) -> Observation:
     """Inverse of `observation_to_wire`."""
     cameras = {
-        name: PinholeCamera(
-            np.array(camera['intrinsics']),
-            np.array(camera['optical_from_base']),
-            camera['width'],
-            camera['height'],
-        )
-        for name, camera in message['cameras'].items()
+        name: PinholeCamera.from_plain_data(camera) for name, camera in message['cameras'].items()
     }
     state, end_effector = message['state'], message['end_effector_m']
     follow = message['continuation']
@@ -172,6 +160,7 @@ def inference_to_wire(inference: Inference) -> dict[str, Any]:
             'grid': list(selection.grid),
             'kept': selection.kept.tolist(),
             'criterion': selection.criterion.tolist(),
+            'geometry': asdict(selection.geometry),
         },
     }
 
@@ -189,6 +178,7 @@ def inference_from_wire(message: dict[str, Any], spec: ActionSpec) -> Inference:
             tuple(selection['grid']),
             np.array(selection['kept'], np.int64),
             np.array(selection['criterion'], np.uint8),
+            TokenGeometry(**selection['geometry']),
         ),
     )
 
@@ -201,13 +191,16 @@ def info_to_wire(info: WorkerInfo) -> dict[str, Any]:
 def info_from_wire(message: dict[str, Any]) -> WorkerInfo:
     """Inverse of `info_to_wire`."""
     spec = dict(message['spec'])
-    action: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in spec.pop('action').items()
-    }
-    spec = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+    geometry = TokenGeometry(**spec.pop('token_geometry'))
+    action: dict[str, Any] = dict(spec.pop('action'))
+    for part, key in ((action, 'columns'), (spec, 'state')):
+        part[key] = tuple(Column(**column) for column in part[key])
+    action, spec = (
+        {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
+        for part in (action, spec)
+    )
     return WorkerInfo(
-        PolicySpec(action=ActionSpec(**action), **spec),
+        PolicySpec(action=ActionSpec(**action), token_geometry=geometry, **spec),
         message['description'],
         message['warm_up_ms'],
     )

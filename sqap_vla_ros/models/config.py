@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints, TYPE_CHECKING, TypeVar
 
+from sqap_vla_ros.columns import columns_from_units
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.family import CONFIG_FILE
@@ -44,9 +45,20 @@ def load_config(directory: Path) -> Any:
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
     try:
-        return build_config(family.config, data)
-    except TypeError as error:
+        return build_config(family.config, _with_columns(family.config, data))
+    except (TypeError, ValueError) as error:
         raise UserError(f'{path}: {error}') from None
+
+
+def _with_columns(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Describe the columns of a configuration that has only their names and units, as before."""
+    data = dict(data)
+    for part in {'state', 'action'} & {field.name for field in fields(kind)}:
+        names, units = (data.pop(f'{part}_{what}', None) for what in ('names', 'units'))
+        if isinstance(names, list) and isinstance(units, list):
+            columns = columns_from_units(names, units)
+            data[part] = [asdict(column) for column in columns]
+    return data
 
 
 def model_without_weights(config: Any, where: Path) -> 'VlaModel':

@@ -46,10 +46,11 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
             f'{folder}: no {CONFIG_FILE}; expected the folder of a released {titles()} checkpoint'
         )
     data = read_json(folder / CONFIG_FILE)
-    refuse_unsupported(folder / CONFIG_FILE, data)
+    families = all_families()
+    refuse_unsupported(folder / CONFIG_FILE, data, [family.model_type for family in families])
     openers = {
         family.title: family.open_released
-        for family in all_families()
+        for family in families
         if family.open_released is not None and family.recognises(data)
     }
     if len(openers) > 1:
@@ -60,7 +61,7 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
     for opener in openers.values():
         return opener(folder, options)
     kind = data.get('type') or data.get('model_type')
-    if any(kind == family.model_type for family in all_families()):
+    if any(kind == family.model_type for family in families):
         raise UserError(
             f'{folder}: a policy of this package already, or one that was changed; expected a '
             f'released {titles()} checkpoint'

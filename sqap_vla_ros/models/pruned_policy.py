@@ -107,6 +107,15 @@ class PrunedPolicy(Policy):
     def _values(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         """Convert the answers of `_forward` to float32 [horizon, actions] in the spec's units."""
 
+    def _origin(self, observation: Observation) -> np.ndarray | None:
+        """
+        Return what the model's actions are offsets from, in the dataset's units.
+
+        Returns:
+            float32 [actions], 0 where a column is absolute; None: all are.
+        """
+        return None
+
     @torch.inference_mode()
     def predict(self, observation: Observation) -> Inference:
         """See `Policy`."""
@@ -129,6 +138,9 @@ class PrunedPolicy(Policy):
             if self._selector is not None:
                 self._selector.take(outputs)
             values = self._values({name: outputs[name].cpu().numpy() for name in self._answers})
+            origin = self._origin(observation)
+            if origin is not None:
+                values = values + self._scale * origin
         if 'decoder' in latencies:  # run stage by stage
             del latencies['graph']
         latencies['total'] = (perf_counter() - started) * 1e3
@@ -172,6 +184,9 @@ class PrunedPolicy(Policy):
     def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Policy`."""
         ends = [self._to_action_units(end) for end in self.statistics.action_range()]
+        origin = self._origin(Observation({}, '', self.typical_state()))
+        if origin is not None:
+            ends = [end + self._scale * origin for end in ends]
         return np.minimum(*ends), np.maximum(*ends)
 
     def typical_state(self) -> np.ndarray | None:
@@ -193,6 +208,14 @@ class PrunedPolicy(Policy):
     def _begin(self, observation: Observation) -> None:
         """Pass the selector what is known before an inference."""
         assert self._selector is not None
+        for name in self.spec.cameras:
+            height, width = observation.images[name].shape[:2]
+            camera = observation.cameras.get(name)
+            if camera is not None and (camera.width, camera.height) != (width, height):
+                raise UserError(
+                    f'observation: camera {name!r} is of {camera.width} x {camera.height} pixels, '
+                    f'its image of {width} x {height}; give the intrinsics of this image'
+                )
         self._selector.begin(
             np.concatenate(
                 [
@@ -200,6 +223,7 @@ class PrunedPolicy(Policy):
                         observation.cameras.get(name),
                         observation.end_effector_m,
                         self.spec.token_grid,
+                        self.spec.token_geometry,
                     )
                     for name in self.spec.cameras
                 ]
@@ -234,6 +258,7 @@ class PrunedPolicy(Policy):
             self.spec.token_grid,
             kept.indices.cpu().numpy().copy(),
             kept.criterion.cpu().numpy().copy(),
+            self.spec.token_geometry,
         )
 
     def _image(self, observation: Observation, camera: str) -> np.ndarray:
@@ -257,7 +282,11 @@ class PrunedPolicy(Policy):
         wanted = observation.continuation
         if wanted is None:
             return {}
-        values = self.statistics.normalise_action(self._to_dataset_units(wanted.values))
+        values = self._to_dataset_units(wanted.values)
+        origin = self._origin(observation)
+        if origin is not None:  # the chunk is absolute, and the model's offsets are from now
+            values = values - origin
+        values = self.statistics.normalise_action(values)
         weights = np.asarray(wanted.weights, np.float32)[:, None]
         return {
             'continued': torch.from_numpy(np.ascontiguousarray(values, np.float32)),

@@ -6,10 +6,14 @@ still gives plausible actions (for example, openvla/openvla issue 346). The chec
 the image and the instruction, and expect the actions to change too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.importers.meaning import describe_meaning
+from sqap_vla_ros.models.preprocessing.words import split_words
 from sqap_vla_ros.policy import Observation, Policy
 
 INSTRUCTIONS = 'pick up the red cup', 'close the drawer'
@@ -38,9 +42,10 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
     Returns:
         The checks in order; only 'finite' if some actions are not finite.
     """
-    dark = plain_actions(policy, BLACK)
-    bright = plain_actions(policy, WHITE)
-    other = plain_actions(policy, BLACK, INSTRUCTIONS[1])
+    first, second = instructions_for(policy)
+    dark = plain_actions(policy, BLACK, first)
+    bright = plain_actions(policy, WHITE, first)
+    other = plain_actions(policy, BLACK, second)
     finite = check_finite(dark, bright, other)
     if not finite.passed:
         return [finite]
@@ -49,9 +54,7 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
     checks = [
         finite,
         check_image(dark, bright, span),
-        _differs(
-            'instruction', f'"{INSTRUCTIONS[0]}" and "{INSTRUCTIONS[1]}"', (other - dark) / span
-        ),
+        _differs('instruction', f'"{first}" and "{second}"', (other - dark) / span),
         _in_range(np.concatenate([dark, bright, other]), low, high, span),
     ]
     if reference is not None:
@@ -59,9 +62,9 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
             [
                 np.abs(actions - plain_actions(reference, grey, instruction)) / span
                 for actions, grey, instruction in (
-                    (dark, BLACK, INSTRUCTIONS[0]),
-                    (bright, WHITE, INSTRUCTIONS[0]),
-                    (other, BLACK, INSTRUCTIONS[1]),
+                    (dark, BLACK, first),
+                    (bright, WHITE, first),
+                    (other, BLACK, second),
                 )
             ]
         )
@@ -74,6 +77,45 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
             )
         )
     return checks
+
+
+def check_columns(policy: Policy) -> tuple[Check, list[str]]:
+    """
+    Check that every column of the state and the actions is described.
+
+    Returns:
+        The check, and one line for each column that says how far or how fast it goes.
+    """
+    spec = policy.spec.action
+    columns = [
+        replace(column, low=float(low), high=float(high))
+        for column, low, high in zip(spec.columns, *policy.action_bounds())
+    ]
+    try:
+        lines = describe_meaning(
+            policy.spec.state, ActionSpec.of(columns, spec.step_s, spec.horizon)
+        )
+    except UserError as error:
+        return Check('columns', False, str(error)), []
+    unknown = [column.name for column in policy.spec.state if not column.quantity]
+    if unknown:
+        return Check(
+            'columns',
+            False,
+            f'nobody said what the state column {unknown[0]!r} means; import the policy again '
+            'with --columns',
+        ), lines
+    return Check('columns', True, 'quantity, unit and frame of each column are known'), lines
+
+
+def instructions_for(policy: Policy) -> tuple[str, str]:
+    """Return two instructions that mean different things to a policy."""
+    known = policy.spec.words
+    if not known:
+        return INSTRUCTIONS
+    first, second = ([w for w in split_words(text) if w in known] for text in INSTRUCTIONS)
+    # A policy of few words would take both for the same row of unknown words.
+    return INSTRUCTIONS if first != second else (known[0], known[-1])
 
 
 def plain_observation(

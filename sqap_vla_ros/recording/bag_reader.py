@@ -102,13 +102,7 @@ def _observed(request: dict[str, Any], parts: dict[str, Any]) -> Observed:
         images[name] = np.array(image.data, np.uint8).reshape(image.height, image.width, 3)
     state, end_effector = parts.pop(STATE, None), parts.pop(END_EFFECTOR, None)
     cameras = {
-        name: PinholeCamera(
-            np.array(camera['intrinsics']),
-            np.array(camera['optical_from_base']),
-            camera['width'],
-            camera['height'],
-        )
-        for name, camera in request['cameras'].items()
+        name: PinholeCamera.from_plain_data(camera) for name, camera in request['cameras'].items()
     }
     point = end_effector and end_effector.point
     observation = Observation(

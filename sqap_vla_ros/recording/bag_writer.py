@@ -70,15 +70,7 @@ def _observed(store: Typestore, entry: Observed) -> list[_Message]:
         'generation': entry.generation,
         'since_reset': entry.since_reset,
         'budget': entry.budget,
-        'cameras': {
-            name: {
-                'intrinsics': camera.intrinsics.tolist(),
-                'optical_from_base': camera.optical_from_base.tolist(),
-                'width': camera.width,
-                'height': camera.height,
-            }
-            for name, camera in observation.cameras.items()
-        },
+        'cameras': {name: camera.as_plain_data() for name, camera in observation.cameras.items()},
         'images': list(observation.images),
     }
     messages: list[_Message] = []

@@ -15,6 +15,7 @@ from sqap_vla_ros.inference.wire import (
     WorkerInfo,
 )
 from sqap_vla_ros.policy import Continuation, Inference, Observation, PolicySpec, TokenSelection
+from sqap_vla_ros.token_geometry import LETTERBOX, TokenGeometry
 
 ACTION = ActionSpec(('linear.x', 'gripper'), ('m/s', '1'), 0.05, 3)
 
@@ -28,7 +29,9 @@ def test_observations_survive_the_way_and_memory_grows_with_the_images():
             'a': rng.integers(0, 256, (size, size + 1, 3), np.uint8),
             'b': rng.integers(0, 256, (2, 3, 3), np.uint8),
         }
-        camera = PinholeCamera(np.diag([100.0, 101.0, 1.0]), np.eye(4), 64, 48)
+        camera = PinholeCamera(
+            np.diag([100.0, 101.0, 1.0]), np.eye(4), 64, 48, 'plumb_bob', (-0.3, 0.1)
+        )
         sent = Observation(
             images,
             'öffne',
@@ -49,20 +52,37 @@ def test_observations_survive_the_way_and_memory_grows_with_the_images():
         np.testing.assert_array_equal(got.continuation.weights, sent.continuation.weights)
         np.testing.assert_array_equal(got.end_effector_m, sent.end_effector_m)
         np.testing.assert_array_equal(got.cameras['a'].intrinsics, camera.intrinsics)
+        assert got.cameras['a'].as_plain_data() == camera.as_plain_data()
 
 
 def test_answers_survive_the_way_nan_included():
     values = np.array([[1, np.nan], [np.inf, 0], [0.1, -0.2]], np.float32)
-    selection = TokenSelection((2, 2), np.array([0, 3]), np.array([1, 2], np.uint8))
+    selection = TokenSelection(
+        (2, 2),
+        np.array([0, 3]),
+        np.array([1, 2], np.uint8),
+        TokenGeometry(LETTERBOX, 0.9, 224, 14),
+    )
     sent = Inference(ActionChunk(values, ACTION, 5), {'total': 3.5}, 4, selection)
     got = inference_from_wire(inference_to_wire(sent), ACTION)
     np.testing.assert_array_equal(got.chunk.values, values)
     np.testing.assert_array_equal(got.selection.kept, selection.kept)
     assert got.selection.criterion.dtype == np.uint8
+    assert got.selection.geometry == selection.geometry
     assert not got.chunk.finite
 
 
 def test_worker_info_survives_the_way():
-    spec = PolicySpec(('camera',), ('gripper',), ('1',), ACTION, 4, (2, 2))
+    spec = PolicySpec(
+        ('camera',),
+        ('gripper',),
+        ('1',),
+        ACTION,
+        4,
+        (2, 2),
+        token_geometry=TokenGeometry(LETTERBOX, 0.9, 224, 14),
+        words=('press', 'red'),
+        max_words=12,
+    )
     info = WorkerInfo(spec, {'recipe': 'full'}, 12.5)
     assert info_from_wire(info_to_wire(info)) == info

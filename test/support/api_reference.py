@@ -37,6 +37,7 @@ SECTIONS = {
         'Continuation',
         'Inference',
         'TokenSelection',
+        'TokenGeometry',
         'Criterion',
         'ActionChunk',
         'ActionSpec',

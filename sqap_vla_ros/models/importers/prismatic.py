@@ -1,12 +1,22 @@
 """What the released Prismatic models, OpenVLA and CogACT, have in common."""
 
+from dataclasses import replace
 from pathlib import Path
 import re
 from typing import Any
 
+import numpy as np
+
+from sqap_vla_ros.columns import GRIPPER
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader
 from sqap_vla_ros.models.importers.fields import expect, positive_number, section, whole_number
+from sqap_vla_ros.models.importers.meaning import (
+    Convention,
+    data_range,
+    find_meaning,
+    with_ranges,
+)
 from sqap_vla_ros.models.importers.prismatic_keys import (
     count_layers,
     dinov2_sources,
@@ -18,16 +28,6 @@ from sqap_vla_ros.models.importers.released import ImportOptions, Vocabulary
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, Source
 from sqap_vla_ros.models.layers.vision_config import VisionConfig
 
-STEP_S = {
-    'bridge_orig': 0.2,
-    'bridge': 0.2,
-    'fractal20220817_data': 1 / 3,
-    'libero_spatial_no_noops': 0.05,
-    'libero_object_no_noops': 0.05,
-    'libero_goal_no_noops': 0.05,
-    'libero_10_no_noops': 0.05,
-}
-"""Seconds between the actions of datasets that checkpoints are often used with."""
 Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each image channel."""
 IMAGENET: Normalisation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -57,16 +57,15 @@ _LLAMA_INERT = {
     'tie_word_embeddings': (False,),
 }
 """Fields of a Llama configuration that change the model, and the values that do not."""
-ACTION_NAMES = (
-    'linear.x',
-    'linear.y',
-    'linear.z',
-    'angular.x',
-    'angular.y',
-    'angular.z',
-    'gripper',
+CONVENTION = Convention(
+    action_names=(
+        *(f'{part}.{axis}' for part in ('linear', 'angular') for axis in 'xyz'),
+        GRIPPER,
+    ),
+    gripper=(1.0, 0.0),
 )
-ACTION_UNITS = ('m/s',) * 3 + ('rad/s',) * 3 + ('1',)
+"""Both models were trained on Open X-Embodiment as openvla/openvla standardises it
+(prismatic/vla/datasets/rlds/oxe/transforms.py): 1 is an open gripper."""
 
 
 def read_vision(
@@ -234,45 +233,32 @@ def _check_rotary(path, given):
 
 
 def action_columns(
-    statistics: dict[str, Any], dataset: str, options: ImportOptions, where: Path
+    statistics: dict[str, Any], dataset: str, options: ImportOptions, family: str, where: Path
 ) -> dict[str, Any]:
     """
-    Describe the seven action columns of a Prismatic model.
-
-    The models give the displacement of the end effector over one step and 1 for an open gripper.
-    A chunk has velocities and 0 for open.
+    Find out what the action columns of a Prismatic model mean.
 
     Args:
         statistics: of the dataset.
-        dataset: its key, which tells the time between actions where it is a known one.
-        options: names, units and time that the user gave.
+        dataset: its key, which tells the meaning where it is a known one.
+        options: what the user said.
+        family: `model_type` of the model.
         where: the file of the statistics, for messages.
 
     Returns:
-        Fields of the configuration: names, units, scale, offset and `step_s`.
+        Fields of the configuration: `action`, `action_scale` and `step_s`.
 
     Raises:
-        UserError: there are not seven columns, or the time between actions is unknown.
+        UserError: nobody said what the columns mean, or that contradicts the statistics.
     """
     try:
         columns = len(statistics['action']['q01'])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise UserError(f'{where}: {dataset}: action.q01 is missing') from None
-    if columns != len(ACTION_NAMES):
-        raise UserError(
-            f'{where}: {dataset}: {columns} action columns, expected '
-            f'{len(ACTION_NAMES)}: position, rotation and gripper'
-        )
-    step_s = options.step_s or STEP_S.get(dataset)
-    if step_s is None:
-        raise UserError(
-            f'dataset {dataset!r}: the time between its actions is not known; give it '
-            'with --step-s'
-        )
-    return {
-        'action_names': options.action_names or ACTION_NAMES,
-        'action_units': options.action_units or ACTION_UNITS,
-        'step_s': step_s,
-        'action_scale': (1 / step_s,) * 6 + (-1.0,),
-        'action_offset': (0.0,) * 6 + (1.0,),
-    }
+    convention = CONVENTION
+    if columns != len(CONVENTION.action_names):
+        convention = replace(CONVENTION, action_names=())
+    meaning = find_meaning(dataset, (0, columns), options, family, convention)
+    found = data_range(statistics['action'], np.array(meaning.action_scale or 1.0))
+    action = with_ranges(meaning.action, found, f'{where}: {dataset}')
+    return {**meaning.config_fields(), 'action': action}

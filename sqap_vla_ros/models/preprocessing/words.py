@@ -1,5 +1,6 @@
 """The tokenizer of the policies trained here: one token id per word."""
 
+from collections.abc import Iterable, Sequence
 import json
 from pathlib import Path
 import re
@@ -9,7 +10,87 @@ from sqap_vla_ros.files import read_json
 
 VOCABULARY_FILE = 'vocabulary.json'
 PAD, BOS, COGNITION, UNKNOWN = range(4)
+MAX_WORD = 40
+"""Characters of one word in a message."""
+LISTED_CHARACTERS = 400
+"""Length of a list of words in a message."""
 SPECIAL = ('<pad>', '<bos>', '<cognition>', '<unknown>')
+
+
+def split_words(text: str) -> list[str]:
+    """Split text into words of letters and digits of any script, in lower case."""
+    return re.findall(r'[^\W_]+', text.lower())
+
+
+def check_words(instruction: str, known: Sequence[str], most: int = 0) -> list[str]:
+    """
+    Check that a policy can follow an instruction.
+
+    Args:
+        instruction: the task in words.
+        known: every word that the policy knows, in lower case; empty: it reads any text.
+        most: how many words it reads; 0: all of them.
+
+    Returns:
+        The words that it does not know, each once, in the order of the instruction.
+
+    Raises:
+        UserError: it knows none of the words, or there are more than it reads.
+    """
+    if not known:
+        return []
+    words = split_words(instruction)
+    if most and len(words) > most:
+        raise UserError(
+            f'instruction has {len(words)} words, this policy reads at most {most}; shorten it'
+        )
+    unknown = list(dict.fromkeys(word for word in words if word not in known))
+    if not set(words) - set(unknown):
+        raise UserError(
+            'instruction has no word that this policy knows; it knows: ' + list_words(known)
+        )
+    return unknown
+
+
+def check_instructions(
+    instructions: Iterable[str], known: Sequence[str], most: int = 0
+) -> list[str]:
+    """
+    Check several instructions; see `check_words`.
+
+    Returns:
+        A line for each word that the policy does not know.
+
+    Raises:
+        UserError: it cannot follow one of them; the message quotes it.
+    """
+    unknown: dict[str, None] = {}
+    for text in dict.fromkeys(instructions):
+        try:
+            unknown |= dict.fromkeys(check_words(text, known, most))
+        except UserError as error:
+            raise UserError(f'{text[:LISTED_CHARACTERS]!a}: {error}') from None
+    return [describe_unknown(word, known) for word in unknown]
+
+
+def describe_unknown(word: str, known: Sequence[str]) -> str:
+    """Say in one line that a word is unknown, and which words are known."""
+    return (
+        f'instruction: the word {word[:MAX_WORD]!a} means nothing to this policy; it knows: '
+        + list_words(known)
+    )
+
+
+def list_words(words: Sequence[str], length: int = LISTED_CHARACTERS) -> str:
+    """Join words for one line: escaped, and at most about `length` characters."""
+    shown: list[str] = []
+    for word in words:
+        word = word[:MAX_WORD]
+        shown.append(word if word.isascii() and word.isalnum() else ascii(word))
+        length -= len(shown[-1]) + 2
+        if length < 0 and len(shown) < len(words):
+            return ', '.join([*shown[:-1], f'... ({len(words)} words in all)'])
+    return ', '.join(shown)
 
 
 class WordTokenizer:
@@ -30,7 +111,7 @@ class WordTokenizer:
 
     def encode(self, instruction: str) -> list[int]:
         """Return `length` ids. Words beyond the length are dropped; unknown words share one id."""
-        words = re.findall(r'[a-z0-9]+', instruction.lower())[: self.length]
+        words = split_words(instruction)[: self.length]
         ids = [self._ids.get(word, UNKNOWN) for word in words]
         return ids + [PAD] * (self.length - len(ids))
 

@@ -2,9 +2,13 @@
 
 import math
 
+from sqap_vla_ros.profiles import ranges
 from sqap_vla_ros.profiles.document import Section
-from sqap_vla_ros.profiles.robot_profile import Camera, Intrinsics, Pose
+from sqap_vla_ros.profiles.names import frame_name, plain_name, topic_name
+from sqap_vla_ros.profiles.robot_profile import Camera, COLOR_ORDERS, Intrinsics, Pose
 
+RECTIFIED = 'image_rect'
+"""How image_proc's names of topics of undistorted images begin: image_rect, image_rect_color."""
 DEFAULT_POSE_TOPIC = 'end_effector_pose'
 
 
@@ -13,6 +17,10 @@ def read_cameras(top: Section) -> tuple[Camera, ...]:
     section = top.section('cameras', required=True)
     if section is None:
         return ()
+    for name in section.keys():
+        wrong = plain_name(name) if name else 'it is empty'
+        if wrong:
+            section.problem(f'cameras: name {name!r}: {wrong}', section.line_of(name))
     parts = ((name, section.section(name)) for name in section.keys())
     return tuple(_camera(name, part) for name, part in parts if part is not None)
 
@@ -28,14 +36,16 @@ def read_pose_source(section: Section | None) -> tuple[str, str]:
     if section is not None:
         source = section.text('source', choices=('topic', 'tf')) or source
         if source == 'topic':
-            topic = section.text('topic') or topic
+            topic = section.text('topic', check=topic_name) or topic
         section.close()
     return source, topic
 
 
 def read_pose(section: Section) -> Pose:
     """Read a pose: `position`, m, and `quaternion_xyzw`; a problem when it is not of length 1."""
-    position = section.numbers('position', 'length', 3, required=True) or (0.0, 0.0, 0.0)
+    position = section.numbers(
+        'position', 'length', 3, required=True, largest=ranges.MAX_DISTANCE_M
+    ) or (0.0, 0.0, 0.0)
     quaternion = section.numbers('quaternion_xyzw', 'ratio', 4, required=True)
     if quaternion is not None and abs(math.hypot(*quaternion) - 1) > 1e-3:
         section.problem(
@@ -51,7 +61,7 @@ def read_pose(section: Section) -> Pose:
 def _camera(name: str, section: Section) -> Camera:
     transport = section.text('transport', 'raw', ('raw', 'compressed'))
     intrinsics = section.section('intrinsics')
-    info_topic = section.text('info_topic', '') or None
+    info_topic = section.text('info_topic', '', check=topic_name) or None
     if intrinsics is not None and info_topic is not None:
         section.problem(
             f'{section.path}: intrinsics and info_topic are both given; keep one',
@@ -65,31 +75,51 @@ def _camera(name: str, section: Section) -> Camera:
     if extrinsics is not None:
         source = extrinsics.text('source', choices=('topic', 'tf', 'fixed', 'none')) or 'none'
         if source == 'topic':
-            topic = extrinsics.text('topic') or topic
+            topic = extrinsics.text('topic', check=topic_name) or topic
         elif source == 'fixed':
             pose = read_pose(extrinsics)
         extrinsics.close()
+    image_topic = section.text('topic', check=topic_name) or '?'
     camera = Camera(
         name,
-        section.text('topic') or '?',
+        image_topic,
         transport == 'compressed',
-        section.text('optical_frame') or '?',
+        section.text('optical_frame', check=frame_name) or '?',
         info_topic,
         fixed,
         source,
         topic,
         pose,
+        section.choice('color_order', COLOR_ORDERS),
+        section.flag(
+            'rectified', any(part.startswith(RECTIFIED) for part in image_topic.split('/'))
+        ),
     )
     section.close()
     return camera
 
 
 def _intrinsics(section: Section) -> Intrinsics:
-    width, height = (
-        int(section.positive(name, 'ratio', 1.0, True)) for name in ('width', 'height')
-    )
-    fx, fy, cx, cy = (
-        section.positive(name, 'ratio', 1.0, True) for name in ('fx', 'fy', 'cx', 'cy')
-    )
+    values = {
+        name: section.number(name, 'ratio', 1.0, True, high=ranges.MAX_IMAGE_PIXELS, positive=True)
+        for name in ('width', 'height', 'fx', 'fy', 'cx', 'cy')
+    }
+    for name in ('width', 'height'):
+        if values[name] % 1:
+            section.problem(
+                f'{section.name(name)} is {values[name]:g}, expected a whole number of pixels',
+                section.line_of(name),
+            )
+    for name, size in (('cx', 'width'), ('cy', 'height')):
+        if size in section and not values[name] < values[size]:
+            section.problem(
+                f'{section.name(name)} is {values[name]:g}, expected less than {size} '
+                f'{values[size]:g}: the optical axis meets the image',
+                section.line_of(name),
+            )
     section.close()
-    return Intrinsics(width, height, fx, fy, cx, cy)
+    return Intrinsics(
+        int(values['width']),
+        int(values['height']),
+        *(values[name] for name in ('fx', 'fy', 'cx', 'cy')),
+    )

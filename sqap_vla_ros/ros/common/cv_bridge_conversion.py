@@ -5,8 +5,8 @@ Image messages to RGB with cv_bridge, where it is installed and works with this 
 
 - cv_bridge is missing or does not work. The Jazzy binary is built against NumPy 1 and may crash
   under NumPy 2 (vision_opencv issue 535), so it is not even loaded there.
-- 8UC1, 8UC3, 8UC4, 16UC1 and 32FC1 have no colours, and cv_bridge does not know uyvy and yuyv: it
-  converts none of them to rgb8.
+- 8UC1, 8UC3 and 8UC4 have no colours without a word from the profile, and cv_bridge does not know
+  uyvy and yuyv: it converts none of them to rgb8.
 - 16-bit Bayer: cv_bridge interpolates the colours before it scales to 8 bits, our conversion
   afterwards, which rounds differently.
 - Rows whose step is not a whole number of pixels: cv_bridge rounds the step down, which skews

@@ -14,6 +14,7 @@ from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk as ActionChunkMsg
 from sqap_vla_ros.msg import InferenceStats, TokenSelection
 from sqap_vla_ros.policy import TokenSelection as Selection
+from sqap_vla_ros.ros.common.camera_info import image_intrinsics
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -30,28 +31,30 @@ def header(stamp_ns: int, frame_id: str) -> Header:
 
 
 def pinhole_camera(
-    info: CameraInfo, position_m: np.ndarray, quaternion: np.ndarray
+    info: CameraInfo,
+    position_m: np.ndarray,
+    quaternion: np.ndarray,
+    size: tuple[int, int] | None = None,
+    rectified: bool = False,
 ) -> PinholeCamera:
     """
     Make a camera model.
 
     Args:
-        info: Intrinsics.
+        info: Intrinsics of the full image, with the part of it that is sent.
         position_m: Position [3] of the optical frame in the base frame.
         quaternion: Orientation [4] of the optical frame in the base frame, x y z w; unit length
             within 1e-3.
+        size: Width and height of the image, pixels; None: not known, then not compared.
+        rectified: Whether the image is undistorted.
 
     Returns:
-        The camera.
+        The camera that took the image as it arrives.
 
     Raises:
-        UserError: The focal lengths, the size or the pose make no sense.
+        UserError: The intrinsics or the pose make no sense, or the image is of another size.
     """
-    intrinsics = np.array(info.k, np.float64).reshape(3, 3)
-    if not (np.isfinite(intrinsics).all() and intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
-        raise UserError('camera_info: k has no positive focal lengths; calibrate the camera')
-    if info.width == 0 or info.height == 0:
-        raise UserError('camera_info: width or height is 0')
+    found = image_intrinsics(info, size, rectified)
     if not np.isfinite(position_m).all() or abs(np.linalg.norm(quaternion) - 1) > 1e-3:
         raise UserError(
             'camera extrinsics: position is not finite or the quaternion is not of unit length'
@@ -59,7 +62,14 @@ def pinhole_camera(
     base_from_optical = np.eye(4)
     base_from_optical[:3, :3] = Rotation.from_quat(quaternion).as_matrix()
     base_from_optical[:3, 3] = position_m
-    return PinholeCamera(intrinsics, np.linalg.inv(base_from_optical), info.width, info.height)
+    return PinholeCamera(
+        found.matrix,
+        np.linalg.inv(base_from_optical),
+        found.width,
+        found.height,
+        found.distortion_model,
+        found.distortion,
+    )
 
 
 def chunk_message(chunk: ActionChunk, frame_id: str) -> ActionChunkMsg:

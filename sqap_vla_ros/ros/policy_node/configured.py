@@ -12,6 +12,7 @@ from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.controller import POSE as POSE_INPUT
 from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, Transition
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient, ProcessInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner
 from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
@@ -22,6 +23,7 @@ from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
 from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptions, Sink, Source
 from sqap_vla_ros.ros.policy_node.input_topics import InputTopics, topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received
+from sqap_vla_ros.ros.policy_node.instruction import Vocabulary
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
@@ -56,7 +58,7 @@ class Configured:
         outputs: AllOutputs,
         black_box: BlackBox,
     ) -> None:
-        self.client = client
+        self.client, self.outputs = client, outputs
         self.transitions: deque[Transition] = deque()
         """Accepted events that the node has not reported yet."""
         self.answers: deque[Answer] = deque(maxlen=16)
@@ -67,13 +69,21 @@ class Configured:
             spec = client.info.spec
             topics = topics_of(profile, spec)
             mapping = ActionMapping(profile, spec.action)
+            if mapping.needs_orientation and profile.joint_space:
+                raise UserError(
+                    'policy: its actions are in the frame of the end effector; with '
+                    f'action.space: {profile.action.space} nothing turns them to the base'
+                )
             mode = execution_mode(settings.execution_mode, spec.continues)
             self.controller = _make_controller(
                 mapping, topics, settings, profile, ExecutorConfig(mode)
             )
             self.inputs = Inputs(node, settings, profile, spec, self._receive)
             on_failure.callback(self.inputs.close)
-            self.goals = InstructionGoals(node, settings, motion)
+            self.vocabulary = Vocabulary(
+                spec.words, spec.max_words, lambda text: node.get_logger().warning(text)
+            )
+            self.goals = InstructionGoals(node, settings, motion, self.vocabulary)
             on_failure.pop_all()
         self.controller.listen(self.transitions.append)
         self.link = InferenceLink(
@@ -130,7 +140,9 @@ class Configured:
             self.controller.image(topic, received.value, received.stamp_ns)
             self.runner.wake()
         elif topic == topics.pose:
-            self.controller.pose(received.value[0])
+            position_m, quaternion_xyzw = received.value
+            self.outputs.measure_orientation(quaternion_xyzw)
+            self.controller.pose(position_m)
         elif topic == topics.joints:
             self.controller.joints(received.value)
             self.controller.arrived(topic)

@@ -9,6 +9,8 @@ import numpy as np
 
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 
+UNPROTECTED = 'the tokens around the end effector are not protected from pruning'
+
 
 def level_of(state: str, problems: list[str]) -> bytes:
     """Severity: ERROR in an emergency stop or before READY, WARN with problems, else OK."""
@@ -77,11 +79,13 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
         elif protects and topic in inputs.topics.camera_places:
             problems.append(
                 f'no valid message on {topic} yet: {inputs.why_missing(topic)}; '
-                'without it the tokens around the end effector are not protected '
-                'from pruning'
+                f'without it {UNPROTECTED}'
             )
+    if protects:
+        problems += [f'{problem}; {UNPROTECTED}' for problem in inputs.models.problems()]
+    problems += inputs.models.frame_problems()
     values |= {f'rejected {key}': str(count) for key, count in inputs.rejected.items()}
-    return values, problems + inputs.incompatible.problems()
+    return values, problems + inputs.incompatible.problems() + inputs.unlikely
 
 
 def memory_mb() -> str:

@@ -13,7 +13,7 @@ from rclpy.task import Future
 from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.runner import Answer
-from sqap_vla_ros.ros.policy_node.instruction import clean_instruction, quoted
+from sqap_vla_ros.ros.policy_node.instruction import clean_instruction, quoted, Vocabulary
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 Result = ExecuteInstruction.Result
@@ -78,12 +78,19 @@ class InstructionGoals:
         node: Node that serves the action.
         settings: Parameters of the node.
         motion: What starts and stops the arm.
+        vocabulary: Words that the policy knows.
     """
 
-    def __init__(self, node: Node, settings: PolicyNodeSettings, motion: Motion) -> None:
+    def __init__(
+        self,
+        node: Node,
+        settings: PolicyNodeSettings,
+        motion: Motion,
+        vocabulary: Vocabulary = Vocabulary(),
+    ) -> None:
         self.settings = settings
         """May be replaced at any time."""
-        self._node, self._motion = node, motion
+        self._node, self._motion, self._vocabulary = node, motion, vocabulary
         self._goal: _Goal | None = None
         self._accepted: dict[bytes, _Goal] = {}
         self._server = ActionServer(
@@ -171,7 +178,9 @@ class InstructionGoals:
 
     def _problem(self, request: ExecuteInstruction.Goal) -> str | None:
         try:
-            clean_instruction(request.instruction, self.settings.max_instruction_length)
+            self._vocabulary.check(
+                clean_instruction(request.instruction, self.settings.max_instruction_length)
+            )
         except UserError as error:
             return str(error)
         if request.max_duration.sec < 0:

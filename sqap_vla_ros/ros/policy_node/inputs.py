@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 import time
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data, QoSProfile
 from rclpy.subscription import Subscription
@@ -17,13 +19,15 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import Observation, PolicySpec
-from sqap_vla_ros.profiles.robot_profile import Intrinsics, RobotProfile
+from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
 from sqap_vla_ros.ros.common.image_conversion import compressed_image_to_rgb, image_to_rgb
-from sqap_vla_ros.ros.common.messages import pinhole_camera, stamp_to_ns
+from sqap_vla_ros.ros.common.messages import stamp_to_ns
 from sqap_vla_ros.ros.common.qos import LATCHED
+from sqap_vla_ros.ros.policy_node.camera_models import CameraModels
 from sqap_vla_ros.ros.policy_node.graph_checks import IncompatibleQos
 from sqap_vla_ros.ros.policy_node.input_messages import (
     check_age,
+    check_unit,
     InvalidMessage,
     Pose,
     read_joints,
@@ -83,9 +87,18 @@ class Inputs:
         self.rejected: Counter[str] = Counter()
         """'TOPIC: REASON' to the number of rejected messages."""
         self.incompatible = IncompatibleQos()
+        self.unlikely: list[str] = []
+        """One line for each state column of the last observation far outside the training data."""
         self._node, self._profile, self._spec = node, profile, spec
         self._on_valid = on_valid
         self._state = RobotState(profile, spec, settings)
+        self._needs_orientation = any(column.rotation for column in spec.state) or any(
+            column.frame == 'end_effector' for column in spec.action.columns
+        )
+        self.models = CameraModels(
+            {camera.name: camera for camera in profile.cameras},
+            lambda text: node.get_logger().warning(text),
+        )
         self._lock = Lock()
         self._latest: dict[str, Received] = {}
         self._cameras = {
@@ -156,27 +169,37 @@ class Inputs:
                 ),
             )
             return None
-        position_m = latest[topics.pose].value[0] if topics.pose in latest else None
+        pose: Pose | tuple[None, None] = (None, None)
+        if topics.pose in latest:
+            pose = latest[topics.pose].value
         joints = latest[topics.joints].value if topics.joints in latest else None
-        cameras = {name: self._camera(name, latest) for name in images}
+        state = self._state.vector(pose, joints)
+        self._note_unlikely(state)
+        cameras = {name: self._model(name, image.value, latest) for name, image in images.items()}
         return Observation(
             {name: image.value for name, image in images.items()},
             instruction,
-            self._state.vector(position_m, joints),
+            state,
             {name: camera for name, camera in cameras.items() if camera is not None},
-            position_m,
+            pose[0],
             min(stamps),
+            end_effector_xyzw=pose[1],
         ), min(image.received_s for image in images.values())
+
+    def _note_unlikely(self, state: NDArray[np.float32] | None) -> None:
+        self.unlikely = [] if state is None else self._state.far_outside(state)
+        if self.unlikely:
+            self._node.get_logger().warning(
+                '; '.join(self.unlikely[:3]), throttle_duration_sec=10.0
+            )
 
     def _subscribe_all(self) -> None:
         profile, topics = self._profile, self.topics
         for name, camera in self._cameras.items():
-            if camera.compressed:
-                self._subscribe(CompressedImage, camera.topic, self._read_compressed)
-            else:
-                self._subscribe(Image, camera.topic, self._read_image)
+            kind = CompressedImage if camera.compressed else Image
+            self._subscribe(kind, camera.topic, partial(self._read_image, camera))
             if camera.info_topic is not None:
-                self._subscribe(CameraInfo, camera.info_topic, lambda info: info)
+                self._subscribe(CameraInfo, camera.info_topic, partial(self._read_info, camera))
             if camera.extrinsics == 'topic':
                 self._subscribe(PoseStamped, topics.extrinsics[name], self._read_pose, LATCHED)
             elif camera.extrinsics == 'tf':
@@ -232,40 +255,33 @@ class Inputs:
         self.rejected[f'{topic}: {getattr(reason, "value", reason) or "invalid"}'] += 1
         self._node.get_logger().warning(f'{topic}: {error}', throttle_duration_sec=2.0)
 
-    def _read_image(self, message: Image) -> np.ndarray:
-        return image_to_rgb(message, self.settings.max_image_pixels)
+    def _read_image(self, camera: Camera, message: Image | CompressedImage) -> np.ndarray:
+        convert = compressed_image_to_rgb if camera.compressed else image_to_rgb
+        image = convert(message, self.settings.max_image_pixels, camera.color_order)
+        self.models.check_frame(camera.topic, camera, message.header.frame_id)
+        return image
 
-    def _read_compressed(self, message: CompressedImage) -> np.ndarray:
-        return compressed_image_to_rgb(message, self.settings.max_image_pixels)
+    def _read_info(self, camera: Camera, message: CameraInfo) -> CameraInfo:
+        assert camera.info_topic is not None
+        self.models.check_frame(camera.info_topic, camera, message.header.frame_id)
+        return message
 
     def _read_pose(self, message: PoseStamped) -> Pose:
-        return read_pose(message, self.settings.base_frame)
+        pose = read_pose(message, self.settings.base_frame)
+        if self._needs_orientation:
+            check_unit(pose[1])
+        return pose
 
     def _read_joints(self, message: JointState) -> dict[str, float]:
         return read_joints(message, self._state.joints)
 
-    def _camera(self, name: str, latest: dict[str, Received]) -> PinholeCamera | None:
-        """Camera of the newest messages; None while its intrinsics or pose are unknown."""
-        camera = self._cameras[name]
-        info, pose = None, None
-        if camera.intrinsics is not None:
-            info = _camera_info(camera.intrinsics)
-        elif camera.info_topic in latest:
-            info = latest[camera.info_topic].value
-        if camera.extrinsics == 'fixed':
-            pose = np.array(camera.pose.position_m), np.array(camera.pose.quaternion_xyzw)
-        elif self.topics.extrinsics.get(name) in latest:
-            pose = latest[self.topics.extrinsics[name]].value
-        if info is None or pose is None:
-            return None
-        try:
-            return pinhole_camera(info, *pose)
-        except UserError as error:
-            self._reject(camera.info_topic or name, error)
-            return None
+    def _model(
+        self, name: str, image: np.ndarray, latest: dict[str, Received]
+    ) -> PinholeCamera | None:
+        """Model of a camera from the newest messages; None while something of it is unknown."""
 
+        def newest(topic: str | None) -> Any:
+            return None if topic not in latest else latest[topic].value
 
-def _camera_info(intrinsics: Intrinsics) -> CameraInfo:
-    info = CameraInfo(width=intrinsics.width, height=intrinsics.height)
-    info.k = [intrinsics.fx, 0.0, intrinsics.cx, 0.0, intrinsics.fy, intrinsics.cy, 0.0, 0.0, 1.0]
-    return info
+        info_topic, pose_topic = self._cameras[name].info_topic, self.topics.extrinsics.get(name)
+        return self.models.model(name, newest(info_topic), newest(pose_topic), image)

@@ -1,8 +1,13 @@
-"""Instructions from users: limited in length, and safe to log."""
+"""Instructions from users: limited in length, in words that the policy knows, safe to log."""
 
+from collections.abc import Callable, Sequence
 import unicodedata
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.preprocessing.words import check_words, describe_unknown
+
+MAX_WARNINGS = 50
+"""Unknown words that are warned about until the policy is loaded again."""
 
 
 def clean_instruction(text: str, max_length: int) -> str:
@@ -39,3 +44,35 @@ def clean_instruction(text: str, max_length: int) -> str:
 def quoted(text: str, length: int = 80) -> str:
     """Quote an instruction for a log line: escaped, and cut to `length` characters."""
     return ascii(text if len(text) <= length else text[:length] + '...')
+
+
+class Vocabulary:
+    """
+    The words that the loaded policy knows, which not every policy has a list of.
+
+    Args:
+        words: In lower case; empty: the policy reads any text.
+        most: How many words of an instruction it reads; 0: all of them.
+        warn: Called with one line for each unknown word, once.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str] = (),
+        most: int = 0,
+        warn: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._words, self._most, self._warn = words, most, warn
+        self._warned: set[str] = set()
+
+    def check(self, instruction: str) -> None:
+        """
+        Check that the policy can follow an instruction, and warn about unknown words.
+
+        Raises:
+            UserError: The policy knows none of its words, or there are more than it reads.
+        """
+        for word in check_words(instruction, self._words, self._most):
+            if word not in self._warned and len(self._warned) < MAX_WARNINGS:
+                self._warned.add(word)
+                self._warn(describe_unknown(word, self._words))

@@ -27,7 +27,14 @@ from sqap_vla_ros.ros.common.setting import Setting
 SETTINGS = (
     Setting('profile', 'sim_sawyer', 'robot profile whose inputs are published', read_only=True),
     Setting('rate_hz', 20.0, 'of all messages', 0.5, 200.0, read_only=True),
-    Setting('image_size', 224, 'rows and columns of the images, pixels', 32, 1080, read_only=True),
+    Setting(
+        'image_size',
+        224,
+        'rows and columns of the images, pixels; where the profile gives intrinsics: theirs',
+        32,
+        1080,
+        read_only=True,
+    ),
 )
 
 
@@ -72,8 +79,11 @@ class FakeRobotNode(Node):
 
     def _publish(self) -> None:
         self._count += 1
-        pattern = _pattern(self._size, self._count)
         for camera, publisher in self._images:
+            width, height = self._size, self._size
+            if camera.intrinsics is not None:
+                width, height = camera.intrinsics.width, camera.intrinsics.height
+            pattern = _pattern(width, height, self._count)
             message = rgb_to_image(pattern)
             if camera.compressed:
                 data = cv2.imencode('.jpg', pattern[..., ::-1])[1].tobytes()
@@ -83,6 +93,7 @@ class FakeRobotNode(Node):
             size, focal = self._size, float(self._size)
             info = CameraInfo(width=size, height=size)
             info.k = [focal, 0.0, size / 2, 0.0, focal, size / 2, 0.0, 0.0, 1.0]
+            info.p = [*info.k[:3], 0.0, *info.k[3:6], 0.0, *info.k[6:], 0.0]
             publisher.publish(self._stamped(info, camera.optical_frame))
         self._joints.publish(self._joint_state())
         if self._pose is not None:
@@ -136,9 +147,9 @@ class FakeRobotNode(Node):
         return message
 
 
-def _pattern(size: int, count: int) -> np.ndarray:
-    ramp = np.linspace(0, 255, size, dtype=np.uint8)
-    image = np.stack(np.broadcast_arrays(ramp[None], ramp[:, None], np.uint8(count % 256)), -1)
+def _pattern(width: int, height: int, count: int) -> np.ndarray:
+    across, down = (np.linspace(0, 255, n, dtype=np.uint8) for n in (width, height))
+    image = np.stack(np.broadcast_arrays(across[None], down[:, None], np.uint8(count % 256)), -1)
     return np.ascontiguousarray(image)
 
 

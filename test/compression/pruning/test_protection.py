@@ -5,6 +5,7 @@ import pytest
 
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.compression.pruning.protection import patch_distances_m
+from sqap_vla_ros.token_geometry import LETTERBOX, SQUASH, TokenGeometry
 
 GRID = (4, 8)
 
@@ -37,6 +38,28 @@ def test_a_disc_covers_more_patches_when_it_is_nearer():
         for d in (0.5, 1.0, 4.0)
     ]
     assert counts[0] > counts[1] >= counts[2] >= 1
+
+
+def test_in_a_letterbox_the_patch_that_shows_the_point_is_protected_and_no_bar():
+    geometry = TokenGeometry(LETTERBOX, 1.0, 224, 14)
+    seen = camera(640, 480, depth=1.0)
+    for row in (20, 60, 240, 420, 460):
+        point = np.array([0.0, (row - 240) / 100, 0.0])
+        distances = patch_distances_m(seen, point, (16, 16), geometry).reshape(16, 16)
+        # 480 rows become 168 of the 224, below a bar of 28: two rows of patches.
+        assert (distances == 0).any(1).nonzero()[0].tolist() == [int((row * 168 / 480 + 28) / 14)]
+        assert np.isinf(distances[:2]).all() and np.isinf(distances[14:]).all()
+        assert np.isfinite(distances[2:14]).all()
+
+
+def test_a_centre_crop_moves_what_a_patch_shows():
+    # Pixel 69 of 80 is in the last of 8 columns of the whole image, which begins at 70, not yet;
+    # of the middle 80 % of each side, 8 .. 72, the last column begins at 64.
+    point = np.array([(69 - 40) * 2 / 100, 0.0, 0.0])
+    whole = patch_distances_m(camera(), point, GRID)
+    cropped = patch_distances_m(camera(), point, GRID, TokenGeometry(SQUASH, 0.64))
+    assert set(np.flatnonzero(whole == 0) % 8) == {6}
+    assert set(np.flatnonzero(cropped == 0) % 8) == {7}
 
 
 @pytest.mark.parametrize(

@@ -18,23 +18,19 @@ from sqap_vla_ros.ros.common.image_conversion import (
 )
 
 SHAPES, PADDINGS = ((4, 6), (7, 8), (1, 2), (48, 64)), (0, 1, 3, 4, 12)
-SAMPLE_BYTES = {'mono16': 2, '16UC1': 2, '32FC1': 4}
-CHANNELS = {'rgb8': 3, 'bgr8': 3, '8UC3': 3, 'rgba8': 4, 'bgra8': 4, '8UC4': 4}
+SAMPLE_BYTES = {'mono16': 2}
+CHANNELS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4}
 CHANNELS |= dict.fromkeys(('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'), 2)
 
 
 def random_image(encoding, height, width, padding=0, big_endian=False):
-    """Make an image of random samples; floats reach a little beyond [0, 1]."""
+    """Make an image of random samples."""
     rng = np.random.default_rng([height, width, padding])
     size = SAMPLE_BYTES.get(
         encoding, 2 if encoding.startswith('bayer') and '16' in encoding else 1
     )
     row = width * CHANNELS.get(encoding, 1) * size
-    if encoding == '32FC1':
-        samples = rng.uniform(-0.5, 1.5, (height, width)).astype('>f4' if big_endian else '<f4')
-    else:
-        samples = rng.integers(0, 256, (height, row), dtype=np.uint8)
-    rows = np.frombuffer(samples.tobytes(), np.uint8).reshape(height, row)
+    rows = rng.integers(0, 256, (height, row), dtype=np.uint8)
     rows = np.hstack([rows, np.full((height, padding), 0xA5, np.uint8)])
     return SimpleNamespace(
         height=height,

@@ -59,8 +59,6 @@ shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
             ('bgr8', [2, 1, 0]),
             ('rgba8', [0, 1, 2, 3]),
             ('bgra8', [2, 1, 0, 3]),
-            ('8UC3', [0, 1, 2]),
-            ('8UC4', [0, 1, 2, 3]),
         ]
     ),
 )
@@ -74,35 +72,62 @@ def test_colour_survives_channel_order_and_padding(shape, padding, big_endian, s
     np.testing.assert_array_equal(converted, colour[..., :3])
 
 
-@given(
-    shapes,
-    st.integers(0, 7),
-    st.booleans(),
-    st.integers(0, 2**32 - 1),
-    st.sampled_from(['mono16', '16UC1']),
-)
+@given(shapes, st.integers(0, 7), st.booleans(), st.integers(0, 2**32 - 1))
 @settings(max_examples=40, deadline=None)
-def test_sixteen_bit_values_are_scaled_whatever_the_byte_order(
-    shape, padding, big_endian, seed, name
-):
+def test_sixteen_bit_values_are_scaled_whatever_the_byte_order(shape, padding, big_endian, seed):
     values = np.random.default_rng(seed).integers(0, 65536, (*shape, 1), dtype=np.uint16)
-    converted = image_to_rgb(make_image(values, name, padding, big_endian))
+    converted = image_to_rgb(make_image(values, 'mono16', padding, big_endian))
     expected = np.rint(values / 65535 * 255).astype(np.uint8)
     np.testing.assert_array_equal(converted, np.repeat(expected, 3, axis=2))
 
 
-@pytest.mark.parametrize('big_endian', [False, True])
-def test_floats_are_intensities_and_never_overflow(big_endian):
-    values = np.array([[0.0, 0.5, 1.0], [-3.0, 7.0, np.nan], [np.inf, -np.inf, 0.2]], np.float32)
-    converted = image_to_rgb(make_image(values[..., None], '32FC1', 3, big_endian))
-    np.testing.assert_array_equal(converted[..., 0], [[0, 128, 255], [0, 255, 0], [255, 0, 51]])
-    np.testing.assert_array_equal(converted[..., 1], converted[..., 2])
+def test_a_byte_order_that_does_not_exist_is_rejected_where_it_matters():
+    message = make_image(np.zeros((2, 2, 1), np.uint16), 'mono16')
+    message.is_bigendian = 7
+    assert problem_of(image_to_rgb, message) is ImageProblem.BAD_BYTE_ORDER
+    message = make_image(np.zeros((2, 2, 1), np.uint8), 'mono8')
+    message.is_bigendian = 7
+    assert image_to_rgb(message).shape == (2, 2, 3)
 
 
-@pytest.mark.parametrize('name', ['mono8', '8UC1'])
-def test_mono_is_repeated_over_the_channels(name):
+def test_mono_is_repeated_over_the_channels():
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
-    np.testing.assert_array_equal(image_to_rgb(make_image(grey, name, 2)), grey.repeat(3, axis=2))
+    expected = grey.repeat(3, axis=2)
+    np.testing.assert_array_equal(image_to_rgb(make_image(grey, 'mono8', 2)), expected)
+
+
+@pytest.mark.parametrize(
+    'encoding, order, expected',
+    [
+        ('8UC3', 'rgb', [1, 2, 3]),
+        ('8UC3', 'bgr', [3, 2, 1]),
+        ('8UC4', 'rgb', [1, 2, 3]),
+        ('8UC4', 'bgr', [3, 2, 1]),
+        ('8UC1', 'mono', [1, 1, 1]),
+    ],
+)
+def test_samples_without_a_meaning_are_what_the_profile_says_or_nothing(encoding, order, expected):
+    samples = np.array([[[1, 2, 3, 4][: int(encoding[-1])]]], np.uint8)
+    message = make_image(samples, encoding, padding=3)
+    np.testing.assert_array_equal(image_to_rgb(message, color_order=order), [[expected]])
+    for wrong in (None, 'rgb' if encoding == '8UC1' else 'mono'):
+        assert problem_of(image_to_rgb, message, color_order=wrong) is ImageProblem.NO_COLOUR_ORDER
+    with pytest.raises(ImageError, match=f'encoding {encoding} .* color_order .* profile'):
+        image_to_rgb(message)
+
+
+def test_an_encoding_that_says_its_order_is_not_changed_by_the_profile():
+    message = make_image(np.array([[[1, 2, 3]]], np.uint8), 'bgr8')
+    np.testing.assert_array_equal(image_to_rgb(message, color_order='rgb'), [[[3, 2, 1]]])
+
+
+@pytest.mark.parametrize('encoding', ['16UC1', '32FC1', '16SC1', '64FC1', '8UC2', '16UC3'])
+def test_a_depth_image_is_no_picture(encoding):
+    message = make_image(np.zeros((2, 2, 8), np.uint8), encoding)
+    for order in (None, 'rgb', 'mono'):
+        assert problem_of(image_to_rgb, message, color_order=order) is ImageProblem.NO_PICTURE
+    with pytest.raises(ImageError, match=f'{encoding} holds measurements, such as depth'):
+        image_to_rgb(message)
 
 
 @pytest.mark.parametrize('bits', [8, 16])
@@ -205,10 +230,43 @@ def test_jpeg_is_decoded_in_rgb_order():
     assert np.abs(compressed_image_to_rgb(message).astype(int) - orange).max() <= 4
 
 
-def test_sixteen_bit_png_is_scaled_like_mono16():
-    values = np.array([[0, 32768, 65535]], np.uint16)
-    converted = compressed_image_to_rgb(compressed(Image.fromarray(values), 'PNG', 'mono16; png'))
+def test_sixteen_bit_png_is_scaled_like_mono16_and_without_that_name_it_is_depth():
+    picture = Image.fromarray(np.array([[0, 32768, 65535]], np.uint16))
+    converted = compressed_image_to_rgb(compressed(picture, 'PNG', 'mono16; png compressed '))
     np.testing.assert_array_equal(converted[..., 0], [[0, 128, 255]])
+    for text in ('png', '', '16UC1; png compressed ', '16UC1; compressedDepth png', '32FC1; png'):
+        message = compressed(picture, 'PNG', text)
+        assert problem_of(compressed_image_to_rgb, message) is ImageProblem.NO_PICTURE
+
+
+@pytest.mark.parametrize(
+    'text', ['8UC3; jpeg compressed ', '8UC3; png compressed ', 'rgb8; png compressed rgb8']
+)
+def test_swapped_colours_in_a_file_need_a_word_from_the_profile(text):
+    message = compressed(Image.fromarray(np.array([[[9, 8, 7]]], np.uint8)), 'PNG', text)
+    assert problem_of(compressed_image_to_rgb, message) is ImageProblem.NO_COLOUR_ORDER
+    for order, expected in (('bgr', [9, 8, 7]), ('rgb', [7, 8, 9])):
+        converted = compressed_image_to_rgb(message, color_order=order)
+        np.testing.assert_array_equal(converted, [[expected]])
+
+
+@pytest.mark.parametrize('text', ['', 'jpeg', 'png', 'mono8; jpeg compressed '])
+def test_a_grey_picture_file_is_grey_whatever_its_format_is_called(text):
+    message = compressed(Image.new('L', (16, 8), 77), 'JPEG', text, quality=95)
+    assert np.abs(compressed_image_to_rgb(message).astype(int) - 77).max() <= 2
+
+
+def test_grey_samples_without_a_name_are_grey_in_a_file_if_the_profile_says_so():
+    message = compressed(Image.new('L', (4, 4), 5), 'PNG', '8UC1; png compressed ')
+    assert problem_of(compressed_image_to_rgb, message) is ImageProblem.NO_COLOUR_ORDER
+    assert (compressed_image_to_rgb(message, color_order='mono') == 5).all()
+
+
+def test_a_mosaic_in_a_file_is_not_taken_for_a_grey_picture():
+    message = compressed(Image.new('L', (4, 4), 5), 'PNG', 'bayer_rggb8; png compressed ')
+    assert problem_of(compressed_image_to_rgb, message) is ImageProblem.NO_PICTURE
+    message = compressed(Image.new('RGB', (4, 4)), 'PNG', 'bayer_rggb8; png compressed bgr8')
+    assert compressed_image_to_rgb(message).shape == (4, 4, 3)
 
 
 def test_bad_compressed_images_are_told_apart():
@@ -222,7 +280,7 @@ def test_bad_compressed_images_are_told_apart():
         ),
         (
             SimpleNamespace(format='32FC1; compressedDepth png', data=good.data),
-            ImageProblem.UNKNOWN_ENCODING,
+            ImageProblem.NO_PICTURE,
         ),
         (truncated, ImageProblem.UNDECODABLE),
     ]

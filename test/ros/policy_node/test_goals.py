@@ -7,8 +7,11 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from rclpy.action import GoalResponse
+
 from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.ros.policy_node import goals as module
+from sqap_vla_ros.ros.policy_node.instruction import Vocabulary
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 Result = ExecuteInstruction.Result
@@ -82,13 +85,45 @@ def motion():
 
 
 @pytest.fixture
-def goals(monkeypatch, motion):
+def warnings():
+    return []
+
+
+@pytest.fixture
+def goals(monkeypatch, motion, warnings):
     monkeypatch.setattr(module, 'ActionServer', lambda *_, **__: None)
-    log = SimpleNamespace(info=lambda _: None, warning=lambda _: None)
+    log = SimpleNamespace(info=lambda _: None, warning=warnings.append)
     settings = PolicyNodeSettings(
         max_instruction_length=100, default_max_duration_s=5.0, goal_input_timeout_s=0.2
     )
-    return module.InstructionGoals(SimpleNamespace(get_logger=lambda: log), settings, motion)
+    vocabulary = Vocabulary(('open', 'the', 'drawer'), 4, warnings.append)
+    node = SimpleNamespace(get_logger=lambda: log)
+    return module.InstructionGoals(node, settings, motion, vocabulary)
+
+
+@pytest.mark.parametrize(
+    'instruction, reason',
+    [
+        ('drücke den Knopf', 'no word that this policy knows; it knows: open, the, drawer'),
+        ('open the drawer of the desk', 'has 6 words, this policy reads at most 4'),
+        ('\x07', 'instruction is empty'),
+    ],
+)
+def test_a_goal_that_the_policy_cannot_follow_is_rejected_in_one_line(
+    goals, warnings, instruction, reason
+):
+    request = ExecuteInstruction.Goal(instruction=instruction)
+    assert goals._accept_or_reject(request) == GoalResponse.REJECT
+    (line,) = warnings
+    assert line.startswith('goal rejected: ') and reason in line
+
+
+def test_a_goal_with_an_unknown_word_is_accepted_and_the_word_named_once(goals, warnings):
+    request = ExecuteInstruction.Goal(instruction='open the purple drawer')
+    for _ in range(2):
+        assert goals._accept_or_reject(request) == GoalResponse.ACCEPT
+    (line,) = warnings
+    assert "'purple' means nothing" in line and 'it knows: open, the, drawer' in line
 
 
 def test_a_goal_is_not_judged_before_the_executor_has_come_to_it(goals, motion):

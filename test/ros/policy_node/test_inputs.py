@@ -28,10 +28,12 @@ from sqap_vla_ros.profiles.robot_profile import (
 )
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.common.messages import header
+from sqap_vla_ros.ros.policy_node.diagnostics import input_values
 from sqap_vla_ros.ros.policy_node.input_topics import topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
+OPTICAL = 'camera_optical_frame'
 NOW_NS = 100_000_000_000
 SETTINGS = PolicyNodeSettings(
     base_frame='base_link',
@@ -81,13 +83,16 @@ class StandInNode:
 
     def get_logger(self):
         return SimpleNamespace(
-            warning=lambda text, throttle_duration_sec: self.warnings.append(text)
+            warning=lambda text, throttle_duration_sec=0.0: self.warnings.append(text)
         )
 
 
 def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'gripper')):
     action = ActionSpec(('linear.x', 'linear.y', 'linear.z'), ('m/s',) * 3, 0.05, 4)
-    return PolicySpec(cameras, state, ('?',) * len(state), action, 2, (1, 1))
+    units = {'end_effector': 'm', 'joint': 'rad', 'gripper': '1'}
+    return PolicySpec(
+        cameras, state, tuple(units[name.split('.')[0]] for name in state), action, 2, (1, 1)
+    )
 
 
 class Rig:
@@ -103,7 +108,10 @@ class Rig:
             lambda topic, _: self.valid.append(topic),
         )
 
-    def send(self, topic, message, age_s=0.0, frame='base_link'):
+    def send(self, topic, message, age_s=0.0, frame=None):
+        if frame is None:
+            seen = isinstance(message, (Image, CompressedImage, CameraInfo))
+            frame = OPTICAL if seen else 'base_link'
         message.header = header(NOW_NS - round(age_s * 1e9), frame)
         self.node.callbacks[topic](message)
 
@@ -196,6 +204,23 @@ def test_in_joint_space_every_commanded_joint_must_be_measured():
     rig = Rig(profile)
     rig.send('joint_states', joints())
     assert rig.rejected('joint_states') == {'joint_states: missing_joint'}
+
+
+@pytest.mark.parametrize(
+    'quaternion, reason',
+    [
+        ((0, 0, 0, 0), 'quaternion'),
+        ((0, 0, 0, 2), 'quaternion'),
+        ((0, 0, 0, np.nan), 'not_finite'),
+    ],
+)
+def test_a_pose_without_an_orientation_is_rejected(quaternion, reason):
+    rig = Rig()
+    message = pose(0.5)
+    q = message.pose.orientation
+    q.x, q.y, q.z, q.w = map(float, quaternion)
+    rig.send('end_effector_pose', message)
+    assert rig.rejected('end_effector_pose') == {f'end_effector_pose: {reason}'} and not rig.valid
 
 
 def test_bad_compressed_images_are_counted_by_reason():
@@ -302,6 +327,91 @@ def test_poses_from_tf_count_as_messages(transforms):
     rig.send('joint_states', joints())
     observation = rig.inputs.observation('go')[0]
     assert observation.end_effector_m[0] == 0.6 and 'wrist' in observation.cameras
+
+
+FIXED = Camera(
+    'wrist',
+    'wrist/image',
+    info_topic='wrist/info',
+    extrinsics='fixed',
+    pose=Pose((0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 0.0)),
+)
+"""One metre above the origin, looking down."""
+
+
+def camera_rig(camera=FIXED, size=4, **info):
+    """Send all that an observation needs, with an image of size x size pixels."""
+    rig = Rig(replace(PROFILE, cameras=(camera,)), spec(cameras=('wrist',)))
+    rig.send('wrist/image', rgb_to_image(np.zeros((size, size, 3), np.uint8)))
+    rig.send('end_effector_pose', pose(0.0))
+    rig.send('joint_states', joints())
+    if info:
+        rig.send('wrist/info', CameraInfo(**info))
+    return rig
+
+
+def test_the_camera_of_an_observation_is_that_of_the_binned_image():
+    rig = camera_rig(
+        width=8, height=8, k=[10.0, 0, 4, 0, 10, 4, 0, 0, 1], binning_x=2, binning_y=2
+    )
+    camera = rig.inputs.observation('go')[0].cameras['wrist']
+    assert (camera.width, camera.height) == (4, 4)
+    assert camera.project(np.zeros(3)) == pytest.approx((2.0, 2.0, 1.0))
+    assert not rig.node.warnings and not rig.inputs.models.problems()
+
+
+def test_an_image_of_another_size_has_no_camera_and_one_line_says_why():
+    rig = camera_rig(width=8, height=8, k=[10.0, 0, 4, 0, 10, 4, 0, 0, 1])
+    for _ in range(3):
+        assert rig.inputs.observation('go')[0].cameras == {}
+    (line,) = rig.node.warnings
+    assert line.startswith('wrist/info: ') and '8 x 8' in line and '4 x 4' in line
+    assert rig.inputs.models.problems() == [line]
+    _, problems = input_values(rig.inputs, protects=True)
+    assert any(line in problem and 'not protected' in problem for problem in problems)
+    assert not any(line in problem for problem in input_values(rig.inputs, protects=False)[1])
+    rig.send('wrist/info', CameraInfo(width=4, height=4, k=[5.0, 0, 2, 0, 5, 2, 0, 0, 1]))
+    assert 'wrist' in rig.inputs.observation('go')[0].cameras
+    assert not rig.inputs.models.problems()
+
+
+def test_intrinsics_of_the_profile_must_be_those_of_the_image():
+    camera = replace(FIXED, info_topic=None, intrinsics=Intrinsics(8, 6, 5.0, 5.0, 4.0, 3.0))
+    rig = camera_rig(camera)
+    assert rig.inputs.observation('go')[0].cameras == {}
+    assert rig.node.warnings[0].startswith("intrinsics of camera 'wrist': ")
+    assert '8 x 6' in rig.node.warnings[0] and '4 x 4' in rig.node.warnings[0]
+
+
+def test_a_frame_that_is_not_the_profiles_is_warned_about_once_and_used():
+    rig = camera_rig()
+    for frame in ('depth_frame', 'depth_frame', OPTICAL, 'third'):
+        rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)), frame=frame)
+    (line,) = rig.node.warnings
+    assert line.startswith('wrist/image: ')
+    assert "'depth_frame', expected 'camera_optical_frame'" in line
+    assert any("'third'" in problem for problem in input_values(rig.inputs, protects=False)[1])
+    rig.send('wrist/info', CameraInfo(), frame='')
+    assert "wrist/info: frame_id is '', expected 'camera_optical_frame'" in rig.node.warnings[1]
+    assert rig.inputs.observation('go') is not None
+
+
+def test_images_without_a_colour_order_need_the_profiles():
+    image = Image(height=4, width=4, encoding='8UC3', step=12, data=bytes([1, 2, 3] * 16))
+    rig = camera_rig()
+    rig.send('wrist/image', image)
+    assert rig.rejected('wrist/image') == {'wrist/image: no_colour_order'}
+    assert rig.node.warnings[-1].startswith('wrist/image: image: encoding 8UC3 ')
+    rig = camera_rig(replace(FIXED, color_order='bgr'))
+    rig.send('wrist/image', image)
+    seen = rig.inputs.observation('go')[0].images['wrist']
+    assert seen[0, 0].tolist() == [3, 2, 1] and not rig.rejected('wrist/image')
+
+
+def test_a_depth_image_on_the_topic_of_a_camera_is_rejected_by_name():
+    rig = camera_rig()
+    rig.send('wrist/image', Image(height=4, width=4, encoding='16UC1', step=8, data=bytes(32)))
+    assert rig.rejected('wrist/image') == {'wrist/image: no_picture'}
 
 
 def test_an_old_transform_is_rejected_as_an_old_message_is(transforms):

@@ -107,6 +107,18 @@ def test_a_goal_ends_after_its_inferences(at_rest):
     assert answer.result.reason == 'max_steps' and answer.result.steps == 2
 
 
+def test_an_instruction_without_a_known_word_moves_nothing_and_the_known_words_are_named(at_rest):
+    rig = at_rest
+    assert not rig.goal('drücke den Knopf').accepted
+    rig.robot.instruction.publish(String(data='按红色按钮'))
+    assert wait_until(
+        lambda: rig.process.log.read_text().count('no word that this policy knows') == 2,
+        PATIENCE_S,
+    ), rig.explain()
+    assert 'it knows: a, blue, box, button' in rig.process.log.read_text()
+    assert not rig.moving()
+
+
 def test_cancel_holds_the_arm(at_rest):
     rig = at_rest
     handle = rig.goal()

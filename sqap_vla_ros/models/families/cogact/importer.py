@@ -11,7 +11,7 @@ from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, To
 from sqap_vla_ros.models.importers.fields import expect, section
 from sqap_vla_ros.models.importers.prismatic import (
     action_columns,
-    ACTION_NAMES,
+    CONVENTION,
     HALVES,
     IMAGENET,
     llama_arguments,
@@ -92,8 +92,10 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
             f'{path}: vla.future_action_window_size is {settings["future_action_window_size"]!r}, '
             f'but the head has {horizon} rows, {horizon - 1} of them in the future'
         )
-    expect(path, settings, 'action_dim', len(ACTION_NAMES))
-    actions = action_columns(statistics[dataset], dataset, options, folder / STATISTICS_FILE)
+    expect(path, settings, 'action_dim', len(CONVENTION.action_names))
+    actions = action_columns(
+        statistics[dataset], dataset, options, 'cogact', folder / STATISTICS_FILE
+    )
     config = CogActConfig(
         vision=vision,
         llama=arguments,

@@ -8,6 +8,7 @@ from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import SafetensorsReader
+from sqap_vla_ros.models.importers.datasets import dataset_of_key, find_dataset
 from sqap_vla_ros.models.importers.fields import expect, is_number, section, whole_number
 from sqap_vla_ros.models.importers.prismatic import (
     action_columns,
@@ -80,12 +81,12 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
         vision=vision,
         llama=llama,
         image_size=towers[0].image,
-        crop_area=options.crop_area,
+        crop_area=_crop_area(dataset, options),
         action_bins=whole_number(path, data, 'n_action_bins', 256, 2, size - padding),
         token_end=size - padding,
         dataset=dataset,
         cameras=options.cameras or ('camera',),
-        **action_columns(statistics[dataset], dataset, options, where),
+        **action_columns(statistics[dataset], dataset, options, 'openvla', where),
     )
     return Released(
         'OpenVLA',
@@ -96,6 +97,16 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
         options.tokenizer or folder,
         llama_vocabulary(size),
     )
+
+
+def _crop_area(dataset: str, options: ImportOptions) -> float:
+    """Return the share of the image that is used: the user's, the known dataset's, or all."""
+    if options.crop_area is not None:
+        return options.crop_area
+    known = (
+        find_dataset(options.columns) if options.columns else dataset_of_key(dataset, 'openvla')
+    )
+    return (known and known.crop_area) or 1.0
 
 
 def _normalisation(folder: Path) -> tuple[Normalisation, Normalisation]:

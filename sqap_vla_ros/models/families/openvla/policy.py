@@ -16,6 +16,7 @@ from sqap_vla_ros.models.preprocessing.statistics import load_statistics, Statis
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
 from sqap_vla_ros.policy import Observation, PolicySpec
 from sqap_vla_ros.runtime_options import RuntimeOptions
+from sqap_vla_ros.token_geometry import SQUASH, TokenGeometry
 
 
 class OpenVlaPolicy(PrunedPolicy):
@@ -34,9 +35,12 @@ class OpenVlaPolicy(PrunedPolicy):
             cameras=config.cameras,
             state_names=(),
             state_units=(),
-            action=ActionSpec(config.action_names, config.action_units, config.step_s, 1),
+            action=ActionSpec.of(config.action, config.step_s, 1),
             visual_tokens=model.grid**2,
             token_grid=(model.grid, model.grid),
+            token_geometry=TokenGeometry(
+                SQUASH, config.crop_area, config.image_size, config.vision[0].model['patch_size']
+            ),
         )
         super().__init__(model, spec, len(model.decoder.llama.layers), description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics
