@@ -12,7 +12,7 @@ from sqap_vla_ros.models.families.pi0.formats import read_format
 from sqap_vla_ros.models.families.pi0.meaning import find_pi0_meaning
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
-from sqap_vla_ros.models.importers.fields import positive_number
+from sqap_vla_ros.models.importers.fields import expect, positive_number
 from sqap_vla_ros.models.importers.prismatic_keys import count_layers
 from sqap_vla_ros.models.importers.released import ImportOptions, Released, Vocabulary
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
@@ -61,6 +61,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
             f'{size} x {size}'
         )
     for part, columns in (('state', form.state.columns), ('action', form.action.columns)):
+        expect(path, data, f'max_{part}_dim', model[f'max_{part}_dim'])
         if columns > model[f'max_{part}_dim']:
             raise UserError(
                 f'{path}: {columns} {part} columns, but the weights take '
