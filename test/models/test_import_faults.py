@@ -245,7 +245,11 @@ FAULTS = {
         tensor('projector.fc1.bias', lambda t: t.to(torch.complex64)),
         ('projector.fc1.bias is ', 'expected float32'),
     ),
-    'bitsandbytes': ('openvla', bitsandbytes, ('proj.weight is uint8', 'dequantize')),
+    'bitsandbytes': (
+        'openvla',
+        bitsandbytes,
+        ('proj.weight is uint8', 'bitsandbytes', 'dequantize'),
+    ),
     'NaN in a weight': (
         'openvla',
         tensor('projector.fc1.bias', lambda t: t.index_fill(0, torch.tensor([2]), torch.nan)),
