@@ -1,8 +1,11 @@
 """Action chunks: what a policy passes to a controller. Depends on numpy only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from sqap_vla_ros.columns import checked_columns, Column, names_and_units
 
 
 @dataclass(frozen=True)
@@ -11,22 +14,30 @@ class ActionSpec:
     What each column of a chunk means, and how long each row lasts.
 
     Raises:
-        ValueError: the numbers of names and units differ, the step is not positive, or there is no
-            row.
+        ValueError: the numbers of names, units and columns differ, a unit is not known, the step
+            is not positive, or there is no row.
     """
 
     names: tuple[str, ...]
     """Name of each column, for example `('linear.x', 'linear.y', 'linear.z', 'gripper')`."""
     units: tuple[str, ...]
-    """Unit of each column: 'm/s', 'rad/s', 'm', 'rad', or '1' for a ratio in [0, 1]."""
+    """Unit of each column, one of `columns.UNITS`."""
     step_s: float
     """Duration of a row in robot time, seconds."""
     horizon: int
     """Number of rows in a chunk."""
+    columns: tuple[Column, ...] = ()
+    """Meaning of each column; empty: what `columns_from_units` says of names and units."""
+
+    @classmethod
+    def of(cls, columns: Sequence[Column], step_s: float, horizon: int) -> 'ActionSpec':
+        """Make a spec from the meaning of its columns."""
+        return cls(*names_and_units(columns), step_s, horizon, tuple(columns))
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.units):
             raise ValueError(f'{len(self.names)} action names but {len(self.units)} units')
+        object.__setattr__(self, 'columns', checked_columns(self.columns, self.names, self.units))
         if not self.step_s > 0 or self.horizon < 1:
             raise ValueError('step_s must be positive and horizon at least 1')
 

@@ -8,3 +8,8 @@ class UserError(Exception):
     The message is one line. It names what is wrong, what was expected and what to do. Commands
     and nodes print it without a traceback.
     """
+
+    def __str__(self) -> str:
+        """Return the message; control characters, which a name in a file may have, are escaped."""
+        text = super().__str__()
+        return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,6 +1,7 @@
 """The interface between models and what runs them: observation in, action chunk out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.columns import checked_columns, Column, GRIPPER, names_and_units, RATIO
 from sqap_vla_ros.token_geometry import TokenGeometry
 
 
@@ -30,12 +32,19 @@ class PolicySpec:
     """Rows and columns of the tokens of one camera."""
     continues: bool = False
     """Whether it uses `Observation.continuation`: true of heads that denoise a whole chunk."""
+    state: tuple[Column, ...] = ()
+    """Meaning of each state column; empty: what `columns_from_units` says of names and units."""
     token_geometry: TokenGeometry = TokenGeometry()
     """Where the tokens of a camera lie in its image."""
     words: tuple[str, ...] = ()
     """Every word that the policy knows, in lower case; empty: it reads any text."""
     max_words: int = 0
     """Words of an instruction that it reads, where `words` is not empty; 0: all of them."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, 'state', checked_columns(self.state, self.state_names, self.state_units)
+        )
 
     def gripper(self, state: np.ndarray | None) -> float | None:
         """
@@ -47,9 +56,17 @@ class PolicySpec:
         Returns:
             0 (open) .. 1 (closed); None where the state does not contain it.
         """
-        if state is None or 'gripper' not in self.state_names:
+        if state is None or GRIPPER not in self.state_names:
             return None
-        return float(state[self.state_names.index('gripper')])
+        index = self.state_names.index(GRIPPER)
+        column = self.state[index]
+        return column.closure(float(state[index])) if column.quantity == RATIO else None
+
+
+def state_fields(columns: Sequence[Column]) -> dict[str, Any]:
+    """Return the fields of a `PolicySpec` that describe its state."""
+    names, units = names_and_units(columns)
+    return {'state_names': names, 'state_units': units, 'state': tuple(columns)}
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,9 @@ class Observation:
     """When it was observed, nanoseconds; the chunk carries the same stamp."""
     continuation: Continuation | None = None
     """For policies with `PolicySpec.continues`; the others ignore it."""
+    end_effector_xyzw: np.ndarray | None = None
+    """float64 [4], quaternion (x y z w) in the base frame; not read by policies, but needed to
+    turn actions in the frame of the end effector to the base."""
 
 
 class Criterion(IntEnum):

@@ -14,6 +14,7 @@ FLOORS = (
         'errors',
         'files',
         'resources',
+        'columns',
         'action_chunk',
         'camera',
         'policy',
@@ -32,7 +33,8 @@ FLOORS = (
 """Layers from the bottom up; each imports from the layers below, and what `SAME_FLOOR` names."""
 
 SAME_FLOOR = {
-    'policy': {'action_chunk', 'camera', 'token_geometry'},
+    'action_chunk': {'columns'},
+    'policy': {'action_chunk', 'camera', 'columns', 'token_geometry'},
     'overlay': {'camera', 'policy'},
     'files': {'errors'},
     'resources': {'errors'},

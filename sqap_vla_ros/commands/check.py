@@ -19,13 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print one line for each check and a verdict; returns 1 when a check failed."""
     from sqap_vla_ros.models.loading import load_policy
-    from sqap_vla_ros.models.self_test import self_test
+    from sqap_vla_ros.models.self_test import check_columns, self_test
     from sqap_vla_ros.runtime_options import RuntimeOptions
 
     runtime = RuntimeOptions(arguments.device)
     policy = load_policy(arguments.policy, runtime=runtime)
     reference = arguments.reference and load_policy(arguments.reference, runtime=runtime)
-    checks = self_test(policy, reference)
+    columns, lines = check_columns(policy)
+    for line in lines:
+        print(line)
+    checks = [columns, *self_test(policy, reference)]
     for check in checks:
         print(f'{"ok  " if check.passed else "FAIL"} {check.name}: {check.detail}')
     failed = [check.name for check in checks if not check.passed]

@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the checkpoint, which verifies it, and print its layers, sizes and recipe."""
-    import torch
     import yaml
 
     from sqap_vla_ros.compression.checkpoint import (
@@ -25,12 +24,10 @@ def run(arguments: argparse.Namespace) -> int:
         parameter_bytes,
     )
     from sqap_vla_ros.compression.recipe_files import recipe_to_dict
-    from sqap_vla_ros.models.config import load_config
-    from sqap_vla_ros.models.registry import build_model
+    from sqap_vla_ros.models.config import load_config, model_without_weights
+    from sqap_vla_ros.models.family import CONFIG_FILE
 
-    config = load_config(arguments.policy)
-    with torch.device('meta'):
-        model = build_model(config)
+    model = model_without_weights(load_config(arguments.policy), arguments.policy / CONFIG_FILE)
     header = load_compressed_into(model, arguments.policy)
     rows = [_row(name, cast('QuantLinear', model.get_submodule(name))) for name in header.layers]
     width = max((len(row[0]) for row in rows), default=5)

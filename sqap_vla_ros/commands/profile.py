@@ -29,6 +29,13 @@ def add_arguments(parser: ArgumentParser) -> None:
             help=f'{end}est end-effector position, m, in the base frame',
         )
     new.add_argument('--gripper-joint', help='joint that measures how far the gripper is open')
+    for end in ('open', 'closed'):
+        new.add_argument(
+            f'--gripper-{end}',
+            metavar='POSITION',
+            help=f'position of this joint when the gripper is {end}, rad or m, or with its unit '
+            '(40 mm); without it the profile has a place to fill in',
+        )
     new.add_argument('--no-tf', action='store_true', help='take poses from topics instead of TF')
 
 
@@ -39,41 +46,61 @@ def run(arguments: Namespace) -> int:
 
 def _new(arguments: Namespace) -> int:
     from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.profiles.document import FILL_IN
     from sqap_vla_ros.profiles.template import new_profile
 
     if arguments.output.exists():
         raise UserError(f'{arguments.output} exists already; name another file')
-    text = new_profile(
+    text, notes = new_profile(
         arguments.urdf,
         arguments.base,
         arguments.end_effector,
         arguments.workspace_low,
         arguments.workspace_high,
         arguments.gripper_joint,
+        _gripper_ends(arguments),
         not arguments.no_tf,
     )
     try:
         arguments.output.write_text(text, 'utf-8')
     except OSError as error:
         raise UserError(f'{arguments.output}: cannot be written ({error.strerror})') from None
+    for note in notes:
+        print(f'note: {note}')
+    fill = f'replace each {FILL_IN} in it, and ' if FILL_IN in text else ''
     print(
-        f'wrote {arguments.output}; now check its topics, and every limit against the data sheet'
+        f'wrote {arguments.output}; now {fill}check its topics, and every limit against the data '
+        'sheet'
     )
     return 0
 
 
+def _gripper_ends(arguments: Namespace) -> tuple[str, str] | None:
+    from sqap_vla_ros.errors import UserError
+
+    opened, closed = arguments.gripper_open, arguments.gripper_closed
+    if opened is None and closed is None:
+        return None
+    if opened is None or closed is None or arguments.gripper_joint is None:
+        raise UserError(
+            '--gripper-joint, --gripper-open and --gripper-closed belong together: give all three'
+        )
+    return opened, closed
+
+
 def _check(arguments: Namespace) -> int:
+    from sqap_vla_ros.profiles.notes import notes_on
     from sqap_vla_ros.profiles.reading import profile_path, read_profile
     from sqap_vla_ros.profiles.urdf import check_against_urdf, notes_on_urdf, read_urdf
 
     path = profile_path(arguments.profile)
     profile, problems = read_profile(path)
-    notes: list[str] = []
+    notes = [] if profile is None else notes_on(profile)
     if arguments.urdf is not None:
         urdf = read_urdf(arguments.urdf)
         if profile is not None:
             problems += check_against_urdf(profile, urdf)
-            notes = notes_on_urdf(profile, urdf)
+            notes += notes_on_urdf(profile, urdf)
     for problem in sorted(problems, key=lambda problem: problem.line):
         print(f'{path}:{problem.line}: {problem.message}')
     for note in notes:

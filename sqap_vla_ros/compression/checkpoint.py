@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open, SafetensorError
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import Recipe
 from sqap_vla_ros.compression.recipe_files import recipe_from_dict, recipe_to_dict
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import replaced_file
+from sqap_vla_ros.files import open_safetensors, read_json, replaced_file
 
 WEIGHTS_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'
@@ -118,15 +118,13 @@ def save_compressed(
     }
     shards = _split(tensors, shard_bytes)
     if len(shards) == 1:
-        with replaced_file(directory / WEIGHTS_FILE) as path:
-            save_file(tensors, path, metadata)
+        _save(tensors, directory / WEIGHTS_FILE, metadata)
         return header
     names: dict[str, str] = {}
     for i, shard in enumerate(shards):
         file = f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors'
         names.update(dict.fromkeys(shard, file))
-        with replaced_file(directory / file) as path:
-            save_file(shard, path, metadata)
+        _save(shard, directory / file, metadata)
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     index = json.dumps(
         {'metadata': {**metadata, 'total_size': total}, 'weight_map': names}, indent=1
@@ -134,6 +132,14 @@ def save_compressed(
     with replaced_file(directory / INDEX_FILE) as path:
         path.write_text(index + '\n', 'utf-8')
     return header
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    with replaced_file(path) as partial:
+        try:
+            save_file(tensors, partial, metadata)
+        except SafetensorError as error:  # a full disk, for example
+            raise OSError(str(error)) from None
 
 
 def read_header(directory: Path) -> Header:
@@ -203,11 +209,11 @@ class _Files:
         self._paths: dict[str, Path]
         if index.exists():
             self.main, self._paths = index, self._read_index(index)
-            with _opened(next(iter(self._paths.values()))) as file:
+            with open_safetensors(next(iter(self._paths.values()))) as file:
                 metadata = file.metadata()
         else:
             self.main = directory / WEIGHTS_FILE
-            with _opened(self.main) as file:
+            with open_safetensors(self.main) as file:
                 self._paths = dict.fromkeys(file.keys(), self.main)
                 metadata = file.metadata()
         self.header = _parse(self.main, metadata or {})
@@ -215,9 +221,9 @@ class _Files:
     @staticmethod
     def _read_index(index: Path) -> dict[str, Path]:
         try:
-            names = json.loads(index.read_text('utf-8'))['weight_map']
+            names = read_json(index)['weight_map']
             paths = {name: index.with_name(Path(file).name) for name, file in names.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f'{index}: not an index of safetensors shards') from None
         if not paths:
             raise UserError(f'{index}: names no tensors')
@@ -244,20 +250,11 @@ class _Files:
         for name in sorted(self._paths):
             if self._paths[name] != path:
                 path = self._paths[name]
-                opened = _opened(path)
+                opened = open_safetensors(path)
             try:
                 yield name, opened.get_tensor(name).clone()
             except SafetensorError as error:
                 raise UserError(f'{path}: tensor {name}: {error}') from None
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, 'pt')
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f'{path}: truncated or not a safetensors file ({error})') from None
 
 
 def _parse(path: Path, metadata: dict[str, str]) -> Header:

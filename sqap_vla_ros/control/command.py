@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.columns import AXIS_ANGLE, Column
 from sqap_vla_ros.errors import UserError
 
 _AXES = ('x', 'y', 'z')
@@ -66,6 +67,27 @@ class Command:
 STILL = Command(np.zeros(3), np.zeros(3))
 
 
+def check_converted(column: Column) -> None:
+    """
+    Check that `SiActions` has converted a column, or that it needs no conversion.
+
+    Raises:
+        UserError: a gripper is not 0 (open) .. 1 (closed), or a rotation no rotation vector, or
+            the frame is not the base frame.
+    """
+    where = f'action column {column.name!r}'
+    if column.is_gripper and (column.unit, column.opened, column.closed) != ('1', 0.0, 1.0):
+        raise UserError(
+            f'{where} has unit {column.unit!r}, {column.opened} is open and {column.closed} '
+            "closed; expected '1' (0 open .. 1 closed)"
+        )
+    if column.rotation not in ('', AXIS_ANGLE) or column.frame not in ('', 'base'):
+        raise UserError(
+            f'{where}: rotation is {column.rotation!r} and frame {column.frame!r}, expected '
+            f'{AXIS_ANGLE!r} and base'
+        )
+
+
 class CommandMapping:
     """
     Maps action rows to commands; finds the columns by name, never by position.
@@ -110,11 +132,8 @@ class CommandMapping:
             per_row = found == {units[1]}
             self._groups[group] = np.array(indices, np.intp), 1 / spec.step_s if per_row else 1.0
         self._gripper = columns.get('gripper')
-        if self._gripper is not None and spec.units[self._gripper] != '1':
-            raise UserError(
-                f"action column 'gripper' has unit {spec.units[self._gripper]!r}, "
-                f"expected '1' (0 open .. 1 closed)"
-            )
+        for column in spec.columns:
+            check_converted(column)
         if not self._groups:
             raise UserError(
                 f'action columns {list(spec.names)} hold no motion: '

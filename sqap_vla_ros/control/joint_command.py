@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.control.command import check_converted
 from sqap_vla_ros.control.gripper import GripperFilter
 from sqap_vla_ros.control.joint_limits import JointLimiter, JointLimits
 from sqap_vla_ros.control.limits import MAX_PERIOD_S, MIN_PERIOD_S
@@ -88,6 +89,8 @@ class JointMapping:
                 f'action columns command the joints {sorted(self._indices)}, the '
                 f'profile has {sorted(joints)}; set joint_states.policy_names'
             )
+        for column in spec.columns:
+            check_converted(column)
         units = {spec.units[columns[name]] for name in moving}
         allowed = {'rad', 'm'} if self.positional else {'rad/s', 'm/s'}
         if not units <= allowed:

@@ -11,6 +11,7 @@ from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig
 from sqap_vla_ros.control.command import CommandMapping, STILL
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.real_time_chunking import continuation
+from sqap_vla_ros.control.si_actions import SiActions
 from sqap_vla_ros.policy import Observation, Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
@@ -88,7 +89,8 @@ def run_episode(
     policy.reset()
     executor = ChunkExecutor(protocol.executor)
     limiter = CommandLimiter(MotionLimits())
-    mapping = CommandMapping(policy.spec.action)
+    converter = SiActions(policy.spec.action)
+    mapping = CommandMapping(converter.spec)
     pending: ActionChunk | None = None
     chunk: ActionChunk | None = None
     due_s, next_inference_s = 0.0, 0.0
@@ -111,7 +113,10 @@ def run_episode(
         if pending is not None and arm.time_s >= due_s - 1e-9:
             stamp_ns = now_ns if protocol.sequential else pending.stamp_ns
             executor.offer(
-                replace(pending, generation=executor.generation, stamp_ns=stamp_ns), now_ns
+                replace(
+                    converter.chunk(pending), generation=executor.generation, stamp_ns=stamp_ns
+                ),
+                now_ns,
             )
             pending, chunk = None, pending
         row = executor.row(now_ns)

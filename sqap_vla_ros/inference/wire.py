@@ -16,6 +16,7 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.camera import PinholeCamera
+from sqap_vla_ros.columns import Column
 from sqap_vla_ros.policy import Continuation, Inference, Observation, PolicySpec, TokenSelection
 from sqap_vla_ros.token_geometry import TokenGeometry
 
@@ -191,11 +192,13 @@ def info_from_wire(message: dict[str, Any]) -> WorkerInfo:
     """Inverse of `info_to_wire`."""
     spec = dict(message['spec'])
     geometry = TokenGeometry(**spec.pop('token_geometry'))
-    action: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in spec.pop('action').items()
-    }
-    spec = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+    action: dict[str, Any] = dict(spec.pop('action'))
+    for part, key in ((action, 'columns'), (spec, 'state')):
+        part[key] = tuple(Column(**column) for column in part[key])
+    action, spec = (
+        {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
+        for part in (action, spec)
+    )
     return WorkerInfo(
         PolicySpec(action=ActionSpec(**action), token_geometry=geometry, **spec),
         message['description'],

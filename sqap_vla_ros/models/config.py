@@ -3,12 +3,16 @@
 from dataclasses import asdict, fields, is_dataclass
 import json
 from pathlib import Path
-from typing import Any, get_args, get_type_hints, TypeVar
+from typing import Any, get_args, get_type_hints, TYPE_CHECKING, TypeVar
 
+from sqap_vla_ros.columns import columns_from_units
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.family import CONFIG_FILE
-from sqap_vla_ros.models.registry import all_families, family_of
+from sqap_vla_ros.models.registry import all_families, build_model, family_of
+
+if TYPE_CHECKING:
+    from sqap_vla_ros.models.vla_model import VlaModel
 
 Config = TypeVar('Config')
 
@@ -41,9 +45,43 @@ def load_config(directory: Path) -> Any:
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
     try:
-        return build_config(family.config, data)
-    except TypeError as error:
+        return build_config(family.config, _with_columns(family.config, data))
+    except (TypeError, ValueError) as error:
         raise UserError(f'{path}: {error}') from None
+
+
+def _with_columns(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Describe the columns of a configuration that has only their names and units, as before."""
+    data = dict(data)
+    for part in {'state', 'action'} & {field.name for field in fields(kind)}:
+        names, units = (data.pop(f'{part}_{what}', None) for what in ('names', 'units'))
+        if isinstance(names, list) and isinstance(units, list):
+            columns = columns_from_units(names, units)
+            data[part] = [asdict(column) for column in columns]
+    return data
+
+
+def model_without_weights(config: Any, where: Path) -> 'VlaModel':
+    """
+    Build the module tree of a configuration on the meta device, where tensors have no storage.
+
+    Args:
+        config: of any family.
+        where: the file or folder that the configuration comes from, for messages.
+
+    Raises:
+        UserError: no model can be built with these values.
+    """
+    import torch
+
+    try:
+        with torch.device('meta'):
+            return build_model(config)
+    except UserError:
+        raise
+    except Exception as error:  # the classes of transformers raise many kinds
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(f'{where}: no model can be built with its values: {reason}') from None
 
 
 def build_config(kind: type[Config], data: dict[str, Any]) -> Config:

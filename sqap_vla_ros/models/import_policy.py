@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 import json
+import math
+import os
 from pathlib import Path
 import shutil
 
@@ -9,13 +11,15 @@ import torch
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json, replaced_directory
-from sqap_vla_ros.models.config import save_config
+from sqap_vla_ros.models.config import model_without_weights, save_config
 from sqap_vla_ros.models.family import CONFIG_FILE
+from sqap_vla_ros.models.importers.evidence import refuse_foreign_folder, refuse_unsupported
 from sqap_vla_ros.models.importers.released import ImportOptions, Released
 from sqap_vla_ros.models.importers.safetensors_writer import write_safetensors
+from sqap_vla_ros.models.importers.sources import meaning, refuse_surplus
 from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer, TOKENIZER_FILE
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
-from sqap_vla_ros.models.registry import all_families, build_model, titles
+from sqap_vla_ros.models.registry import all_families, titles
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -36,15 +40,28 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
         raise UserError(
             f'{folder}: no such folder; expected a released {titles()} checkpoint on this machine'
         )
+    refuse_foreign_folder(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             f'{folder}: no {CONFIG_FILE}; expected the folder of a released {titles()} checkpoint'
         )
     data = read_json(folder / CONFIG_FILE)
-    for family in all_families():
-        if family.open_released is not None and family.recognises(data):
-            return family.open_released(folder, options)
+    families = all_families()
+    refuse_unsupported(folder / CONFIG_FILE, data, [family.model_type for family in families])
+    found = [f for f in families if f.open_released is not None and f.recognises(data)]
+    if len(found) > 1:
+        raise UserError(
+            f'{folder / CONFIG_FILE}: fits {" and ".join(f.title for f in found)}; expected the '
+            'configuration of one model'
+        )
+    if found:
+        return found[0].open_released(folder, options)
     kind = data.get('type') or data.get('model_type')
+    if any(kind == family.model_type for family in families):
+        raise UserError(
+            f'{folder}: a policy of this package already, or one that was changed; expected a '
+            f'released {titles()} checkpoint'
+        )
     raise UserError(
         f'{folder / CONFIG_FILE}: model type is {kind!r}, expected a released {titles()} '
         'checkpoint'
@@ -77,14 +94,15 @@ def import_policy(
     if options.dtype is not None and options.dtype not in DTYPES:
         raise UserError(f'--dtype is {options.dtype!r}, expected one of {", ".join(DTYPES)}')
     released = open_released(source, options)
-    load_tokenizer(released.tokenizer)
+    _check_tokenizer(released)
     tensors = plan(released, None if options.dtype is None else DTYPES[options.dtype])
+    _check_space(output, tensors)
     with replaced_directory(output) as partial:
         names = iter(progress(tensors))
 
         def read(name: str) -> torch.Tensor:
             next(names)
-            return released.sources[name].read(released.reader).to(tensors[name][0])
+            return _finite(released, name, tensors[name][0])
 
         save_config(released.config, partial)
         text = json.dumps(released.statistics, indent=1)
@@ -104,31 +122,115 @@ def plan(
 
     Args:
         released: the opened checkpoint, which is checked against the model.
-        dtype: to convert the weights to, except for the action head; None: as they are stored.
+        dtype: to convert the weights to, except for the action head; None: as they are stored,
+            in the widest type of the part where that differs.
 
     Raises:
-        UserError: names the first tensor that is missing or has another shape.
+        UserError: names the first tensor that is missing, that no part of our model takes, that
+            has another shape, or that is float64 while no type is asked for.
     """
-    with torch.device('meta'):
-        expected = build_model(released.config).state_dict()
-    missing = sorted(set(expected) - set(released.sources))
-    if missing:
+    where = Path(released.reader.where)
+    expected = model_without_weights(released.config, where).state_dict()
+    sources = released.sources
+    used = {sources[name].released for name in expected if name in sources}
+    surplus = sorted({source.released for source in sources.values()} - used)
+    missing = sorted(set(expected) - set(sources))
+    if missing and not any(map(meaning, surplus)):
         raise UserError(
-            f'{released.reader.where}: nothing in it gives {missing[0]}; the '
-            'checkpoint is incomplete or of another model'
+            f'{where}: nothing in it gives {missing[0]}; the checkpoint is incomplete or of '
+            'another model'
         )
-    tensors = {}
+    refuse_surplus(released.reader, surplus)
+    types, shapes = {}, {}
     for name, ours in expected.items():
-        source = released.sources[name]
+        source = sources[name]
         tensor = source.read(released.reader)
         if tensor.shape != ours.shape:
             raise UserError(
-                f'{released.reader.where}: tensor {source.released} has shape '
+                f'{where}: tensor {source.released} has shape '
                 f'{released.reader.shape(source.released)}; {name} needs {tuple(ours.shape)}'
             )
-        kept = tensor.dtype if dtype is None or name.startswith('action_head.') else dtype
-        tensors[name] = kept, tuple(tensor.shape)
-    return tensors
+        if tensor.dtype == torch.float64 and dtype is None:
+            raise UserError(
+                f'{where}: tensor {source.released} is float64; say what to store it in: '
+                '--dtype float32, for example'
+            )
+        types[name], shapes[name] = tensor.dtype, tuple(tensor.shape)
+    kept = _one_type_a_part(types, released.own_types, dtype)
+    return {name: (kept[name], shape) for name, shape in shapes.items()}
+
+
+def _one_type_a_part(
+    types: dict[str, torch.dtype], own: tuple[str, ...], wanted: torch.dtype | None
+) -> dict[str, torch.dtype]:
+    """
+    Choose the type that each tensor is written in.
+
+    The two parts of a model, the action head and all else, compute in one type each. Checkpoints
+    in bfloat16 often keep norms or the vision tower in float32: the widest type of a part holds
+    every value of it.
+    """
+    parts: dict[bool, torch.dtype] = {}
+    for name, stored in types.items():
+        head = name.startswith(own)
+        parts[head] = torch.promote_types(parts.get(head, stored), stored)
+    return {
+        name: parts[name.startswith(own)]
+        if wanted is None or name.startswith('action_head.')
+        else wanted
+        for name in types
+    }
+
+
+def _check_tokenizer(released: Released) -> None:
+    """Refuse a tokenizer that is not the one that the model was trained with."""
+    tokenizer = load_tokenizer(released.tokenizer)
+    needed, path = released.vocabulary, released.tokenizer / TOKENIZER_FILE
+    if needed is None:
+        return
+    for token, identity in needed.ids.items():
+        found = tokenizer.token_to_id(token)
+        if found != identity:
+            raise UserError(
+                f'{path}: {token!r} has id {found}, expected {identity}; give the folder of the '
+                f'tokenizer.json of {needed.title} with --tokenizer'
+            )
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= needed.size:
+        raise UserError(
+            f'{path}: has ids up to {largest}, but the model embeds only {needed.size}; give the '
+            f'folder of the tokenizer.json of {needed.title} with --tokenizer'
+        )
+
+
+def _check_space(output: Path, tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
+    """Refuse where the weights would fill the disk, before they are copied."""
+    needed = sum(dtype.itemsize * math.prod(shape) for dtype, shape in tensors.values())
+    folder = next(p for p in Path(os.path.realpath(output)).parents if p.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f'{output}: needs {needed / 1e9:.2f} GB, but {folder} has {free / 1e9:.2f} GB free'
+        )
+
+
+def _finite(released: Released, name: str, dtype: torch.dtype) -> torch.Tensor:
+    """Read one of our tensors in the type that it is written in; refuse NaN and infinity."""
+    source = released.sources[name]
+    stored = source.read(released.reader)
+    tensor = stored.to(dtype)
+    # Smallest and largest value: NaN is passed on to them.
+    if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+        damaged = not stored.isfinite().all()
+        raise UserError(
+            f'{released.reader.where}: tensor {source.released} has values that are '
+            + (
+                'NaN or infinite; the checkpoint is damaged: download it again'
+                if damaged
+                else f'too large for {str(dtype).removeprefix("torch.")}; choose another --dtype'
+            )
+        )
+    return tensor
 
 
 def _card(released: Released, source: Path) -> str:

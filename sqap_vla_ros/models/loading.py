@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open, SafetensorError
+from safetensors import SafetensorError
 import torch
 from torch import nn
 
@@ -19,12 +19,17 @@ from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.recipe import needs_calibration, Recipe
 from sqap_vla_ros.compression.recipe_files import load_recipe, RECIPE_FILE
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.files import open_safetensors
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE, load_samples
-from sqap_vla_ros.models.config import load_config
-from sqap_vla_ros.models.registry import build_model, make_policy
+from sqap_vla_ros.models.config import load_config, model_without_weights
+from sqap_vla_ros.models.family import CONFIG_FILE
+from sqap_vla_ros.models.registry import make_policy
 from sqap_vla_ros.models.vla_model import VlaModel
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.runtime_options import RuntimeOptions
+
+WEIGHT_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Of the weights of a float policy."""
 
 
 def load_policy(
@@ -61,8 +66,7 @@ def load_policy(
                 f'checkpoint {directory} is compressed already; apply {recipe} to the '
                 'float policy that it came from'
             )
-        with torch.device('meta'):
-            model = build_model(config)
+        model = model_without_weights(config, directory / CONFIG_FILE)
         applied = load_compressed_into(model, directory).recipe
         model.restore_buffers()
         float_bytes = float_parameter_bytes(model)
@@ -154,33 +158,27 @@ def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> Vl
     Raises:
         UserError: names the file, and the tensor that is missing, unexpected or of wrong shape.
     """
-    path = Path(directory) / WEIGHTS_FILE
+    directory = Path(directory)
+    path = directory / WEIGHTS_FILE
     if is_compressed(directory):
         raise UserError(f'checkpoint {directory} is compressed; expected a float policy')
-    with torch.device('meta'):
-        model = build_model(load_config(directory))
+    model = model_without_weights(load_config(directory), directory / CONFIG_FILE)
     expected = model.state_dict()
-    try:
-        with safe_open(path, 'pt') as file:
-            names = set(file.keys())
-            _compare_names(path, names, set(expected))
-            for name in names:
+    with open_safetensors(path) as file:
+        names = set(file.keys())
+        _compare_names(path, names, set(expected))
+        for name in names:
+            try:
                 tensor = file.get_tensor(name)
-                if tensor.shape != expected[name].shape:
-                    raise UserError(
-                        f'{path}: tensor {name} has shape {tuple(tensor.shape)}, the '
-                        f'configuration expects {tuple(expected[name].shape)}'
-                    )
-                owner, _, leaf = name.rpartition('.')
-                setattr(
-                    model.get_submodule(owner),
-                    leaf,
-                    nn.Parameter(tensor if mapped else tensor.clone()),
-                )
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; the policy directory is incomplete') from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f'{path}: truncated or not a safetensors file ({error})') from None
+            except SafetensorError as error:
+                raise UserError(f'{path}: tensor {name}: {error}') from None
+            _compare_tensor(path, name, tensor, expected[name])
+            owner, _, leaf = name.rpartition('.')
+            setattr(
+                model.get_submodule(owner),
+                leaf,
+                nn.Parameter(tensor if mapped else tensor.clone()),
+            )
     model.restore_buffers()
     return model.to(device)
 
@@ -192,4 +190,17 @@ def _compare_names(path: Path, found: set[str], expected: set[str]) -> None:
         raise UserError(
             f'{path}: {what} ({len(missing)} missing, {len(surplus)} unexpected); '
             'config.json and weights do not belong together'
+        )
+
+
+def _compare_tensor(path: Path, name: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    if found.shape != expected.shape:
+        raise UserError(
+            f'{path}: tensor {name} has shape {tuple(found.shape)}, the '
+            f'configuration expects {tuple(expected.shape)}'
+        )
+    if found.dtype not in WEIGHT_TYPES:
+        raise UserError(
+            f'{path}: tensor {name} is {str(found.dtype).removeprefix("torch.")}; a float policy '
+            'has float32, bfloat16 or float16 weights: import the original checkpoint again'
         )

@@ -6,10 +6,13 @@ still gives plausible actions (for example, openvla/openvla issue 346). The chec
 the image and the instruction, and expect the actions to change too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.importers.meaning import describe_meaning
 from sqap_vla_ros.models.preprocessing.words import split_words
 from sqap_vla_ros.policy import Observation, Policy
 
@@ -74,6 +77,35 @@ def self_test(policy: Policy, reference: Policy | None = None) -> list[Check]:
             )
         )
     return checks
+
+
+def check_columns(policy: Policy) -> tuple[Check, list[str]]:
+    """
+    Check that every column of the state and the actions is described.
+
+    Returns:
+        The check, and one line for each column that says how far or how fast it goes.
+    """
+    spec = policy.spec.action
+    columns = [
+        replace(column, low=float(low), high=float(high))
+        for column, low, high in zip(spec.columns, *policy.action_bounds())
+    ]
+    try:
+        lines = describe_meaning(
+            policy.spec.state, ActionSpec.of(columns, spec.step_s, spec.horizon)
+        )
+    except UserError as error:
+        return Check('columns', False, str(error)), []
+    unknown = [column.name for column in policy.spec.state if not column.quantity]
+    if unknown:
+        return Check(
+            'columns',
+            False,
+            f'nobody said what the state column {unknown[0]!r} means; import the policy again '
+            'with --columns',
+        ), lines
+    return Check('columns', True, 'quantity, unit and frame of each column are known'), lines
 
 
 def instructions_for(policy: Policy) -> tuple[str, str]:

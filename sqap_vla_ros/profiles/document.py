@@ -8,9 +8,12 @@ from typing import overload
 import yaml
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.profiles.units import quantity
+from sqap_vla_ros.profiles.names import NameCheck
+from sqap_vla_ros.profiles.units import has_unit, quantity, UNITS
 
 MAX_BYTES = 1_000_000
+FILL_IN = 'FILL_IN'
+"""Stands in a generated profile for a number that only the user knows."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,29 @@ class Section:
         return tuple(self._nodes)
 
     @overload
-    def text(self, key: str, default: None = None, choices: Sequence[str] = ()) -> str | None: ...
+    def text(
+        self,
+        key: str,
+        default: None = None,
+        choices: Sequence[str] = (),
+        check: NameCheck | None = None,
+    ) -> str | None: ...
 
     @overload
-    def text(self, key: str, default: str, choices: Sequence[str] = ()) -> str: ...
+    def text(
+        self,
+        key: str,
+        default: str,
+        choices: Sequence[str] = (),
+        check: NameCheck | None = None,
+    ) -> str: ...
 
     def text(
-        self, key: str, default: str | None = None, choices: Sequence[str] = ()
+        self,
+        key: str,
+        default: str | None = None,
+        choices: Sequence[str] = (),
+        check: NameCheck | None = None,
     ) -> str | None:
         """
         Read text; empty text counts as missing.
@@ -90,6 +109,7 @@ class Section:
             key: key to read.
             default: value when the key is missing; None: the key is required.
             choices: allowed values; empty: any.
+            check: what a name must fulfil; see `names`.
         """
         node = self._scalar(key, default is None)
         value: str | None = default if node is None else node.value
@@ -101,6 +121,10 @@ class Section:
                 self.line_of(key),
             )
             return default
+        if value and node is not None and check is not None:
+            wrong = check(value)
+            if wrong:
+                self.problem(f'{self.name(key)} is {value!r}: {wrong}', self.line_of(key))
         return value
 
     def choice(self, key: str, choices: Sequence[str]) -> str | None:
@@ -127,6 +151,8 @@ class Section:
         required: bool = False,
         low: float | None = None,
         high: float | None = None,
+        bare: float | None = None,
+        positive: bool = False,
     ) -> float | None: ...
 
     @overload
@@ -138,6 +164,8 @@ class Section:
         required: bool = False,
         low: float | None = None,
         high: float | None = None,
+        bare: float | None = None,
+        positive: bool = False,
     ) -> float: ...
 
     def number(
@@ -148,6 +176,8 @@ class Section:
         required: bool = False,
         low: float | None = None,
         high: float | None = None,
+        bare: float | None = None,
+        positive: bool = False,
     ) -> float | None:
         """
         Read a number, converted to SI units.
@@ -159,31 +189,15 @@ class Section:
             required: whether a missing key is a problem.
             low: smallest allowed value, in SI units; None: no bound.
             high: largest allowed value, in SI units; None: no bound.
+            bare: largest magnitude, in SI units, that is allowed without a unit: a larger one may
+                have been meant in another unit; None: no bound.
+            positive: whether zero and less are problems.
         """
         node = self._scalar(key, required)
-        return (
-            default if node is None else self._quantity(key, node, dimension, default, low, high)
-        )
-
-    @overload
-    def positive(
-        self, key: str, dimension: str, default: None = None, required: bool = False
-    ) -> float | None: ...
-
-    @overload
-    def positive(
-        self, key: str, dimension: str, default: float, required: bool = False
-    ) -> float: ...
-
-    def positive(
-        self, key: str, dimension: str, default: float | None = None, required: bool = False
-    ) -> float | None:
-        """Read a number above zero, in SI units; see `number`."""
-        node = self._scalar(key, required)
-        value = (
-            default if node is None else self._quantity(key, node, dimension, default, None, None)
-        )
-        if value is not None and not value > 0:
+        if node is None:
+            return default
+        value = self._quantity(key, node, dimension, default, low, high, bare)
+        if positive and value is not None and not value > 0:
             self.problem(
                 f'{self.name(key)} is {value:g}, expected more than zero', self.line_of(key)
             )
@@ -191,9 +205,28 @@ class Section:
         return value
 
     def numbers(
-        self, key: str, dimension: str, count: int, required: bool = False
+        self,
+        key: str,
+        dimension: str,
+        count: int,
+        required: bool = False,
+        largest: float | None = None,
+        bare: float | None = None,
     ) -> tuple[float, ...] | None:
-        """Read a list of `count` numbers, in SI units; None when it is missing or wrong."""
+        """
+        Read a list of numbers, in SI units.
+
+        Args:
+            key: key to read.
+            dimension: one of `units.UNITS`.
+            count: how many numbers there must be.
+            required: whether a missing key is a problem.
+            largest: largest allowed magnitude, in SI units; None: no bound.
+            bare: see `number`.
+
+        Returns:
+            The numbers; None when they are missing or wrong.
+        """
         nodes = self._list(key, required)
         if nodes is None:
             return None
@@ -202,7 +235,8 @@ class Section:
                 f'{self.name(key)} has {len(nodes)} values, expected {count}', self.line_of(key)
             )
             return None
-        values = [self._quantity(key, node, dimension, None, None, None) for node in nodes]
+        low = None if largest is None else -largest
+        values = [self._quantity(key, node, dimension, None, low, largest, bare) for node in nodes]
         valid = tuple(value for value in values if value is not None)
         return valid if len(valid) == count else None
 
@@ -269,10 +303,16 @@ class Section:
         default: float | None,
         low: float | None,
         high: float | None,
+        bare: float | None,
     ) -> float | None:
         line = node.start_mark.line + 1
         if not isinstance(node, yaml.ScalarNode):
             self.problem(f'{self.name(key)}: expected a number', line)
+            return default
+        if node.value == FILL_IN:
+            self.problem(
+                f'{self.name(key)} is still {FILL_IN}: write the number of your robot', line
+            )
             return default
         try:
             value = quantity(node.value, dimension)
@@ -280,10 +320,36 @@ class Section:
             self.problem(f'{self.name(key)}: {error}', line)
             return default
         if (low is not None and value < low) or (high is not None and value > high):
-            bounds = f'{"-inf" if low is None else low} .. {"inf" if high is None else high}'
-            self.problem(f'{self.name(key)} is {value:g}, expected {bounds}', line)
+            bounds = (
+                f'at most {high:g}'
+                if low is None
+                else f'at least {low:g}'
+                if high is None
+                else f'{low:g} .. {high:g}'
+            )
+            self.problem(
+                f'{self.name(key)} is {node.value}, expected {bounds}{_in_unit(node, dimension)}',
+                line,
+            )
+            return default
+        if bare is not None and abs(value) > bare and not has_unit(node.value):
+            units = list(UNITS[dimension])
+            self.problem(
+                f'{self.name(key)} is {node.value} without a unit, which is more than usual in '
+                f'{units[0]}; write its unit: '
+                + ' or '.join(f'{node.value} {unit}' for unit in units),
+                line,
+            )
             return default
         return value
+
+
+def _in_unit(node: yaml.ScalarNode, dimension: str) -> str:
+    """Name the unit of the bounds, and of a number that was given without one."""
+    unit = next(iter(UNITS[dimension]))
+    if unit == '1':
+        return ''
+    return f' {unit}' if has_unit(node.value) else f' {unit}; a number without a unit is in {unit}'
 
 
 def read_document(path: Path, problems: list[Problem]) -> Section | None:

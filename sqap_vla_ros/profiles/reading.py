@@ -4,16 +4,18 @@ from pathlib import Path
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.document import Problem, read_document, Section
+from sqap_vla_ros.profiles.names import frame_name
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.profiles.sections.cameras import read_cameras, read_pose_source
 from sqap_vla_ros.profiles.sections.gripper import read_gripper
 from sqap_vla_ros.profiles.sections.joints import read_joint_states, read_joints
-from sqap_vla_ros.profiles.sections.limits import read_settings
+from sqap_vla_ros.profiles.sections.limits import check_limits, read_settings
 from sqap_vla_ros.profiles.sections.outputs import check_outputs, read_action, read_output
 from sqap_vla_ros.resources import find_resource
 
 FOLDER = 'config/robots'
 """Profiles shipped with the package."""
+MAX_SKEW_S = 10.0
 
 
 def load_profile(name: str) -> RobotProfile:
@@ -89,13 +91,15 @@ def _profile(top: Section) -> RobotProfile:
     joint_states_topic, policy_joints = read_joint_states(top.section('joint_states'))
     profile = RobotProfile(
         robot=top.text('robot') or '?',
-        base_frame=top.text('base_frame') or '?',
-        end_effector_frame=top.text('end_effector_frame') or '?',
+        base_frame=top.text('base_frame', check=frame_name) or '?',
+        end_effector_frame=top.text('end_effector_frame', check=frame_name) or '?',
         cameras=cameras,
         outputs=tuple(read_output(section, names) for section in top.sections('outputs', True)),
         simulated=top.flag('simulated', False),
         run_on_hardware=top.flag('run_on_hardware'),
-        max_camera_skew_s=top.positive('max_camera_skew', 'time', 0.05),
+        max_camera_skew_s=top.number(
+            'max_camera_skew', 'time', 0.05, high=MAX_SKEW_S, positive=True
+        ),
         pose_source=pose_source,
         pose_topic=pose_topic,
         joint_states_topic=joint_states_topic,
@@ -106,5 +110,6 @@ def _profile(top: Section) -> RobotProfile:
         settings=read_settings(top),
     )
     check_outputs(top, profile)
+    check_limits(top, profile.joint_space)
     top.close()
     return profile

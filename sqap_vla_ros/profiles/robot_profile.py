@@ -72,6 +72,13 @@ class Joint:
     jerk: float | None = None
     line: int = 0
     """Line of the profile, for messages."""
+    calibrated_range: tuple[float, float] | None = None
+    """Positions, rad or m, that -100 (or 0) and 100 stand for in policies trained in percent of
+    the calibrated range; None: not known."""
+    policy_zero: float = 0.0
+    """Position, rad or m, where the policy's zero is; for other policies."""
+    policy_direction: int = 1
+    """1, or -1 where the policy counts the other way round; for other policies."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,9 @@ class GripperOutput:
     """Value sent for 0."""
     closed: float = 1.0
     """Value sent for 1."""
-    max_effort: float = 0.0
-    """N or Nm; 0: the controller's own. Not used by float64."""
+    max_effort: float | None = None
+    """N or Nm; None: the goal names none, so that the controller uses its own. Always a number
+    for gripper_command, whose goals cannot leave it out. Not used by float64."""
     joint: str = ''
     """Joint name in the goal; used by parallel_gripper_command."""
 
@@ -104,6 +112,8 @@ class Gripper:
     outputs: tuple[GripperOutput, ...] = ()
     assumed: float | None = None
     """Value for the policy where no joint measures it, 0 (open) .. 1 (closed); None: no value."""
+    line: int = 1
+    """Line of the profile, for messages."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ class Output:
     kind: str
     topic: str
     frame: str = ''
-    """Frame of twist_stamped; empty: the base frame."""
+    """Frame in which twists are given: the base frame or that of the end effector; empty: the
+    base frame."""
     joints: tuple[str, ...] = ()
     """Order of the joints; empty: the order of the profile."""
     horizon_s: float = 0.1

@@ -20,6 +20,12 @@ UNITS = {
 _QUANTITY = re.compile(r'([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\S.*)?')
 
 
+def has_unit(text: str) -> bool:
+    """Whether a number is followed by a unit, known or not."""
+    match = _QUANTITY.fullmatch(text.strip())
+    return match is not None and match.group(2) is not None
+
+
 def quantity(text: str, dimension: str) -> float:
     """
     Convert a number with an optional unit to SI units.

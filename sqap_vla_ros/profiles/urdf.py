@@ -8,20 +8,29 @@ import xml.etree.ElementTree as ElementTree
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.document import Problem
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.profiles.sections.joints import KINDS
 
 TOLERANCE = 1e-3
 """By which a profile's limit may exceed the URDF's, rad, m or per second: rounding."""
+GRIPPER_TOLERANCE = 0.01
+"""By which an open or closed gripper may be beyond its limits, rad or m: where it stops."""
 MAX_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
 class UrdfJoint:
-    """Limits of a joint, rad or m; infinite where the URDF gives none."""
+    """A joint; its limits, rad or m, are infinite where the URDF gives none."""
 
     kind: str
+    """'revolute', 'continuous', 'prismatic', 'fixed', 'floating' or 'planar'."""
     lower: float
     upper: float
     velocity: float
+    parent: str = ''
+    """Name of a link, as is `child`."""
+    child: str = ''
+    mimics: str = ''
+    """Joint whose motion this one repeats; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,36 @@ class Urdf:
     name: str
     joints: dict[str, UrdfJoint]
     links: frozenset[str]
+
+    def leader(self, name: str) -> str:
+        """Return the joint that a joint mimics, over several steps; itself if it mimics none."""
+        seen: list[str] = []
+        while name in self.joints and self.joints[name].mimics and name not in seen:
+            seen.append(name)
+            name = self.joints[name].mimics
+        return name
+
+    def between(self, base: str, end: str) -> list[str]:
+        """
+        Find the joints of any kind that connect two links.
+
+        Args:
+            base: link nearer to the root.
+            end: link farther from it.
+
+        Returns:
+            Names of the joints, from `base` on; empty when `base` is not above `end`.
+        """
+        above = {joint.child: name for name, joint in self.joints.items()}
+        names: list[str] = []
+        link = end
+        while link != base:
+            name = above.get(link)
+            if name is None or name in names:
+                return []
+            names.insert(0, name)
+            link = self.joints[name].parent
+        return names
 
 
 def read_urdf(path: Path) -> Urdf:
@@ -58,17 +97,14 @@ def read_urdf(path: Path) -> Urdf:
         raise UserError(f'{path}: its first element is <{root.tag}>, expected <robot>')
     if any('xacro' in element.tag for element in root.iter()):
         raise UserError(f'{path}: this is xacro; expand it first: `xacro {path} > robot.urdf`')
-    joints = {}
+    joints: dict[str, UrdfJoint] = {}
     for element in root.findall('joint'):
-        limit = element.find('limit')
-        given = {} if limit is None else limit.attrib
-        free = element.get('type') == 'continuous'
-        joints[element.get('name', '')] = UrdfJoint(
-            element.get('type', ''),
-            -math.inf if free else _number(path, given.get('lower', '0')),
-            math.inf if free else _number(path, given.get('upper', '0')),
-            _number(path, given.get('velocity', 'inf')),
-        )
+        name = element.get('name', '')
+        if not name or name in joints:
+            raise UserError(
+                f'{path}: {f"two joints are named {name!r}" if name else "a joint has no name"}'
+            )
+        joints[name] = _joint(path, element)
     return Urdf(
         root.get('name', path.stem),
         joints,
@@ -124,10 +160,7 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
     for name, frame in frames:
         if frame not in urdf.links:
             problems.append(Problem(1, f'{name} {frame!r} is not a link of the URDF'))
-    gripper = profile.gripper.joint
-    if gripper and gripper not in urdf.joints:
-        problems.append(Problem(1, f'gripper.joint {gripper!r} is not in the URDF'))
-    return problems
+    return problems + _gripper_problems(profile, urdf)
 
 
 def notes_on_urdf(profile: RobotProfile, urdf: Urdf) -> list[str]:
@@ -138,6 +171,50 @@ def notes_on_urdf(profile: RobotProfile, urdf: Urdf) -> list[str]:
         for camera in profile.cameras
         if camera.extrinsics == 'tf' and camera.optical_frame not in urdf.links
     ]
+
+
+def _gripper_problems(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
+    gripper = profile.gripper
+    if not gripper.joint:
+        return []
+    found = urdf.joints.get(gripper.joint)
+    if found is None:
+        return [Problem(gripper.line, f'gripper.joint {gripper.joint!r} is not in the URDF')]
+    if found.kind not in KINDS:
+        return [Problem(gripper.line, f'gripper.joint {gripper.joint!r} is {found.kind}')]
+    return [
+        Problem(
+            gripper.line,
+            f'gripper.{name} {value:g} is outside of {found.lower:g} .. {found.upper:g}, the '
+            f'limits of {gripper.joint!r} in the URDF',
+        )
+        for name, value in (('open', gripper.opened), ('closed', gripper.closed))
+        if value < found.lower - GRIPPER_TOLERANCE or value > found.upper + GRIPPER_TOLERANCE
+    ]
+
+
+def _joint(path: Path, element: ElementTree.Element) -> UrdfJoint:
+    limit, mimic = element.find('limit'), element.find('mimic')
+    given = {} if limit is None else limit.attrib
+    kind = element.get('type', '')
+    lower, upper = (_number(path, given.get(end, '0')) for end in ('lower', 'upper'))
+    # 0 .. 0 is what a URDF without limits means; no joint moves in it.
+    if kind == 'continuous' or lower == upper:
+        lower, upper = -math.inf, math.inf
+    return UrdfJoint(
+        kind,
+        lower,
+        upper,
+        _number(path, given.get('velocity', 'inf')),
+        _link(element, 'parent'),
+        _link(element, 'child'),
+        '' if mimic is None else mimic.get('joint', ''),
+    )
+
+
+def _link(element: ElementTree.Element, end: str) -> str:
+    found = element.find(end)
+    return '' if found is None else found.get('link', '')
 
 
 def _number(path: Path, text: str) -> float:

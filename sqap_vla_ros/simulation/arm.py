@@ -6,15 +6,10 @@ generation, evaluation and the ROS node all move it along the same path. Base fr
 seconds.
 """
 
-import os
 from typing import Any
 
-import numpy as np
-
-# Offscreen rendering; must be decided before mujoco is imported.
-os.environ.setdefault('MUJOCO_GL', 'egl')
-
 import mujoco
+import numpy as np
 
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.simulation.scenes import CameraPose, SCENES, TIMESTEP_S

@@ -14,6 +14,7 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
+from sqap_vla_ros.columns import columns_from_units
 from sqap_vla_ros.models.config import save_config
 from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.families.cogact.model import CogActModel
@@ -88,10 +89,12 @@ def small_config(dataset: str, words: int) -> CogActConfig:
         action_head=ActionHeadConfig(hidden_size=128, depth=3, heads=4, guidance=1.0),
         image_size=size,
         text_length=10,
-        state_names=('end_effector.x', 'end_effector.y', 'end_effector.z', 'gripper'),
-        state_units=('m', 'm', 'm', '1'),
-        action_names=('linear.x', 'linear.y', 'linear.z', 'gripper'),
-        action_units=('m/s', 'm/s', 'm/s', '1'),
+        state=columns_from_units(
+            ('end_effector.x', 'end_effector.y', 'end_effector.z', 'gripper'), ('m', 'm', 'm', '1')
+        ),
+        action=columns_from_units(
+            ('linear.x', 'linear.y', 'linear.z', 'gripper'), ('m/s', 'm/s', 'm/s', '1')
+        ),
         binary_actions=('gripper',),
         step_s=0.05,
         horizon=16,
@@ -167,7 +170,7 @@ def _work(rank: int, plan: Plan, directory: Path) -> None:
             plan.dataset,
         )
     _synchronise()
-    statistics = load_statistics(policy, plan.dataset, len(config.state_names))
+    statistics = load_statistics(policy, plan.dataset, len(config.state))
     torch.manual_seed(plan.seed)
     schedule = Schedule(plan.steps, plan.batch)
     trainer = Trainer(Learner(CogActModel(config)), schedule, directory, plan.device, plan.seed)

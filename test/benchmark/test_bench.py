@@ -15,6 +15,7 @@ from sqap_vla_ros.benchmark.presets import BareDecoderConfig
 from sqap_vla_ros.benchmark.variants import NAMES, parse
 from sqap_vla_ros.benchmark.workloads import WARM_UP
 from sqap_vla_ros.cli import main
+from sqap_vla_ros.columns import columns_from_units
 from sqap_vla_ros.compression.pruning import coverage
 from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
@@ -69,8 +70,7 @@ TINY = {
             vision=(VISION,),
             llama=LLAMA,
             image_size=32,
-            action_names=('x', 'gripper'),
-            action_units=('m', '1'),
+            action=columns_from_units(('x', 'gripper'), ('m', '1')),
             action_head=ActionHeadConfig(hidden_size=32, depth=1, heads=2, ddim_steps=2),
         ),
         text_tokens=6,
@@ -83,8 +83,7 @@ TINY = {
             vision=(VISION,),
             llama=LLAMA,
             image_size=32,
-            action_names=('x', 'y'),
-            action_units=('m', 'm'),
+            action=columns_from_units(('x', 'y'), ('m', 'm')),
         ),
         text_tokens=6,
         visual_tokens=64,

@@ -205,6 +205,6 @@ def test_a_failed_write_leaves_nothing_behind(policy_directory, tmp_path, monkey
         raise OSError('no space left on device')
 
     monkeypatch.setattr('sqap_vla_ros.compression.checkpoint.save_file', full_disk)
-    with pytest.raises(OSError):
+    with pytest.raises(UserError, match='compressed: not written: no space left on device'):
         compress_policy.compress(policy_directory, tmp_path / 'compressed', RECIPE)
     assert [path.name for path in tmp_path.iterdir()] == ['float']

@@ -127,7 +127,12 @@ def test_ambiguous_dataset_key(openvla):
 
 
 def test_unknown_action_rate(openvla):
-    assert '--step-s' in message(openvla[0])
+    assert '--step-s' in message(openvla[0], replace(openvla[1], step_s=None))
+
+
+def test_unknown_dataset_without_meaning(openvla):
+    text = message(openvla[0], replace(openvla[1], action_units=()))
+    assert 'tiny_dataset' in text and '--columns' in text and 'bridge_orig' in text
 
 
 class Trap:

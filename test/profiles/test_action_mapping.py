@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
+from sqap_vla_ros.columns import Column
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.profiles.robot_profile import Action, Joint, Pose, RobotProfile
 
@@ -67,3 +69,60 @@ def test_limits_are_those_of_the_profile():
     assert (joint.velocity, joint.acceleration, joint.jerk) == (2.0, 3.0, None)
     assert (joint.position_low, joint.position_high) == (-1.0, 1.0)
     assert joint_limits(profile(Action())) is None
+
+
+def test_joint_positions_in_degrees_get_the_zero_and_direction_of_the_robot():
+    spec = ActionSpec(('joint_position.a', 'joint_position.b'), ('deg', 'percent_signed'), 0.05, 1)
+    joints = (
+        Joint('a', policy_zero=1.0, policy_direction=-1),
+        Joint('b', calibrated_range=(-1.0, 3.0)),
+    )
+    mapping = ActionMapping(profile(Action('joint_position'), joints=joints), spec)
+    mapped = mapping.chunk(ActionChunk(np.array([[90.0, 50.0]]), spec, 0))
+    assert mapped.values[0] == pytest.approx([1.0 - np.pi / 2, 2.0])
+    assert mapped.spec.units == ('rad', 'rad')
+
+
+def test_percent_without_a_calibrated_range_is_refused():
+    spec = ActionSpec(('joint_position.b',), ('percent',), 0.05, 1)
+    with pytest.raises(UserError, match='calibrated_range'):
+        ActionMapping(profile(Action('joint_position'), joints=(Joint('b'),)), spec)
+
+
+def tool_spec(rows):
+    return ActionSpec.of(
+        [
+            *(Column(f'linear.{axis}', 'displacement', 'm', 'end_effector') for axis in 'xyz'),
+            *(
+                Column(f'angular.{axis}', 'displacement', 'rad', 'end_effector', 'axis_angle')
+                for axis in 'xyz'
+            ),
+        ],
+        0.1,
+        rows,
+    )
+
+
+def test_actions_in_the_frame_of_the_end_effector_turn_with_it():
+    spec, quarter = tool_spec(3), np.pi / 2
+    mapping = ActionMapping(profile(Action()), spec)
+    assert mapping.needs_orientation
+    rows = np.array([[0.01, 0, 0, 0, 0, quarter]] * 3)
+    mapped = mapping.chunk(ActionChunk(rows, spec, 0), np.array(QUARTER_TURN.quaternion_xyzw))
+    # The tool looks along y, then -x, then -y of the base.
+    assert mapped.values[:, :3] == pytest.approx(
+        np.array([[0, 0.1, 0], [-0.1, 0, 0], [0, -0.1, 0]]), abs=1e-6
+    )
+    assert {column.frame for column in mapped.spec.columns} == {'base'}
+
+
+def test_actions_in_the_frame_of_the_end_effector_need_its_orientation():
+    spec = tool_spec(1)
+    with pytest.raises(UserError, match='orientation'):
+        ActionMapping(profile(Action()), spec).chunk(ActionChunk(np.zeros((1, 6)), spec, 0))
+
+
+def test_a_policy_whose_columns_nobody_described_is_refused():
+    spec = ActionSpec(('action.0', 'gripper'), ('1', '1'), 0.05, 1)
+    with pytest.raises(UserError, match='--columns'):
+        ActionMapping(profile(Action()), spec)

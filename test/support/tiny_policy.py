@@ -2,6 +2,7 @@
 
 import torch
 
+from sqap_vla_ros.columns import columns_from_units
 from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.families.cogact.model import CogActModel
 from sqap_vla_ros.models.layers.vision_config import VisionConfig
@@ -40,10 +41,8 @@ def tiny_config(**changes) -> CogActConfig:
         ),
         'image_size': 32,
         'text_length': 6,
-        'state_names': STATES,
-        'state_units': ('m', 'm', 'm', '1'),
-        'action_names': ('linear.x', 'gripper'),
-        'action_units': ('m/s', '1'),
+        'state': columns_from_units(STATES, ('m', 'm', 'm', '1')),
+        'action': columns_from_units(('linear.x', 'gripper'), ('m/s', '1')),
         'binary_actions': ('gripper',),
         'horizon': 4,
         'dataset': 'tiny',

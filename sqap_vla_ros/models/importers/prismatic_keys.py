@@ -10,6 +10,7 @@ import re
 
 import torch
 
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader
 from sqap_vla_ros.models.importers.sources import Source
 
@@ -26,19 +27,55 @@ class Tower:
     registers: int
 
 
+DEPTHS = {1024: 24, 1152: 27}
+"""Blocks of DINOv2-L and of SigLIP so400m, by width."""
+
+
 def read_tower(reader: CheckpointReader, prefix: str) -> Tower:
-    """Read the sizes of the timm tower under `prefix` (with its dot)."""
-    width, _, patch, _ = reader.shape(f'{prefix}patch_embed.proj.weight')
-    mlp = reader.shape(f'{prefix}blocks.0.mlp.fc1.weight')[0]
-    blocks = {
+    """
+    Read the sizes of the timm tower under `prefix` (with its dot).
+
+    Raises:
+        UserError: a tensor is missing, or the sizes are not those of such a tower.
+    """
+    width, _, patch, _ = reader.sizes(f'{prefix}patch_embed.proj.weight', 4)
+    mlp = reader.sizes(f'{prefix}blocks.0.mlp.fc1.weight', 2)[0]
+    depth = count_layers(reader, f'{prefix}blocks.')
+    if depth != DEPTHS.get(width, depth) or depth < 2:
+        raise UserError(
+            f'{reader.where}: {prefix}blocks has {depth} blocks of width {width}, expected '
+            f'{DEPTHS.get(width, "at least 2")}'
+        )
+    patches = reader.sizes(f'{prefix}pos_embed', 3)[1]
+    grid = round(patches**0.5)
+    if grid**2 != patches:
+        raise UserError(
+            f'{reader.where}: {prefix}pos_embed has {patches} positions, expected a square number'
+        )
+    registers = f'{prefix}reg_token'
+    count = reader.sizes(registers, 3)[1] if registers in reader.names() else 0
+    return Tower(width, depth, mlp, patch, grid * patch, count)
+
+
+def count_layers(reader: CheckpointReader, prefix: str) -> int:
+    """
+    Count the layers whose tensors are named `prefix` and a number.
+
+    Raises:
+        UserError: a number is left out; the message names the layer.
+    """
+    found = {
         int(match[1])
         for name in reader.names()
-        if (match := re.match(re.escape(prefix) + r'blocks\.(\d+)\.', name))
+        if (match := re.match(re.escape(prefix) + r'(\d{1,6})\.', name))
     }
-    grid = round(reader.shape(f'{prefix}pos_embed')[1] ** 0.5)
-    registers = f'{prefix}reg_token'
-    count = reader.shape(registers)[1] if registers in reader.names() else 0
-    return Tower(width, len(blocks), mlp, patch, grid * patch, count)
+    for index in range(len(found)):
+        if index not in found:
+            raise UserError(
+                f'{reader.where}: no tensors of {prefix}{index}, but of {prefix}{max(found)}; the '
+                'checkpoint is incomplete'
+            )
+    return len(found)
 
 
 def dinov2_sources(tower: Tower, prefix: str, ours: str, scale: str) -> dict[str, Source]:

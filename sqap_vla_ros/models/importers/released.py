@@ -24,19 +24,44 @@ class ImportOptions:
     step_s: float | None = None
     """Time that one action lasts, seconds; None: known from the name of the dataset."""
     dtype: str | None = None
-    """Type of the weights to write, except for the action head; None: as they are stored."""
-    crop_area: float = 1.0
-    """OpenVLA only: share of the image's area, at its centre, that is used; 0.9 for LIBERO."""
+    """
+    Type of the weights to write, except for CogACT's action head; None: as they are stored, and
+    where a part of the model has several types, in the widest of them.
+    """
+    crop_area: float | None = None
+    """OpenVLA only: share of the image's area, at its centre, that is used; None: what the known
+    dataset says, else all of it."""
     cameras: tuple[str, ...] = ()
     """Names for the cameras, in the checkpoint's order; empty: the family's own."""
+    columns: str = ''
+    """What the columns mean: a YAML file or the name of a known dataset; empty: see below."""
     state_names: tuple[str, ...] = ()
-    """pi0 only, whose checkpoints do not name the state columns; empty: 'state.0', ..."""
+    """Names of the state columns; empty: those of `columns` or of the known dataset."""
     state_units: tuple[str, ...] = ()
-    """pi0 only: a unit for each state column; empty: '1'."""
+    """Units of the state columns; a gripper of unit '1' is 0 (open) .. 1 (closed)."""
     action_names: tuple[str, ...] = ()
-    """Names for the action columns; empty: the family's own, for pi0 'action.0', ..."""
+    """Names of the action columns; empty: those of `columns`, of the known dataset or family."""
     action_units: tuple[str, ...] = ()
-    """Units of the action columns; empty: the family's own, for pi0 '1'."""
+    """Units of the action columns: 'm' and 'rad' of linear and angular columns are displacements
+    per step (a rotation vector), 'm/s' and 'rad/s' velocities, all in the base frame."""
+    relative_actions: tuple[str, ...] | None = None
+    """pi0 of openpi only: action columns that are offsets from the state; None: not said."""
+    letterbox_bars: float | None = None
+    """pi0 of lerobot only: value of the bars beside an image; None: -1, -3 before 0.5.0."""
+    attention_heads: int | None = None
+    """pi0 only: heads of language model and expert, which no file has; None: 8, as published."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer must agree on with a model that was trained with another copy of it."""
+
+    title: str
+    """Whose tokenizer it is, for messages."""
+    ids: dict[str, int]
+    """Ids of a few of its tokens."""
+    size: int
+    """Rows of the model's embedding: no id may be as large."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +79,13 @@ class Released:
     """Where each tensor of our model comes from."""
     tokenizer: Path
     """Folder that has tokenizer.json."""
+    vocabulary: Vocabulary | None = None
+    """What tokenizer.json is checked for; None: nothing."""
+    own_types: tuple[str, ...] = ('action_head.',)
+    """
+    Beginnings of the names of our tensors that compute in a type of their own, which may be wider
+    than that of all others.
+    """
 
 
 def choose_dataset(statistics: dict[str, Any], wanted: str | None, where: Path | str) -> str:

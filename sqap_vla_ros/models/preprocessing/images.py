@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 import torch
-from torch.nn.functional import grid_sample, interpolate
+from torch.nn.functional import interpolate
 
 from sqap_vla_ros.models.preprocessing.pillow_resize import pillow_resize
 
@@ -61,8 +61,9 @@ def centre_crop(image: torch.Tensor, area: float) -> torch.Tensor:
     """
     Cut out the centre and enlarge it to the original size by bilinear interpolation.
 
-    Samples like TensorFlow's crop_and_resize, which OpenVLA's LIBERO evaluation uses: the corners
-    of the crop and of the result coincide.
+    Samples and rounds like TensorFlow, which OpenVLA's LIBERO evaluation uses: crop_and_resize,
+    where the corners of the crop and of the result coincide, then convert_image_dtype, which
+    multiplies values in [0, 1] by 255.5 and drops the fraction.
 
     Args:
         image: uint8 [3, S, S].
@@ -71,20 +72,25 @@ def centre_crop(image: torch.Tensor, area: float) -> torch.Tensor:
     Returns:
         uint8 [3, S, S].
     """
-    planes = grid_sample(
-        image[None].float(),
-        _crop_grid(image.shape[-1], area, image.device),
-        mode='bilinear',
-        align_corners=True,
-    )
-    return (planes[0] + 0.5).clamp(0, 255).to(torch.uint8)
+    low, high, share = _crop_samples(image.shape[-1], area, image.device)
+    values = image.float() * np.float32(1 / 255).item()
+    left, right = values[:, :, low], values[:, :, high]
+    values = left + (right - left) * share
+    top, bottom = values[:, low], values[:, high]
+    values = top + (bottom - top) * share[:, None]
+    return (values.clamp(0, 1) * 255.5).clamp(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=4)
 @torch.inference_mode(False)
-def _crop_grid(size, area, device):
-    """Compute the sampling positions of `centre_crop`, [1, size, size, 2]."""
-    reach = area**0.5
-    line = torch.linspace(-reach, reach, size)
-    row, column = torch.meshgrid(line, line, indexing='ij')
-    return torch.stack([column, row], -1)[None].to(device)
+def _crop_samples(size, area, device):
+    """Pixels below and above each sample of `centre_crop`, int64 [size], and the latter's part."""
+    reach = np.sqrt(np.float32(area))
+    first = (np.float32(1) - reach) / np.float32(2)
+    last = first + reach
+    pixels = np.float32(size - 1)
+    step = (last - first) * pixels / np.float32(max(size - 1, 1))
+    position = first * pixels + np.arange(size, dtype=np.float32) * step
+    low = np.floor(position)
+    samples = low.astype(np.int64), np.ceil(position).astype(np.int64).clip(0, size - 1)
+    return tuple(torch.from_numpy(part).to(device) for part in (*samples, position - low))

@@ -6,6 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.files import refuse_pointer
 
 TOKENIZER_FILE = 'tokenizer.json'
 EMPTY = 29871
@@ -31,6 +32,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
             f'{path}: no such file; copy the tokenizer of the base model there, or '
             'import with --tokenizer FOLDER'
         )
+    refuse_pointer(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing more specific

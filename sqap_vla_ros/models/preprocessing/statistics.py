@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,21 +64,95 @@ def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
         UserError: names the file and the missing or wrong field.
     """
     path = Path(directory) / STATISTICS_FILE
-    data = read_json(path)
-    if dataset not in data:
+    return parse_statistics(read_json(path), dataset, states, path)
+
+
+def parse_statistics(data: dict[str, Any], dataset: str, states: int, path: Path) -> Statistics:
+    """
+    Check and convert what `load_statistics` has read; importers check with it before they copy.
+
+    Args:
+        data: `{dataset: {action: {q01, q99, mask}, state: {mean, std}}}`.
+        dataset: key of the statistics.
+        states: number of state columns of the policy; 0 where it takes no state.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: names the file, the field and the column that is missing or wrong.
+    """
+    if not isinstance(data.get(dataset), dict):
         raise UserError(f'{path}: no dataset {dataset!r}; it has {", ".join(sorted(data))}')
-    try:
-        action = data[dataset]['action']
-        low, high = (np.array(action[key], np.float32) for key in ('q01', 'q99'))
-        mask = np.array(action.get('mask', [True] * len(low)), bool)
-        state = data[dataset]['state'] if states else {'mean': [], 'std': []}
-        mean, std = (np.array(state[key], np.float32) for key in ('mean', 'std'))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f'{path}: {dataset}: field {error} is missing or not numeric') from None
-    if not low.shape == high.shape == mask.shape or (mask & ~(high >= low)).any():
-        raise UserError(f'{path}: {dataset}: action q01, q99 and mask disagree')
-    if mean.shape != (states,) or std.shape != (states,) or not (std > 0).all():
+    where = f'{path}: {dataset}'
+    action = _part(data[dataset], 'action', where)
+    low = column_values(action, 'q01', f'{where}: action', None)
+    high = column_values(action, 'q99', f'{where}: action', len(low))
+    mask = action.get('mask', [True] * len(low))
+    if (
+        not isinstance(mask, list)
+        or len(mask) != len(low)
+        or not all(isinstance(value, bool) for value in mask)
+    ):
         raise UserError(
-            f'{path}: {dataset}: state mean and std must have {states} values, std > 0'
+            f'{where}: action.mask is {str(mask)[:60]}, expected {len(low)} times true or false'
         )
-    return Statistics(low, high, mask, mean, std)
+    normalised = np.array(mask, bool)
+    swapped = np.flatnonzero(normalised & (low > high))
+    if len(swapped):
+        column = int(swapped[0])
+        raise UserError(
+            f'{where}: action.q01 is above q99 in column {column} ({low[column]:g} and '
+            f'{high[column]:g}); expected the 1st and the 99th percentile'
+        )
+    mean = std = np.zeros(0, np.float32)
+    if states:
+        state = _part(data[dataset], 'state', where)
+        mean, std = (
+            column_values(state, field, f'{where}: state', states) for field in ('mean', 'std')
+        )
+        if not (std > 0).all():
+            raise UserError(
+                f'{where}: state.std is {std.min():g} in column {int(std.argmin())}, expected '
+                'more than 0'
+            )
+    return Statistics(low, high, normalised, mean, std)
+
+
+def column_values(part: dict[str, Any], field: str, where: str, columns: int | None) -> np.ndarray:
+    """
+    Read one number a column.
+
+    Args:
+        part: of the statistics.
+        field: its key, for example 'q01'.
+        where: file, dataset and name of the part, for messages.
+        columns: how many are expected; None: any number but none.
+
+    Returns:
+        float32 [columns].
+
+    Raises:
+        UserError: they are missing, of another number, or not finite; the message names the
+            first such column.
+    """
+    values = part.get(field)
+    if not isinstance(values, list) or not values or len(values) != (columns or len(values)):
+        found = f'{len(values)} values' if isinstance(values, list) else 'missing'
+        raise UserError(
+            f'{where}.{field}: {found}, expected '
+            f'{f"{columns} numbers" if columns else "one number a column"}'
+        )
+    for column, value in enumerate(values):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not abs(value) <= float(np.finfo(np.float32).max):
+            raise UserError(
+                f'{where}.{field} is {str(value)[:40]} in column {column}, expected a finite '
+                'number'
+            )
+    return np.array(values, np.float32)
+
+
+def _part(statistics: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    part = statistics.get(name)
+    if not isinstance(part, dict):
+        raise UserError(f'{where}: {name} is missing; expected its statistics')
+    return part

@@ -2,7 +2,9 @@
 
 import math
 
+from sqap_vla_ros.profiles import ranges
 from sqap_vla_ros.profiles.document import Section
+from sqap_vla_ros.profiles.names import frame_name, plain_name, topic_name
 from sqap_vla_ros.profiles.robot_profile import Camera, COLOR_ORDERS, Intrinsics, Pose
 
 RECTIFIED = 'image_rect'
@@ -15,6 +17,10 @@ def read_cameras(top: Section) -> tuple[Camera, ...]:
     section = top.section('cameras', required=True)
     if section is None:
         return ()
+    for name in section.keys():
+        wrong = plain_name(name) if name else 'it is empty'
+        if wrong:
+            section.problem(f'cameras: name {name!r}: {wrong}', section.line_of(name))
     parts = ((name, section.section(name)) for name in section.keys())
     return tuple(_camera(name, part) for name, part in parts if part is not None)
 
@@ -30,14 +36,16 @@ def read_pose_source(section: Section | None) -> tuple[str, str]:
     if section is not None:
         source = section.text('source', choices=('topic', 'tf')) or source
         if source == 'topic':
-            topic = section.text('topic') or topic
+            topic = section.text('topic', check=topic_name) or topic
         section.close()
     return source, topic
 
 
 def read_pose(section: Section) -> Pose:
     """Read a pose: `position`, m, and `quaternion_xyzw`; a problem when it is not of length 1."""
-    position = section.numbers('position', 'length', 3, required=True) or (0.0, 0.0, 0.0)
+    position = section.numbers(
+        'position', 'length', 3, required=True, largest=ranges.MAX_DISTANCE_M
+    ) or (0.0, 0.0, 0.0)
     quaternion = section.numbers('quaternion_xyzw', 'ratio', 4, required=True)
     if quaternion is not None and abs(math.hypot(*quaternion) - 1) > 1e-3:
         section.problem(
@@ -53,7 +61,7 @@ def read_pose(section: Section) -> Pose:
 def _camera(name: str, section: Section) -> Camera:
     transport = section.text('transport', 'raw', ('raw', 'compressed'))
     intrinsics = section.section('intrinsics')
-    info_topic = section.text('info_topic', '') or None
+    info_topic = section.text('info_topic', '', check=topic_name) or None
     if intrinsics is not None and info_topic is not None:
         section.problem(
             f'{section.path}: intrinsics and info_topic are both given; keep one',
@@ -67,16 +75,16 @@ def _camera(name: str, section: Section) -> Camera:
     if extrinsics is not None:
         source = extrinsics.text('source', choices=('topic', 'tf', 'fixed', 'none')) or 'none'
         if source == 'topic':
-            topic = extrinsics.text('topic') or topic
+            topic = extrinsics.text('topic', check=topic_name) or topic
         elif source == 'fixed':
             pose = read_pose(extrinsics)
         extrinsics.close()
-    image_topic = section.text('topic') or '?'
+    image_topic = section.text('topic', check=topic_name) or '?'
     camera = Camera(
         name,
         image_topic,
         transport == 'compressed',
-        section.text('optical_frame') or '?',
+        section.text('optical_frame', check=frame_name) or '?',
         info_topic,
         fixed,
         source,
@@ -92,21 +100,26 @@ def _camera(name: str, section: Section) -> Camera:
 
 
 def _intrinsics(section: Section) -> Intrinsics:
-    width, height, fx, fy, cx, cy = (
-        section.positive(name, 'ratio', 1.0, True)
+    values = {
+        name: section.number(name, 'ratio', 1.0, True, high=ranges.MAX_IMAGE_PIXELS, positive=True)
         for name in ('width', 'height', 'fx', 'fy', 'cx', 'cy')
-    )
-    for name, value in (('width', width), ('height', height)):
-        if value != int(value):
+    }
+    for name in ('width', 'height'):
+        if values[name] % 1:
             section.problem(
-                f'{section.name(name)} is {value:g}, expected whole pixels', section.line_of(name)
+                f'{section.name(name)} is {values[name]:g}, expected a whole number of pixels',
+                section.line_of(name),
             )
-    for name, value, side, length in (('cx', cx, 'width', width), ('cy', cy, 'height', height)):
-        if name in section and side in section and value >= length:
+    for name, size in (('cx', 'width'), ('cy', 'height')):
+        if size in section and not values[name] < values[size]:
             section.problem(
-                f'{section.name(name)} is {value:g}, expected less than {side}, {length:g}: the '
-                'intrinsics are those of the image as it arrives',
+                f'{section.name(name)} is {values[name]:g}, expected less than {size} '
+                f'{values[size]:g}: the optical axis meets the image',
                 section.line_of(name),
             )
     section.close()
-    return Intrinsics(int(width), int(height), fx, fy, cx, cy)
+    return Intrinsics(
+        int(values['width']),
+        int(values['height']),
+        *(values[name] for name in ('fx', 'fy', 'cx', 'cy')),
+    )

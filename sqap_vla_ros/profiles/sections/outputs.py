@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sqap_vla_ros.profiles.document import Section
+from sqap_vla_ros.profiles.names import frame_name, plain_name, topic_name
 from sqap_vla_ros.profiles.robot_profile import (
     Action,
     JOINT_OUTPUTS,
@@ -17,6 +18,10 @@ from sqap_vla_ros.profiles.robot_profile import (
     TWIST_OUTPUTS,
 )
 from sqap_vla_ros.profiles.sections.cameras import read_pose
+from sqap_vla_ros.profiles.sections.joints import report_repeated
+
+MAX_SCALE = 100.0
+"""Of the policy's actions; a policy in millimetres has 0.001."""
 
 
 def read_action(section: Section | None) -> Action:
@@ -26,7 +31,7 @@ def read_action(section: Section | None) -> Action:
     space = section.text('space', TWIST, SPACES)
     frame = section.section('policy_frame')
     linear, angular, joint = (
-        section.positive(name, 'ratio', 1.0)
+        section.number(name, 'ratio', 1.0, high=MAX_SCALE, positive=True)
         for name in ('linear_scale', 'angular_scale', 'joint_scale')
     )
     pose = Pose()
@@ -36,7 +41,8 @@ def read_action(section: Section | None) -> Action:
     renamed = section.section('columns')
     columns = {}
     if renamed is not None:
-        columns = {name: renamed.text(name) or name for name in renamed.keys()}
+        columns = {name: renamed.text(name, check=plain_name) or name for name in renamed.keys()}
+        report_repeated(renamed, columns)
     section.close()
     return Action(space, linear, angular, joint, columns, pose)
 
@@ -50,12 +56,17 @@ def read_output(section: Section, joint_names: Sequence[str]) -> Output:
         joint_names: the profile's joints, in order; the default order of a joint output.
     """
     kind = section.text('type', choices=TWIST_OUTPUTS + JOINT_OUTPUTS) or 'twist_stamped'
-    output = Output(kind, section.text('topic') or '?', line=section.line)
+    output = Output(kind, section.text('topic', check=topic_name) or '?', line=section.line)
     if kind in TWIST_OUTPUTS:
-        output = replace(output, frame=section.text('frame', ''))
+        output = replace(output, frame=section.text('frame', '', check=frame_name))
     else:
         output = replace(output, joints=section.names('joints') or tuple(joint_names))
-        for name in output.joints:
+        for index, name in enumerate(output.joints):
+            if name in output.joints[:index]:
+                section.problem(
+                    f'{section.path}: joint {name!r} is there more than once',
+                    section.line_of('joints'),
+                )
             if name not in joint_names:
                 section.problem(
                     f'{section.path}: joint {name!r} is not in the list joints',
@@ -81,6 +92,11 @@ def read_output(section: Section, joint_names: Sequence[str]) -> Output:
 
 def check_outputs(top: Section, profile: RobotProfile) -> None:
     """Report outputs, joints and workspace limits that do not fit the action space."""
+    if profile.base_frame == profile.end_effector_frame != '?':
+        top.problem(
+            f'end_effector_frame is base_frame, {profile.base_frame!r}: it would never move',
+            top.line_of('end_effector_frame'),
+        )
     if not profile.outputs and 'outputs' in top:
         top.problem('outputs is empty: nothing would be commanded', top.line_of('outputs'))
     for output in profile.outputs:
@@ -109,21 +125,32 @@ def check_outputs(top: Section, profile: RobotProfile) -> None:
             'needs one (choose a cautious one where the manufacturer gives none)',
             missing[0].line,
         )
-    workspace = 'workspace_low_m' in profile.settings
-    if not profile.joint_space and not workspace:
-        top.problem(
-            'limits: workspace_low and workspace_high are missing; with twists the '
-            'workspace is what keeps the arm off the table',
-            top.line_of('limits'),
-        )
-    if profile.joint_space and workspace:
-        top.problem(
-            'limits: a workspace cannot be kept in joint space; the limits of the joints '
-            'are what counts',
-            top.line_of('limits'),
-        )
+    commanded = {name for output in profile.outputs for name in output.joints}
+    for joint in profile.joints:
+        if profile.joint_space and profile.outputs and joint.name not in commanded:
+            top.problem(f'joints: no output commands {joint.name!r}', joint.line)
+        if joint.name == profile.gripper.joint:
+            top.problem(
+                f'joints: {joint.name!r} is gripper.joint, too; leave it out of one of them',
+                joint.line,
+            )
+    for output in profile.outputs:
+        problem = frame_problem(output, profile)
+        if problem:
+            top.problem(problem, output.line)
     topics = [output.topic for output in profile.outputs]
     for output in profile.outputs:
         if topics.count(output.topic) > 1:
             top.problem(f'outputs: topic {output.topic!r} is there more than once', output.line)
             break
+
+
+def frame_problem(output: Output, profile: RobotProfile) -> str | None:
+    """Say what is wrong with the frame of an output of twists; None if nothing is."""
+    known = profile.base_frame, profile.end_effector_frame
+    if not output.frame or output.frame in known:
+        return None
+    return (
+        f'outputs: {output.topic}: frame is {output.frame!r}, expected base_frame {known[0]!r} or '
+        f'end_effector_frame {known[1]!r}: no other orientation is measured'
+    )

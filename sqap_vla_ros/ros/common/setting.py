@@ -62,7 +62,7 @@ class Setting:
 
     def problem(self, value: Any) -> str | None:
         """
-        Check what a descriptor cannot: choices, lengths of lists, NaN (which passes any range).
+        Check what a descriptor cannot: choices, lists, NaN (which passes any range).
 
         Args:
             value: New value; ROS has checked its type and range.
@@ -75,6 +75,10 @@ class Setting:
         if isinstance(self.default, (list, tuple)):
             if len(value) != len(self.default) or not all(map(math.isfinite, value)):
                 return f'is {list(value)}, expected {len(self.default)} finite numbers'
+            low = -math.inf if self.low is None else self.low
+            high = math.inf if self.high is None else self.high
+            if not all(low <= part <= high for part in value):
+                return f'is {list(value)}, expected numbers of {low:g} .. {high:g}'
         elif isinstance(self.default, float) and not math.isfinite(value):
             return f'is {value}, expected a finite number'
         return None

@@ -12,6 +12,7 @@ from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.controller import POSE as POSE_INPUT
 from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, Transition
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient, ProcessInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner
 from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
@@ -57,7 +58,7 @@ class Configured:
         outputs: AllOutputs,
         black_box: BlackBox,
     ) -> None:
-        self.client = client
+        self.client, self.outputs = client, outputs
         self.transitions: deque[Transition] = deque()
         """Accepted events that the node has not reported yet."""
         self.answers: deque[Answer] = deque(maxlen=16)
@@ -68,6 +69,11 @@ class Configured:
             spec = client.info.spec
             topics = topics_of(profile, spec)
             mapping = ActionMapping(profile, spec.action)
+            if mapping.needs_orientation and profile.joint_space:
+                raise UserError(
+                    'policy: its actions are in the frame of the end effector; with '
+                    f'action.space: {profile.action.space} nothing turns them to the base'
+                )
             mode = execution_mode(settings.execution_mode, spec.continues)
             self.controller = _make_controller(
                 mapping, topics, settings, profile, ExecutorConfig(mode)
@@ -134,7 +140,9 @@ class Configured:
             self.controller.image(topic, received.value, received.stamp_ns)
             self.runner.wake()
         elif topic == topics.pose:
-            self.controller.pose(received.value[0])
+            position_m, quaternion_xyzw = received.value
+            self.outputs.measure_orientation(quaternion_xyzw)
+            self.controller.pose(position_m)
         elif topic == topics.joints:
             self.controller.joints(received.value)
             self.controller.arrived(topic)

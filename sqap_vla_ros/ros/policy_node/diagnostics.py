@@ -87,7 +87,7 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
         problems += [f'{problem}; {UNPROTECTED}' for problem in inputs.models.problems()]
     problems += inputs.models.frame_problems()
     values |= {f'rejected {key}': str(count) for key, count in inputs.rejected.items()}
-    return values, problems + inputs.incompatible.problems()
+    return values, problems + inputs.incompatible.problems() + inputs.unlikely
 
 
 def memory_mb() -> str:

@@ -126,7 +126,8 @@ class InferenceLink:
     def answered(self, answer: Answer) -> None:
         """Offer the chunk of an answer to the controller."""
         request, inference = answer.request, answer.inference
-        chunk = replace(self._sink.mapping.chunk(inference.chunk), generation=request.generation)
+        mapped = self._sink.mapping.chunk(inference.chunk, request.observation.end_effector_xyzw)
+        chunk = replace(mapped, generation=request.generation)
         now_ns = self._node.get_clock().now().nanoseconds
         if self._sink.controller.offer(chunk, now_ns) is Offer.ACCEPTED:
             self._chunk = inference.chunk

@@ -11,6 +11,8 @@ from sqap_vla_ros.errors import UserError
 
 FUTURE_STAMP_S = 0.1
 """How far in the future a stamp may be: clocks of two machines differ."""
+QUATERNION_TOLERANCE = 0.01
+"""By which the length of a quaternion may differ from 1; the same as in tf2."""
 Pose = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Position [3], m, and quaternion [4], x y z w."""
 
@@ -57,7 +59,8 @@ def read_pose(message: PoseStamped, base_frame: str) -> Pose:
         Position [3] and quaternion [4] (x y z w), float64.
 
     Raises:
-        InvalidMessage: The pose is in another frame or not finite.
+        InvalidMessage: The pose is in another frame or not finite, or the quaternion is not of
+            unit length.
     """
     if message.header.frame_id != base_frame:
         raise InvalidMessage(
@@ -69,7 +72,31 @@ def read_pose(message: PoseStamped, base_frame: str) -> Pose:
     position, quaternion = np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
     if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
         raise InvalidMessage('not_finite', 'pose has NaN or infinite values')
+    length = float(np.linalg.norm(quaternion))
+    if abs(length - 1) > QUATERNION_TOLERANCE:
+        raise InvalidMessage(
+            'quaternion',
+            f'orientation has length {length:.4f}, expected 1: x y z w of a rotation; 0 0 0 1 is '
+            'none',
+        )
     return position, quaternion
+
+
+def check_unit(quaternion: NDArray[np.float64]) -> None:
+    """
+    Check that a quaternion [4] stands for an orientation.
+
+    Raises:
+        InvalidMessage: It is not of unit length, for example all zeros, as in a message whose
+            orientation nobody has filled in.
+    """
+    length = float(np.linalg.norm(quaternion))
+    if abs(length - 1) > 0.01:
+        raise InvalidMessage(
+            'orientation',
+            f'the orientation has length {length:.3f}, expected a unit quaternion; the policy '
+            'needs the orientation of the end effector',
+        )
 
 
 def read_joints(message: JointState, needed: Iterable[str]) -> dict[str, float]:

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
+from sqap_vla_ros.columns import TOOL
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import PolicySpec
 from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
-
-END_EFFECTOR = ('end_effector.x', 'end_effector.y', 'end_effector.z')
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,8 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
         The topics.
 
     Raises:
-        UserError: The robot lacks a camera or a state column that the policy needs.
+        UserError: The robot lacks a camera that the policy needs.
     """
-    for name in spec.state_names:
-        if name not in (*END_EFFECTOR, 'gripper') and not name.startswith('joint.'):
-            raise UserError(
-                f'policy: its state has {name!r}; this node knows end_effector.x, .y, '
-                '.z, gripper and joint.NAME'
-            )
     cameras = {camera.name: camera for camera in profile.cameras}
     missing = [name for name in spec.cameras if name not in cameras]
     if missing:
@@ -61,9 +54,9 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
     images = {name: cameras[name].topic for name in spec.cameras}
     required = list(images.values())
     # The workspace limits need the pose even if the policy does not.
-    if not profile.joint_space or any(name in END_EFFECTOR for name in spec.state_names):
+    if not profile.joint_space or any(name.startswith(TOOL) for name in spec.state_names):
         required.append(pose)
-    if profile.joint_space or any(name not in END_EFFECTOR for name in spec.state_names):
+    if profile.joint_space or any(not name.startswith(TOOL) for name in spec.state_names):
         required.append(profile.joint_states_topic)
     used = [cameras[name] for name in spec.cameras]
     extrinsics = {camera.name: _extrinsics(camera) for camera in used}

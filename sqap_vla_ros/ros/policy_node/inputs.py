@@ -10,6 +10,7 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data, QoSProfile
 from rclpy.subscription import Subscription
@@ -26,6 +27,7 @@ from sqap_vla_ros.ros.policy_node.camera_models import CameraModels
 from sqap_vla_ros.ros.policy_node.graph_checks import IncompatibleQos
 from sqap_vla_ros.ros.policy_node.input_messages import (
     check_age,
+    check_unit,
     InvalidMessage,
     Pose,
     read_joints,
@@ -87,9 +89,14 @@ class Inputs:
         self.invalid: dict[str, str] = {}
         """Topic to the reason why its newest message was rejected; none where it was valid."""
         self.incompatible = IncompatibleQos()
+        self.unlikely: list[str] = []
+        """One line for each state column of the last observation far outside the training data."""
         self._node, self._profile, self._spec = node, profile, spec
         self._on_valid = on_valid
         self._state = RobotState(profile, spec, settings)
+        self._needs_orientation = any(column.rotation for column in spec.state) or any(
+            column.frame == 'end_effector' for column in spec.action.columns
+        )
         self.models = CameraModels(
             {camera.name: camera for camera in profile.cameras},
             lambda text: node.get_logger().warning(text),
@@ -164,17 +171,29 @@ class Inputs:
                 ),
             )
             return None
-        position_m = latest[topics.pose].value[0] if topics.pose in latest else None
+        pose: Pose | tuple[None, None] = (None, None)
+        if topics.pose in latest:
+            pose = latest[topics.pose].value
         joints = latest[topics.joints].value if topics.joints in latest else None
+        state = self._state.vector(pose, joints)
+        self._note_unlikely(state)
         cameras = {name: self._model(name, image.value, latest) for name, image in images.items()}
         return Observation(
             {name: image.value for name, image in images.items()},
             instruction,
-            self._state.vector(position_m, joints),
+            state,
             {name: camera for name, camera in cameras.items() if camera is not None},
-            position_m,
+            pose[0],
             min(stamps),
+            end_effector_xyzw=pose[1],
         ), min(image.received_s for image in images.values())
+
+    def _note_unlikely(self, state: NDArray[np.float32] | None) -> None:
+        self.unlikely = [] if state is None else self._state.far_outside(state)
+        if self.unlikely:
+            self._node.get_logger().warning(
+                '; '.join(self.unlikely[:3]), throttle_duration_sec=10.0
+            )
 
     def _subscribe_all(self) -> None:
         profile, topics = self._profile, self.topics
@@ -252,7 +271,10 @@ class Inputs:
         return message
 
     def _read_pose(self, message: PoseStamped) -> Pose:
-        return read_pose(message, self.settings.base_frame)
+        pose = read_pose(message, self.settings.base_frame)
+        if self._needs_orientation:
+            check_unit(pose[1])
+        return pose
 
     def _read_joints(self, message: JointState) -> dict[str, float]:
         return read_joints(message, self._state.joints)

@@ -21,6 +21,7 @@ from sqap_vla_ros.control.controller import ControllerStatus
 from sqap_vla_ros.control.state_machine import Event, FAULTS, State, Transition
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient
+from sqap_vla_ros.profiles.notes import notes_on
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Changed
 from sqap_vla_ros.ros.common.node_process import run_node
@@ -30,6 +31,7 @@ from sqap_vla_ros.ros.policy_node.inference_link import make_client
 from sqap_vla_ros.ros.policy_node.instruction import clean_instruction, quoted
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.reports import Reports
+from sqap_vla_ros.ros.policy_node.servo_check import ServoCheck
 
 EVENTS_S = 0.05
 """Period of reporting events and answers and of checking the goal."""
@@ -59,6 +61,7 @@ class PolicyNode(LifecycleNode):
         self._hold_requested = False
         """Whether the user stopped motion; then the instruction topic does not restart it."""
         self._outputs = AllOutputs(self, self._profile, self.settings.dry_run)
+        self._servo = ServoCheck(self, self._profile)
         self._reports = Reports(self, self.settings.base_frame, self._outputs.topics)
         self._black_box = BlackBox(
             self.settings.black_box_s,
@@ -91,6 +94,8 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error(f'cannot configure: {error}')
             self._reports.state(*self.motion_state())
             return TransitionCallbackReturn.FAILURE
+        for note in notes_on(self._profile):
+            self.get_logger().info(note)
         info = configured.client.info
         self.get_logger().info(
             f'policy {info.description.get("checkpoint")}: recipe {info.description["recipe"]}, '
@@ -320,6 +325,7 @@ class PolicyNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         configured = self._configured
+        self._servo.tick()
         if configured is None:
             self._reports.diagnose(*self.motion_state())
             return

@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 from sqap_vla_ros.control.chunk_executor import Mode
 from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.ranges import PARAMETERS
 from sqap_vla_ros.profiles.reading import load_profile
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.ros.common.setting import declare, setting, settings_of
@@ -98,7 +99,9 @@ class PolicyNodeSettings:
         0.0,
         60.0,
     )
-    inference_rate_hz: float = setting(5.0, 'maximum rate of inferences, Hz', 0.1, 200.0)
+    inference_rate_hz: float = setting(
+        5.0, 'maximum rate of inferences, Hz', *PARAMETERS['inference_rate_hz']
+    )
     inference_deadline_s: float = setting(
         2.0,
         'an inference that takes longer counts as hung: the arm holds and the worker is '
@@ -128,7 +131,7 @@ class PolicyNodeSettings:
         '~/.ros',
         read_only=True,
     )
-    command_rate_hz: float = setting(50.0, 'rate of commands, Hz', 1.0, 500.0)
+    command_rate_hz: float = setting(50.0, 'rate of commands, Hz', *PARAMETERS['command_rate_hz'])
     observation_timeout_s: float = setting(
         0.5,
         'hold when the image, pose or joint states are older than this on the steady clock, s; '
@@ -148,30 +151,37 @@ class PolicyNodeSettings:
         0.02,
         600.0,
     )
-    max_linear_speed_m_s: float = setting(LIMITS.linear_speed_m_s, 'end effector, m/s', 0.001, 5.0)
+    max_linear_speed_m_s: float = setting(
+        LIMITS.linear_speed_m_s, 'end effector, m/s', *PARAMETERS['max_linear_speed_m_s']
+    )
     max_angular_speed_rad_s: float = setting(
-        LIMITS.angular_speed_rad_s, 'end effector, rad/s', 0.001, 20.0
+        LIMITS.angular_speed_rad_s, 'end effector, rad/s', *PARAMETERS['max_angular_speed_rad_s']
     )
     max_linear_acceleration_m_s2: float = setting(
-        LIMITS.linear_acceleration_m_s2, 'end effector, m/s^2', 0.01, 100.0
+        LIMITS.linear_acceleration_m_s2,
+        'end effector, m/s^2',
+        *PARAMETERS['max_linear_acceleration_m_s2'],
     )
     max_linear_jerk_m_s3: float = setting(
-        LIMITS.linear_jerk_m_s3, 'end effector, m/s^3', 0.1, 10_000.0
+        LIMITS.linear_jerk_m_s3, 'end effector, m/s^3', *PARAMETERS['max_linear_jerk_m_s3']
     )
     stop_deceleration_m_s2: float = setting(
         LIMITS.stop_deceleration_m_s2,
         'end effector while stopping, m/s^2; at least max_linear_acceleration_m_s2',
-        0.01,
-        100.0,
+        *PARAMETERS['stop_deceleration_m_s2'],
     )
     stop_jerk_m_s3: float = setting(
-        LIMITS.stop_jerk_m_s3, 'end effector while stopping, m/s^3', 0.1, 10_000.0
+        LIMITS.stop_jerk_m_s3, 'end effector while stopping, m/s^3', *PARAMETERS['stop_jerk_m_s3']
     )
     workspace_low_m: tuple[float, float, float] = setting(
-        LIMITS.workspace_low_m, 'lowest x, y, z of the end effector in the base frame, m'
+        LIMITS.workspace_low_m,
+        'lowest x, y, z of the end effector in the base frame, m',
+        *PARAMETERS['workspace_low_m'],
     )
     workspace_high_m: tuple[float, float, float] = setting(
-        LIMITS.workspace_high_m, 'highest x, y, z of the end effector in the base frame, m'
+        LIMITS.workspace_high_m,
+        'highest x, y, z of the end effector in the base frame, m',
+        *PARAMETERS['workspace_high_m'],
     )
 
     def motion_limits(self) -> MotionLimits:
@@ -232,6 +242,14 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
         settings.motion_limits()
     except ValueError as error:
         raise UserError(f'parameters: {error}') from None
+    if settings.gripper_joint and (
+        settings.gripper_open_position == settings.gripper_closed_position
+    ):
+        raise UserError(
+            'parameters: gripper_open_position and gripper_closed_position are both '
+            f'{settings.gripper_open_position:g}, expected two positions of gripper_joint, '
+            f'{settings.gripper_joint!r}'
+        )
     return settings, replace(profile, base_frame=settings.base_frame)
 
 

@@ -19,8 +19,23 @@ def test_crop_samples_where_tensorflow_does():
     reach = 0.9**0.5
     expected = (1 - reach) / 2 * 223 + np.arange(224) * reach
     cropped = centre_crop(ramp, 0.9)
-    assert np.abs(cropped[0, 100].numpy() - expected).max() <= 0.51
+    # Rounded like TensorFlow's convert_image_dtype: 255.5 v without its fraction, v in [0, 1].
+    assert np.array_equal(cropped[0, 100].numpy(), np.floor(expected * 255.5 / 255))
     assert torch.equal(centre_crop(ramp, 1.0), ramp)
+
+
+def test_crop_of_noise_is_tensorflows_formula_in_float32():
+    image = np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)
+    reach = np.sqrt(np.float32(0.9))
+    position = (np.float32(1) - reach) / 2 * 55 + np.arange(56, dtype=np.float32) * reach
+    low, high = np.floor(position).astype(int), np.ceil(position).astype(int)
+    share = position - low
+    values = image.astype(np.float32) / 255
+    values = values[:, low] * (1 - share[:, None]) + values[:, high] * share[:, None]
+    values = values[low] * (1 - share[:, None, None]) + values[high] * share[:, None, None]
+    cropped = centre_crop(torch.from_numpy(image).permute(2, 0, 1), 0.9)
+    difference = cropped.permute(1, 2, 0).numpy() - np.floor(values * 255.5)
+    assert (difference != 0).mean() < 1e-3 and np.abs(difference).max() <= 1
 
 
 @settings(max_examples=25, deadline=None)

@@ -89,7 +89,10 @@ class StandInNode:
 
 def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'gripper')):
     action = ActionSpec(('linear.x', 'linear.y', 'linear.z'), ('m/s',) * 3, 0.05, 4)
-    return PolicySpec(cameras, state, ('?',) * len(state), action, 2, (1, 1))
+    units = {'end_effector': 'm', 'joint': 'rad', 'gripper': '1'}
+    return PolicySpec(
+        cameras, state, tuple(units[name.split('.')[0]] for name in state), action, 2, (1, 1)
+    )
 
 
 class Rig:
@@ -201,6 +204,23 @@ def test_in_joint_space_every_commanded_joint_must_be_measured():
     rig = Rig(profile)
     rig.send('joint_states', joints())
     assert rig.rejected('joint_states') == {'joint_states: missing_joint'}
+
+
+@pytest.mark.parametrize(
+    'quaternion, reason',
+    [
+        ((0, 0, 0, 0), 'quaternion'),
+        ((0, 0, 0, 2), 'quaternion'),
+        ((0, 0, 0, np.nan), 'not_finite'),
+    ],
+)
+def test_a_pose_without_an_orientation_is_rejected(quaternion, reason):
+    rig = Rig()
+    message = pose(0.5)
+    q = message.pose.orientation
+    q.x, q.y, q.z, q.w = map(float, quaternion)
+    rig.send('end_effector_pose', message)
+    assert rig.rejected('end_effector_pose') == {f'end_effector_pose: {reason}'} and not rig.valid
 
 
 def test_bad_compressed_images_are_counted_by_reason():

@@ -15,6 +15,7 @@ pytest.importorskip('rclpy')
 
 from geometry_msgs.msg import TwistStamped
 import numpy as np
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -94,12 +95,57 @@ def test_twists_for_servo_have_frame_units_and_publish_time_stamps(client):
     )
 
 
-def test_an_output_may_have_a_frame_of_its_own(client):
+def test_a_twist_is_turned_into_the_frame_of_the_end_effector(client):
+    """The tool looks down, turned by pi about x, and is turned by 90 degrees about its own z."""
     outputs = AllOutputs(
-        client, profile(Output('twist_stamped', 'framed', frame='flange'), space='twist')
+        client,
+        profile(
+            Output('twist_stamped', 'framed', frame='tool'),
+            Output('twist_stamped', 'unframed', frame='base_link'),
+            space='twist',
+        ),
     )
-    message, _ = receive(client, TwistStamped, 'framed', outputs, Command([0] * 3, [0] * 3))
-    assert message.header.frame_id == 'flange'
+    unframed = client.listen(TwistStamped, 'unframed')
+    turned = Rotation.from_euler('x', np.pi) * Rotation.from_euler('z', np.pi / 2)
+    outputs.measure_orientation(turned.as_quat())
+    command = Command([0.1, 0, 0.02], [0, 0.3, 0])
+    message, _ = receive(client, TwistStamped, 'framed', outputs, command)
+    assert message.header.frame_id == 'tool'
+    linear, angular = twist_parts(message)
+    assert linear == pytest.approx([0, -0.1, -0.02], abs=1e-12)
+    assert angular == pytest.approx([-0.3, 0, 0], abs=1e-12)
+    assert wait_until(lambda: unframed, 5)
+    assert unframed[-1].header.frame_id == 'base_link'
+    assert twist_parts(unframed[-1])[0] == [0.1, 0, 0.02]
+    # Half a turn further about the tool's z: the newest orientation counts.
+    outputs.measure_orientation((turned * Rotation.from_euler('z', np.pi)).as_quat())
+    message, _ = receive(client, TwistStamped, 'framed', outputs, command)
+    assert twist_parts(message)[0] == pytest.approx([0, 0.1, -0.02], abs=1e-12)
+
+
+def test_without_a_measured_orientation_only_a_stop_goes_out(client):
+    outputs = AllOutputs(
+        client, profile(Output('twist_stamped', 'unmeasured', frame='tool'), space='twist')
+    )
+    command = Command([0.1, 0, 0], [0, 0, 0.2])
+    message, _ = receive(client, TwistStamped, 'unmeasured', outputs, command)
+    assert twist_parts(message) == ([0, 0, 0], [0, 0, 0])
+
+
+@pytest.mark.parametrize('changed', [{}, {'base_frame': 'base'}])
+def test_an_output_in_any_other_frame_is_refused(client, changed):
+    """Also where the parameter base_frame replaces the frame of the profile."""
+    frame = 'base_link' if changed else 'flange'
+    robot = replace(
+        profile(Output('twist_stamped', 'refused', frame=frame), space='twist'), **changed
+    )
+    with pytest.raises(UserError, match=f"refused: frame is '{frame}', expected base_frame 'base"):
+        AllOutputs(client, robot)
+
+
+def twist_parts(message):
+    linear, angular = message.twist.linear, message.twist.angular
+    return [linear.x, linear.y, linear.z], [angular.x, angular.y, angular.z]
 
 
 def test_trajectories_end_at_standstill_within_the_horizon(client):
@@ -326,6 +372,7 @@ def test_a_gripper_action_sends_goals_in_the_grippers_units(client, kind):
     else:
         assert list(goals[-1].name) == ['finger']
         assert list(goals[-1].position) == pytest.approx([0.02])
+        assert list(goals[-1].effort) == [20.0]
 
 
 def test_profiles_and_the_registry_know_the_same_outputs():

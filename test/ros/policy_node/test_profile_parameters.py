@@ -1,21 +1,26 @@
 """What a profile does to the policy node: defaults, consent, joint-space outputs."""
 
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import pytest
 
 pytest.importorskip('rclpy')
 
+from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 from rclpy.parameter import Parameter
+from scipy.spatial.transform import Rotation
 from std_msgs.msg import Float64, String
 from trajectory_msgs.msg import JointTrajectory
 import yaml
 
 from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.ranges import PARAMETERS as RANGES
 from sqap_vla_ros.profiles.reading import load_profile
+from sqap_vla_ros.ros.common.messages import stamp_to_ns
 from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.policy_node import parameters
 
@@ -42,11 +47,12 @@ def as_tuples(values):
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def test_the_parameter_file_repeats_no_limits(repository):
+def test_the_parameter_file_repeats_nothing_of_the_robot(repository):
     file = yaml.safe_load((repository / 'config/policy_node.yaml').read_text('utf-8'))
     given = set(file['/**']['ros__parameters'])
     assert given <= set(parameters.BY_NAME)
-    assert not {name for name in given if name.startswith(('max_', 'stop_', 'workspace_'))}
+    robot = set(parameters.profile_defaults(load_profile('sim_sawyer')))
+    assert not given & (robot - {'inference_rate_hz', 'command_rate_hz'})
 
 
 @pytest.mark.parametrize(
@@ -93,16 +99,36 @@ def test_changes_make_new_settings_all_or_none():
     'argument, words',
     [
         ('execution_mode:=telepathy', "execution_mode is 'telepathy', expected one of sequential"),
+        ('gripper_open_position:=0.04', 'gripper_open_position and gripper_closed_position are'),
+        ('base_frame:=base_link', "frame is 'base', expected base_frame 'base_link'"),
         ('device:=gpu', "device is 'gpu', expected one of cpu, cuda, cuda:N"),
         ('stop_deceleration_m_s2:=1.0', 'expected at least linear_acceleration_m_s2'),
     ],
 )
-def test_a_wrong_value_ends_the_node_with_one_line(tmp_path, argument, words):
-    process = start_node(MODULE, tmp_path, domain(), '-p', argument)
+def test_a_wrong_value_ends_the_node_with_one_line(repository, tmp_path, argument, words):
+    text = (repository / 'config/robots/sim_sawyer.yaml').read_text('utf-8')
+    profile = tmp_path / 'framed.yaml'
+    profile.write_text(text.replace('twist_command}', 'twist_command, frame: base}'), 'utf-8')
+    process = start_node(MODULE, tmp_path, domain(), '-p', argument, '-p', f'profile:={profile}')
     assert process.wait(PATIENCE_S) == 2
     log = process.log.read_text()
     assert words in log and 'Traceback' not in log
     assert len([line for line in log.splitlines() if line.startswith('policy_node:')]) == 1
+
+
+def test_a_workspace_farther_than_any_arm_reaches_is_refused():
+    with pytest.raises(ValueError, match='workspace_high_m is .*expected numbers of -3 .. 3'):
+        parameters.changed(
+            parameters.PolicyNodeSettings(),
+            [Parameter('workspace_high_m', value=[0.3, 0.9, 400.0])],
+        )
+
+
+def test_the_node_and_profiles_have_the_same_ranges():
+    for name, (low, high) in RANGES.items():
+        setting = parameters.BY_NAME[name]
+        assert (setting.low, setting.high) == (low, high), name
+    assert set(RANGES) == set(load_profile('sim_sawyer').settings)
 
 
 def test_an_untested_profile_needs_an_acknowledgement_or_a_dry_run():
@@ -150,44 +176,25 @@ def gantry(repository, tmp_path):
     return path
 
 
+class TurnedRobot(Robot):
+    """The stand-in robot whose end effector looks down and is turned about its own z."""
+
+    TURN = Rotation.from_euler('x', np.pi) * Rotation.from_euler('z', 0.7)
+
+    def make_pose(self, x=0.0, y=0.65, z=0.2):
+        message = super().make_pose(x, y, z)
+        q = message.pose.orientation
+        q.x, q.y, q.z, q.w = map(float, self.TURN.as_quat())
+        return message
+
+
 @pytest.mark.timeout(2 * PATIENCE_S)
 def test_a_policy_drives_joints_by_trajectories(random_policy, gantry, tmp_path):
-    domain_id = domain()
-    process = start_node(
-        MODULE,
-        tmp_path,
-        domain_id,
-        '-p',
-        f'policy:={random_policy}',
-        '-p',
-        f'profile:={gantry}',
-        '-p',
-        'start_on_instruction:=true',
-        '-p',
-        'inference_deadline_s:=20.0',
-        '-p',
-        'observation_timeout_s:=5.0',
-    )
-    try:
-        with client_node(domain_id) as client:
-            robot = Gantry(client)
-            trajectories = client.listen(JointTrajectory, 'arm_controller/joint_trajectory', 100)
-            client.listen(Float64, 'gripper_command')
-            states = client.listen(String, 'policy_node/state', LATCHED)
-            for transition in (1, 3):  # configure, activate
-                request = ChangeState.Request()
-                request.transition.id = transition
-                answer = client.call(ChangeState, 'policy_node/change_state', request, PATIENCE_S)
-                assert answer.success, process.log.read_text()[-2000:]
-
-            def moved():
-                robot.instruction.publish(String(data='open the drawer'))
-                return len(trajectories) > 20
-
-            assert wait_until(moved, PATIENCE_S, 0.3), states[-1:]
-            robot.close()
-    finally:
-        process.stop()
+    with running(random_policy, gantry, tmp_path) as (client, process, moved_until):
+        robot = Gantry(client)
+        trajectories = client.listen(JointTrajectory, 'arm_controller/joint_trajectory', 100)
+        client.listen(Float64, 'gripper_command')
+        moved_until(robot, lambda: len(trajectories) > 20)
     velocities = np.array(
         [point.velocities for message in trajectories for point in message.points]
     )
@@ -196,3 +203,68 @@ def test_a_policy_drives_joints_by_trajectories(random_policy, gantry, tmp_path)
     assert all(not any(message.points[-1].velocities) for message in trajectories)
     assert np.abs(velocities).max() <= 0.25 + 1e-9
     assert not robot.twists and 'Traceback' not in process.log.read_text()
+
+
+@pytest.mark.timeout(2 * PATIENCE_S)
+def test_twists_are_turned_by_the_measured_orientation(random_policy, repository, tmp_path):
+    text = (repository / 'config/robots/sim_sawyer.yaml').read_text('utf-8')
+    path = tmp_path / 'turned.yaml'
+    line = '  - {type: twist_stamped, topic: framed, frame: end_effector}\n'
+    path.write_text(
+        text.replace('outputs:\n  - {type: twist', f'outputs:\n{line}  - {{type: twist')
+    )
+    with running(random_policy, path, tmp_path) as (client, _, moved_until):
+        framed = client.listen(TwistStamped, 'framed', 100)
+        robot = TurnedRobot(client)
+        moved_until(robot, lambda: sum(np.any(parts(m)) for m in list(framed)) > 20)
+    base = {stamp_to_ns(message.header.stamp): parts(message) for message in robot.twists}
+    pairs = [
+        (parts(message), base[stamp_to_ns(message.header.stamp)])
+        for message in framed
+        if stamp_to_ns(message.header.stamp) in base
+    ]
+    assert sum(bool(np.any(turned)) for turned, _ in pairs) > 5
+    for turned, straight in pairs:
+        np.testing.assert_allclose(TurnedRobot.TURN.apply(turned), straight, atol=1e-9)
+
+
+def parts(message):
+    """Linear and angular part of a TwistStamped, [2, 3]."""
+    linear, angular = message.twist.linear, message.twist.angular
+    return np.array([[linear.x, linear.y, linear.z], [angular.x, angular.y, angular.z]])
+
+
+@contextmanager
+def running(policy, profile, tmp_path):
+    """Run the node on a profile; gives a client, the process, and how to move until something."""
+    domain_id = domain()
+    parameter = {
+        'policy': policy,
+        'profile': profile,
+        'start_on_instruction': 'true',
+        'inference_deadline_s': 20.0,
+        'observation_timeout_s': 5.0,
+    }
+    arguments = [part for name, value in parameter.items() for part in ('-p', f'{name}:={value}')]
+    process = start_node(MODULE, tmp_path, domain_id, *arguments)
+
+    def moved_until(robot, reached):
+        states = client.listen(String, 'policy_node/state', LATCHED)
+        for transition in (1, 3):  # configure, activate
+            request = ChangeState.Request()
+            request.transition.id = transition
+            answer = client.call(ChangeState, 'policy_node/change_state', request, PATIENCE_S)
+            assert answer.success, process.log.read_text()[-2000:]
+
+        def moved():
+            robot.instruction.publish(String(data='open the drawer'))
+            return reached()
+
+        assert wait_until(moved, PATIENCE_S, 0.3), states[-1:]
+        robot.close()
+
+    try:
+        with client_node(domain_id) as client:
+            yield client, process, moved_until
+    finally:
+        process.stop()

@@ -8,11 +8,10 @@ from dataclasses import replace
 
 from sqap_vla_ros.cli import main
 from sqap_vla_ros.models.import_policy import import_policy
-from sqap_vla_ros.models.importers.prismatic import ACTION_NAMES
 
 from support.dds import wait_until
 from support.policy_node_rig import PATIENCE_S, running
-from support.released_families import FAMILIES, STATES, write_released
+from support.released_families import ACTION_NAMES, FAMILIES, STATES, write_released
 
 JOINTS = tuple(name.removeprefix('joint.') for name in STATES if name.startswith('joint.'))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sqap_vla_ros.columns import Column
 from sqap_vla_ros.models.layers.vision_config import VisionConfig
 
 
@@ -36,11 +37,13 @@ class CogActConfig:
     models' prompt through tokenizer.json, as long as it is.
     """
     text_length: int = 12
-    state_names: tuple[str, ...] = ()
-    """A token for the robot's state before the cognition token; empty: none (as released)."""
-    state_units: tuple[str, ...] = ()
-    action_names: tuple[str, ...] = ()
-    action_units: tuple[str, ...] = ()
+    state: tuple[Column, ...] = ()
+    """
+    Meaning of the columns of the robot's state, which becomes a token before the cognition token;
+    empty: none (as released).
+    """
+    action: tuple[Column, ...] = ()
+    """Meaning of the action columns, after `action_scale` and `action_offset`."""
     binary_actions: tuple[str, ...] = ()
     """Actions that are 0 or 1: thresholded at 0.5 and never unnormalised."""
     action_scale: tuple[float, ...] = ()

@@ -8,20 +8,26 @@ from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, TorchReader
+from sqap_vla_ros.models.importers.fields import expect, section
 from sqap_vla_ros.models.importers.prismatic import (
     action_columns,
+    CONVENTION,
     HALVES,
     IMAGENET,
-    last_blocks,
     llama_arguments,
+    llama_vocabulary,
     read_vision,
     tower_sources,
-    UNUSED,
+    unused_tensors,
 )
-from sqap_vla_ros.models.importers.prismatic_keys import llama_sources, projector_sources
+from sqap_vla_ros.models.importers.prismatic_keys import (
+    count_layers,
+    llama_sources,
+    projector_sources,
+)
 from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions, Released
 from sqap_vla_ros.models.importers.sources import check_sources, Source
-from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
+from sqap_vla_ros.models.preprocessing.statistics import parse_statistics, STATISTICS_FILE
 
 BASE_MODELS = (
     'prism-dinosiglip-224px+7b',
@@ -31,6 +37,12 @@ BASE_MODELS = (
 DIT_HEADS = {384: 4, 768: 12, 1024: 16}
 """Number of attention heads by width, for DiT-S, DiT-B and DiT-L."""
 LLAMA_2_HEAD_WIDTH = 128
+UNUSED = (
+    r'^ema_diffusion\.',
+    r'^action_model\.net\.history_embedder\.linear\.(weight|bias)$',
+    r'^llm_backbone\.llm\.lm_head\.weight$',
+)
+"""The moving average, off by default upstream; the history, which has no part; the words' head."""
 
 
 def open_cogact(folder: Path, options: ImportOptions) -> Released:
@@ -41,8 +53,8 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
         UserError: names the file and the key that is missing or belongs to another model.
     """
     path = folder / CONFIG_FILE
-    settings = read_json(path).get('vla')
-    base = settings.get('base_vlm') if isinstance(settings, dict) else None
+    settings = section(path, read_json(path), 'vla')
+    base = settings.get('base_vlm')
     if base not in BASE_MODELS:
         raise UserError(
             f'{path}: vla.base_vlm is {base!r}, expected one of {", ".join(BASE_MODELS)}'
@@ -52,41 +64,48 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
     files = sorted((folder / 'checkpoints').glob('*.pt'))
     if len(files) != 1:
         raise UserError(f'{folder / "checkpoints"}: {len(files)} files *.pt, expected one')
+    parse_statistics(statistics, dataset, 0, folder / STATISTICS_FILE)
     reader = TorchReader(files[0])
+    if not any(name.startswith('action_model.') for name in reader.names()):
+        raise UserError(
+            f'{files[0]}: no action_model; where it is an OpenVLA of the Prismatic code, convert '
+            "it with that code's vla-scripts/extern/convert_openvla_weights_to_hf.py"
+        )
     prefixes = 'vision_backbone.dino_featurizer.', 'vision_backbone.siglip_featurizer.'
     vision, towers = read_vision(reader, prefixes, (IMAGENET, HALVES))
+    llama = 'llm_backbone.llm.model.'
     sources = {
         **tower_sources(towers, prefixes, 'gamma'),
         **projector_sources([f'projector.projector.{i}' for i in (0, 2, 4)]),
-        **llama_sources(reader, 'llm_backbone.llm.model.', 'decoder.llama.'),
+        **llama_sources(reader, llama, 'decoder.llama.'),
         **{
             f'action_head.{name.removeprefix("action_model.")}': Source(name)
             for name in sorted(reader.names())
             if name.startswith('action_model.net.') and 'history_embedder' not in name
         },
     }
-    check_sources(
-        reader,
-        sources,
-        (
-            *UNUSED,
-            *last_blocks(prefixes, towers),
-            r'^ema_diffusion\.',
-            r'history_embedder\.',
-            r'lm_head\.weight$',
-        ),
+    check_sources(reader, sources, (*unused_tensors(prefixes, towers, llama), *UNUSED))
+    arguments = llama_arguments(path, _llama_shapes(reader, llama), {}, reader, llama)
+    horizon = reader.sizes('action_model.net.positional_embedding', 2)[0] - 1
+    if settings.get('future_action_window_size', horizon - 1) != horizon - 1:
+        raise UserError(
+            f'{path}: vla.future_action_window_size is {settings["future_action_window_size"]!r}, '
+            f'but the head has {horizon} rows, {horizon - 1} of them in the future'
+        )
+    expect(path, settings, 'action_dim', len(CONVENTION.action_names))
+    actions = action_columns(
+        statistics[dataset], dataset, options, 'cogact', folder / STATISTICS_FILE
     )
-    actions = action_columns(statistics[dataset], dataset, options, folder / STATISTICS_FILE)
     config = CogActConfig(
         vision=vision,
-        llama=llama_arguments(path, _llama_shapes(reader), {}),
+        llama=arguments,
         action_head=_action_head(reader),
         image_size=towers[0].image,
         projector='fused-gelu-mlp',
         text='prismatic',
         dataset=dataset,
         binary_actions=('gripper',),
-        horizon=reader.shape('action_model.net.positional_embedding')[0] - 1,
+        horizon=horizon,
         cameras=options.cameras or ('camera',),
         **actions,
     )
@@ -102,38 +121,29 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
         reader,
         sources,
         options.tokenizer or folder,
+        llama_vocabulary(arguments['vocab_size']),
     )
 
 
-def _llama_shapes(reader: CheckpointReader) -> dict[str, Any]:
+def _llama_shapes(reader: CheckpointReader, prefix: str) -> dict[str, Any]:
     """Read the sizes that CogACT's configuration gives only by the name of its base model."""
-    prefix = 'llm_backbone.llm.model.'
-    vocabulary, width = reader.shape(f'{prefix}embed_tokens.weight')
-    inner = reader.shape(f'{prefix}layers.0.mlp.gate_proj.weight')[0]
-    layers = sum(
-        name.startswith(f'{prefix}layers.') and name.endswith('input_layernorm.weight')
-        for name in reader.names()
-    )
-    heads = max(width // LLAMA_2_HEAD_WIDTH, 1)
+    vocabulary, width = reader.sizes(f'{prefix}embed_tokens.weight', 2)
     return {
         'vocab_size': vocabulary,
         'hidden_size': width,
-        'intermediate_size': inner,
-        'num_hidden_layers': layers,
-        'num_attention_heads': heads,
+        'intermediate_size': reader.sizes(f'{prefix}layers.0.mlp.gate_proj.weight', 2)[0],
+        'num_hidden_layers': count_layers(reader, f'{prefix}layers.'),
+        'num_attention_heads': max(width // LLAMA_2_HEAD_WIDTH, 1),
     }
 
 
 def _action_head(reader: CheckpointReader) -> ActionHeadConfig:
     prefix = 'action_model.net.'
-    width = reader.shape(f'{prefix}positional_embedding')[1]
+    width = reader.sizes(f'{prefix}positional_embedding', 2)[1]
     if width not in DIT_HEADS:
         raise UserError(
             f'{reader.where}: {prefix}positional_embedding is {width} wide, expected '
             f'{", ".join(map(str, DIT_HEADS))} (DiT-S, DiT-B, DiT-L)'
         )
-    depth = sum(
-        name.startswith(f'{prefix}blocks.') and name.endswith('attn.qkv.weight')
-        for name in reader.names()
-    )
+    depth = count_layers(reader, f'{prefix}blocks.')
     return ActionHeadConfig(hidden_size=width, depth=depth, heads=DIT_HEADS[width])

@@ -46,14 +46,12 @@ class CogActModel(VlaModel):
         self.projector = make_projector(config.projector, vision_width, width)
         self.decoder = PrunableDecoder(llama)
         self.state_encoder = (
-            nn.Sequential(
-                nn.Linear(len(config.state_names), width), nn.GELU(), nn.Linear(width, width)
-            )
-            if config.state_names
+            nn.Sequential(nn.Linear(len(config.state), width), nn.GELU(), nn.Linear(width, width))
+            if config.state
             else None
         )
         self.action_head = DiffusionActionHead(
-            config.action_head, width, config.horizon, len(config.action_names)
+            config.action_head, width, config.horizon, len(config.action)
         )
 
     @property

@@ -15,7 +15,7 @@ from sqap_vla_ros.models.preprocessing.prismatic_text import check_vocabulary, P
 from sqap_vla_ros.models.preprocessing.statistics import load_statistics, Statistics
 from sqap_vla_ros.models.preprocessing.words import WordTokenizer
 from sqap_vla_ros.models.pruned_policy import PrunedPolicy
-from sqap_vla_ros.policy import Observation, PolicySpec
+from sqap_vla_ros.policy import Observation, PolicySpec, state_fields
 from sqap_vla_ros.runtime_options import RuntimeOptions
 from sqap_vla_ros.token_geometry import TokenGeometry
 
@@ -38,11 +38,8 @@ class CogActPolicy(PrunedPolicy):
             words, max_words = tuple(tokenizer.words), tokenizer.length
         spec = PolicySpec(
             cameras=config.cameras,
-            state_names=config.state_names,
-            state_units=config.state_units,
-            action=ActionSpec(
-                config.action_names, config.action_units, config.step_s, config.horizon
-            ),
+            **state_fields(config.state),
+            action=ActionSpec.of(config.action, config.step_s, config.horizon),
             visual_tokens=model.grid**2,
             token_grid=(model.grid, model.grid),
             continues=True,
@@ -54,7 +51,11 @@ class CogActPolicy(PrunedPolicy):
         )
         super().__init__(model, spec, len(model.decoder.llama.layers), description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics
-        self._binary = [config.action_names.index(name) for name in config.binary_actions]
+        self._binary = [
+            index
+            for index, column in enumerate(config.action)
+            if column.name in config.binary_actions
+        ]
         self.reset()
 
     def reset(self) -> None:
@@ -112,5 +113,5 @@ def make_policy(
     else:
         tokenizer = WordTokenizer.load(directory, config.text_length)
     check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
-    statistics = load_statistics(directory, config.dataset, len(config.state_names))
+    statistics = load_statistics(directory, config.dataset, len(config.state))
     return CogActPolicy(model, tokenizer, statistics, description, runtime)

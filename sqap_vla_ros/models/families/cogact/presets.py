@@ -1,5 +1,6 @@
 """Shapes for the benchmark."""
 
+from sqap_vla_ros.columns import columns_from_units
 from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.family import Preset
 from sqap_vla_ros.models.layers.released_shapes import DINO_SIGLIP, LLAMA_2_7B
@@ -14,8 +15,7 @@ PRESETS = (
             image_size=224,
             projector='fused-gelu-mlp',
             text='prismatic',
-            action_names=('x', 'y', 'z', 'roll', 'pitch', 'yaw', 'gripper'),
-            action_units=('1',) * 7,
+            action=columns_from_units(('x', 'y', 'z', 'roll', 'pitch', 'yaw', 'gripper'), '1' * 7),
             action_head=ActionHeadConfig(hidden_size=768, depth=12, heads=12),
         ),
         text_tokens=32,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sqap_vla_ros.columns import Column
 from sqap_vla_ros.models.layers.vision_config import VisionConfig
 
 
@@ -19,8 +20,8 @@ class OpenVlaConfig:
     action_bins: int = 256
     token_end: int = 32000
     """One more than the largest action token's id: the vocabulary before its padding."""
-    action_names: tuple[str, ...] = ()
-    action_units: tuple[str, ...] = ()
+    action: tuple[Column, ...] = ()
+    """Meaning of the action columns, after `action_scale` and `action_offset`."""
     action_scale: tuple[float, ...] = ()
     """Factor a column from the dataset's unit to the action's unit; empty: 1."""
     action_offset: tuple[float, ...] = ()

@@ -1,30 +1,46 @@
 """Import of OpenVLA checkpoints in the format of the official release."""
 
+import math
 from pathlib import Path
-from typing import Any
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import SafetensorsReader
+from sqap_vla_ros.models.importers.datasets import dataset_of_key, find_dataset
+from sqap_vla_ros.models.importers.fields import expect, is_number, section, whole_number
 from sqap_vla_ros.models.importers.prismatic import (
     action_columns,
-    HALVES,
-    IMAGENET,
-    last_blocks,
     llama_arguments,
+    llama_vocabulary,
     Normalisation,
     read_vision,
     tower_sources,
-    UNUSED,
+    unused_tensors,
 )
 from sqap_vla_ros.models.importers.prismatic_keys import llama_sources, projector_sources
 from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions, Released
 from sqap_vla_ros.models.importers.sources import check_sources, Source
-from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
+from sqap_vla_ros.models.preprocessing.statistics import parse_statistics, STATISTICS_FILE
 
-VISION_BACKBONE = 'dinosiglip-vit-so-224px'
+PREPROCESSOR_FILE = 'preprocessor_config.json'
+_EXPECTED: dict[str, tuple[object, ...]] = {
+    'vision_backbone_id': ('dinosiglip-vit-so-224px',),
+    'image_resize_strategy': ('resize-naive',),
+    'use_fused_vision_backbone': (True,),
+    'arch_specifier': ('no-align+fused-gelu-mlp', 'fused-gelu-mlp'),
+    'timm_override_act_layers': ([None, None],),
+    'image_sizes': ([224, 224],),
+}
+"""Fields of `config.json` that decide on the model, and what this package implements."""
+_EXPECTED_OF_IMAGES: dict[str, tuple[object, ...]] = {
+    'image_resize_strategy': ('resize-naive',),
+    'interpolations': (['bicubic', 'bicubic'],),
+    'tvf_do_letterbox': (False,),
+    'use_fused_vision_backbone': (True,),
+}
+"""The same for `preprocessor_config.json`."""
 
 
 def open_openvla(folder: Path, options: ImportOptions) -> Released:
@@ -36,38 +52,41 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
     """
     path = folder / CONFIG_FILE
     data = read_json(path)
-    _require(path, data, 'vision_backbone_id', VISION_BACKBONE)
-    _require(path, data, 'image_resize_strategy', 'resize-naive')
-    statistics, where = data.get('norm_stats') or {}, path
-    if (
-        folder / STATISTICS_FILE
-    ).is_file():  # fine-tuning writes this file, which then takes precedence
+    stated = {'vision_backbone_id': None, 'image_resize_strategy': None, **data}
+    for field, allowed in _EXPECTED.items():
+        expect(path, stated, field, *allowed)
+    statistics, where = section(path, data, 'norm_stats'), path
+    # Fine-tuning writes this file, which then takes precedence.
+    if (folder / STATISTICS_FILE).exists():
         where = folder / STATISTICS_FILE
         statistics = read_json(where)
     dataset = choose_dataset(statistics, options.dataset, where)
+    parse_statistics(statistics, dataset, 0, where)
     reader = SafetensorsReader(folder)
     prefixes = 'vision_backbone.featurizer.', 'vision_backbone.fused_featurizer.'
     vision, towers = read_vision(reader, prefixes, _normalisation(folder))
     # transformers' LlamaConfig of the release has eps 1e-6, unlike Llama 2's own configuration.
-    llama = llama_arguments(path, data.get('text_config') or {}, {'rms_norm_eps': 1e-6})
+    text = section(path, data, 'text_config')
+    llama = llama_arguments(path, text, {'rms_norm_eps': 1e-6}, reader, 'language_model.model.')
     sources = {
         **tower_sources(towers, prefixes, 'scale_factor'),
         **projector_sources(['projector.fc1', 'projector.fc2', 'projector.fc3']),
         **llama_sources(reader, 'language_model.model.', 'decoder.llama.'),
         'lm_head.weight': Source('language_model.lm_head.weight'),
     }
-    check_sources(reader, sources, (*UNUSED, *last_blocks(prefixes, towers)))
-    padding = data.get('pad_to_multiple_of', 64)
+    check_sources(reader, sources, unused_tensors(prefixes, towers, 'language_model.model.'))
+    size = llama['vocab_size']
+    padding = whole_number(path, data, 'pad_to_multiple_of', 64, 0, size - 1)
     config = OpenVlaConfig(
         vision=vision,
         llama=llama,
         image_size=towers[0].image,
-        crop_area=options.crop_area,
-        action_bins=data.get('n_action_bins', 256),
-        token_end=llama['vocab_size'] - padding,
+        crop_area=_crop_area(dataset, options),
+        action_bins=whole_number(path, data, 'n_action_bins', 256, 2, size - padding),
+        token_end=size - padding,
         dataset=dataset,
         cameras=options.cameras or ('camera',),
-        **action_columns(statistics[dataset], dataset, options, where),
+        **action_columns(statistics[dataset], dataset, options, 'openvla', where),
     )
     return Released(
         'OpenVLA',
@@ -76,22 +95,49 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
         reader,
         sources,
         options.tokenizer or folder,
+        llama_vocabulary(size),
     )
 
 
-def _require(path: Path, data: dict[str, Any], field: str, expected: str) -> None:
-    if data.get(field) != expected:
-        raise UserError(f'{path}: {field} is {data.get(field)!r}, expected {expected!r}')
+def _crop_area(dataset: str, options: ImportOptions) -> float:
+    """Return the share of the image that is used: the user's, the known dataset's, or all."""
+    if options.crop_area is not None:
+        return options.crop_area
+    known = (
+        find_dataset(options.columns) if options.columns else dataset_of_key(dataset, 'openvla')
+    )
+    return (known and known.crop_area) or 1.0
 
 
 def _normalisation(folder: Path) -> tuple[Normalisation, Normalisation]:
     """Read mean and deviation of each tower from the checkpoint's image processor."""
-    path = folder / 'preprocessor_config.json'
+    path = folder / PREPROCESSOR_FILE
     if not path.is_file():
-        return IMAGENET, HALVES
+        raise UserError(
+            f'{path}: no such file; it says how images are normalised: copy that of the base '
+            'model (openvla-7b) there'
+        )
     data = read_json(path)
-    try:
-        (mean, fused_mean), (std, fused_std) = data['means'], data['stds']
-        return (tuple(mean), tuple(std)), (tuple(fused_mean), tuple(fused_std))
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f'{path}: means and stds are not those of two vision towers') from None
+    for field, allowed in _EXPECTED_OF_IMAGES.items():
+        expect(path, data, field, *allowed)
+    towers = []
+    for index in range(2):
+        try:
+            mean, std = (
+                [float(value) if is_number(value) else math.nan for value in data[key][index]]
+                for key in ('means', 'stds')
+            )
+        except (KeyError, TypeError, IndexError):
+            mean, std = [], []
+        if (
+            len(mean) != 3
+            or len(std) != 3
+            or not all(map(math.isfinite, mean))
+            or not all(value > 0 for value in std)
+            or len(data['means']) != 2
+        ):
+            raise UserError(
+                f'{path}: means and stds are not three numbers for each of two vision towers'
+            )
+        towers.append(((mean[0], mean[1], mean[2]), (std[0], std[1], std[2])))
+    return towers[0], towers[1]

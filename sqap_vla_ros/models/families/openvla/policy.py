@@ -35,7 +35,7 @@ class OpenVlaPolicy(PrunedPolicy):
             cameras=config.cameras,
             state_names=(),
             state_units=(),
-            action=ActionSpec(config.action_names, config.action_units, config.step_s, 1),
+            action=ActionSpec.of(config.action, config.step_s, 1),
             visual_tokens=model.grid**2,
             token_grid=(model.grid, model.grid),
             token_geometry=TokenGeometry(

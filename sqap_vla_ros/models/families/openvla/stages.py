@@ -6,7 +6,7 @@ from sqap_vla_ros.models.family import BenchmarkInputs, Stage
 
 def stages(model: OpenVlaModel, inputs: BenchmarkInputs) -> list[Stage]:
     """See `Family.stages`."""
-    size, count = model.config.image_size, len(model.config.action_names)
+    size, count = model.config.image_size, len(model.config.action)
     image = inputs.noise(1, 3, size, size)
     return [
         ('vision', lambda _: model.encode_image(image)),

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sqap_vla_ros.columns import Column
+
 
 @dataclass(frozen=True)
 class Pi0Config:
@@ -14,10 +16,10 @@ class Pi0Config:
     """Prompt tokens; a shorter prompt is padded and masked, a longer one is cut."""
     flow_steps: int = 10
     horizon: int = 50
-    state_names: tuple[str, ...] = ()
-    state_units: tuple[str, ...] = ()
-    action_names: tuple[str, ...] = ()
-    action_units: tuple[str, ...] = ()
+    state: tuple[Column, ...] = ()
+    """Meaning of the state columns."""
+    action: tuple[Column, ...] = ()
+    """Meaning of the action columns, after `action_scale` and `action_offset`."""
     action_scale: tuple[float, ...] = ()
     """Factor a column from the dataset's unit to the action's unit; empty: 1."""
     action_offset: tuple[float, ...] = ()
@@ -26,4 +28,10 @@ class Pi0Config:
     cameras: tuple[str, ...] = ('camera',)
     """In the order of training; what a checkpoint has beyond these is left out, as if masked."""
     dataset: str = ''
+    preprocessing: str = 'openpi'
+    """Whose images, prompt and flow times: 'openpi' or 'lerobot'; they differ."""
+    letterbox_bars: float = -1.0
+    """Value of the bars beside a letterboxed image, where an image is in [-1, 1]."""
+    relative_actions: tuple[bool, ...] = ()
+    """Which action columns are offsets from the same column of the state; empty: none."""
     model_type: str = 'pi0'

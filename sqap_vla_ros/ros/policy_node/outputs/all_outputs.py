@@ -4,11 +4,16 @@ from dataclasses import replace
 import time
 
 from builtin_interfaces.msg import Time
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from rclpy.node import Node
+from scipy.spatial.transform import Rotation
 
 from sqap_vla_ros.control.command import Command, STILL
 from sqap_vla_ros.control.joint_command import JointCommand
-from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
+from sqap_vla_ros.profiles.sections.outputs import frame_problem
 from sqap_vla_ros.ros.policy_node.outputs.registry import ARM_OUTPUTS, GRIPPER_OUTPUTS
 
 FINAL_HOLDS, FINAL_HOLD_PAUSE_S = 3, 0.02
@@ -23,22 +28,36 @@ class AllOutputs:
     In a dry run the commands go to ~/dry_run/TOPIC, where no controller listens, and gripper
     actions become values on a topic.
 
+    An output whose frame is that of the end effector gets the twist in this frame: the newest
+    measured orientation turns it, which changes neither speed. While no orientation has been
+    measured, it gets standstill. An old orientation needs no check here: the pose is watched, and
+    the arm holds without it.
+
     Args:
         node: Node that publishes.
         profile: Robot profile.
         dry_run: Whether to publish where no controller listens.
 
     Raises:
-        UserError: An output needs a package that is not installed.
+        UserError: An output needs a package that is not installed, or its frame is neither the
+            base frame nor that of the end effector.
     """
 
     def __init__(self, node: Node, profile: RobotProfile, dry_run: bool = False) -> None:
         if dry_run:
             profile = _diverted(profile)
+        for output in profile.outputs:
+            problem = frame_problem(output, profile)
+            if problem:
+                raise UserError(f'profile: {problem} (base_frame may be set by its parameter)')
         self._node = node
+        self._profile = profile
+        self._end_effector_from_base: NDArray[np.float64] | None = None
         self.topics = [output.topic for output in profile.outputs]
         """Topics of the arm."""
-        self._arm = [ARM_OUTPUTS[output.kind](node, output, profile) for output in profile.outputs]
+        self._arm = [
+            (output, ARM_OUTPUTS[output.kind](node, output, profile)) for output in profile.outputs
+        ]
         self._grippers = [
             (output, GRIPPER_OUTPUTS[output.kind](node, output))
             for output in profile.gripper.outputs
@@ -46,18 +65,29 @@ class AllOutputs:
         self._last: Command | JointCommand | None = None if profile.joint_space else STILL
         self._last_gripper: float | None = None
 
+    def measure_orientation(self, quaternion_xyzw: ArrayLike) -> None:
+        """
+        Store the measured orientation of the end effector; may be called from any thread.
+
+        Args:
+            quaternion_xyzw: [4], in the base frame, of unit length.
+        """
+        rotation = Rotation.from_quat(np.asarray(quaternion_xyzw, np.float64))
+        self._end_effector_from_base = rotation.as_matrix().T
+
     def publish(self, command: Command | JointCommand, stamp: Time | None = None) -> None:
         """
         Publish a command, and the gripper value if it changed.
 
         Args:
-            command: A twist or joint velocities, as `action.space` of the profile says.
+            command: A twist in the base frame, or joint velocities, as `action.space` of the
+                profile says.
             stamp: Time that the command was made for; None: now.
         """
         if stamp is None:
             stamp = self._node.get_clock().now().to_msg()
-        for output in self._arm:
-            output.publish(command, stamp)
+        for output, adapter in self._arm:
+            adapter.publish(self._in_frame(output, command), stamp)
         self._last = command
         if command.gripper is not None and command.gripper != self._last_gripper:
             self._last_gripper = command.gripper
@@ -81,6 +111,21 @@ class AllOutputs:
             time.sleep(FINAL_HOLD_PAUSE_S)
             self.publish(still)
 
+    def _in_frame(self, output: Output, command: Command | JointCommand) -> Command | JointCommand:
+        """Express a twist in the frame of an output."""
+        base = output.frame in ('', self._profile.base_frame)
+        if base or not isinstance(command, Command) or command.still:
+            return command
+        rotation = self._end_effector_from_base
+        if rotation is None:
+            self._node.get_logger().warning(
+                f'{output.topic}: standstill is sent: no orientation of {output.frame} has been '
+                'measured yet',
+                throttle_duration_sec=5.0,
+            )
+            return command.scaled(0.0)
+        return _rotated(command, rotation)
+
 
 def _diverted(profile: RobotProfile) -> RobotProfile:
     gripper = replace(
@@ -99,3 +144,7 @@ def _diverted(profile: RobotProfile) -> RobotProfile:
 
 def _divert(topic: str) -> str:
     return '~/dry_run/' + topic.lstrip('~/')
+
+
+def _rotated(command: Command, matrix: NDArray[np.float64]) -> Command:
+    return Command(matrix @ command.linear_m_s, matrix @ command.angular_rad_s, command.gripper)

@@ -53,7 +53,7 @@ class GripperAction:
     def _goal(self, value: float) -> Any:
         goal = self._action.Goal()
         goal.command.position = value
-        goal.command.max_effort = self._output.max_effort
+        goal.command.max_effort = self._output.max_effort or 0.0
         return goal
 
 
@@ -67,7 +67,7 @@ class ParallelGripperAction(GripperAction):
         goal = self._action.Goal()
         goal.command.name = [self._output.joint]
         goal.command.position = [value]
-        if self._output.max_effort:
+        if self._output.max_effort is not None:
             goal.command.effort = [self._output.max_effort]
         return goal
 

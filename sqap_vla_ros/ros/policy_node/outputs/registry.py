@@ -54,7 +54,8 @@ class ArmOutput(Protocol):
 
         Args:
             command: `control.command.Command` of a profile with `action.space: twist`, otherwise
-                `control.joint_command.JointCommand`. Limits have been applied.
+                `control.joint_command.JointCommand`. Limits have been applied. A twist is given
+                in `frame` of the output, the base frame if it has none.
             stamp: Time that the command was made for, clock of the node.
         """
 

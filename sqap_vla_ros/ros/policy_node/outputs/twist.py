@@ -10,7 +10,7 @@ from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
 
 class TwistOutput:
     """
-    Publishes geometry_msgs/TwistStamped, m/s and rad/s in the base frame.
+    Publishes geometry_msgs/TwistStamped, m/s and rad/s in the frame of the output.
 
     The stamp is the time of the command: Servo drops commands that are older than its
     `incoming_command_timeout`, and stops if it receives none for that long.

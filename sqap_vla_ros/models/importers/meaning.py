@@ -1,0 +1,296 @@
+"""The meaning of a checkpoint's columns: from the user, a known dataset, or refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.columns import Column, columns_from_units, names_and_units, OFFSET, POSITION
+from sqap_vla_ros.control.si_actions import SiActions
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.importers.datasets import (
+    Dataset,
+    dataset_of_key,
+    find_dataset,
+    known_datasets,
+)
+from sqap_vla_ros.models.importers.released import ImportOptions
+
+_MARGIN = 0.5
+"""Share of a gripper's travel by which the data's quantiles may exceed its ends."""
+_DEVIATION_MARGIN = 5.0
+"""The same for the mean and its deviations, which say less."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What all checkpoints of a family share, whatever they were trained on."""
+
+    action_names: tuple[str, ...] = ()
+    """Names of the action columns; empty: the user gives them."""
+    gripper: tuple[float, float] = (0.0, 1.0)
+    """Value of an open and of a closed gripper of unit '1'."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the columns of a checkpoint mean."""
+
+    state: tuple[Column, ...]
+    action: tuple[Column, ...]
+    """Without offsets: `relative` says which columns the model gives as offsets."""
+    action_scale: tuple[float, ...]
+    """Factor from each number of the dataset to the unit of its column; empty: 1."""
+    relative: tuple[bool, ...]
+    """Which action columns are offsets from the state of the observation."""
+    step_s: float
+    dataset: Dataset | None = None
+    """The dataset or file that says so; None: the options do."""
+
+    def config_fields(self) -> dict[str, Any]:
+        """Return the fields of a configuration that every family has."""
+        return {
+            'action': self.action,
+            'action_scale': self.action_scale,
+            'step_s': self.step_s,
+        }
+
+
+def find_meaning(
+    key: str,
+    counts: tuple[int, int],
+    options: ImportOptions,
+    family: str,
+    convention: Convention = Convention(),
+) -> Meaning:
+    """
+    Find out what the columns of a checkpoint mean.
+
+    The user's `columns` come first, then names and units that the user gives, then the known
+    datasets. Names and units beside one of the others must agree with it.
+
+    Args:
+        key: of the dataset's statistics in the checkpoint.
+        counts: number of state and of action columns; 0 states: the family has no state.
+        options: what the user said.
+        family: `model_type` of the checkpoint.
+        convention: what the checkpoints of the family share.
+
+    Raises:
+        UserError: nobody said it, or what was said contradicts the checkpoint or itself.
+    """
+    if options.columns:
+        dataset = find_dataset(options.columns)
+    else:
+        known = dataset_of_key(key, family)
+        if known is None or len(known.action) != counts[1]:
+            known = None
+        dataset = known
+    if dataset is None:
+        state = _named('state', counts[0], options.state_names, options.state_units, key)
+        names = options.action_names or convention.action_names
+        action = _named('action', counts[1], names, options.action_units, key)
+        action = tuple(
+            replace(column, opened=convention.gripper[0], closed=convention.gripper[1])
+            if column.is_gripper and column.unit == '1'
+            else column
+            for column in action
+        )
+        scale: tuple[float, ...] = ()
+    else:
+        state, action, scale = dataset.state, dataset.action, dataset.action_scale
+        if not counts[0]:
+            state = ()
+        _check_counts(dataset, (len(state), len(action)), counts)
+        _check_given('state', state, options.state_names, options.state_units, dataset)
+        _check_given('action', action, options.action_names, options.action_units, dataset)
+    step_s = options.step_s or (None if dataset is None else dataset.step_s)
+    if step_s is None:
+        raise UserError(
+            f'dataset {key!r}: the time between its actions is not known; give it with --step-s'
+        )
+    relative = tuple(column.quantity == OFFSET for column in action)
+    action = tuple(
+        replace(column, quantity=POSITION) if column.quantity == OFFSET else column
+        for column in action
+    )
+    try:
+        SiActions(ActionSpec.of(action, step_s, 1))
+    except UserError as error:
+        raise UserError(f'dataset {key!r}: {error}') from None
+    scale = () if all(factor == 1 for factor in scale) else scale
+    return Meaning(state, action, scale, relative, step_s, dataset)
+
+
+@dataclass(frozen=True)
+class DataRange:
+    """Range of the training data; float64 [columns] each."""
+
+    low: np.ndarray
+    high: np.ndarray
+    margin: float
+    """Share of a gripper's travel by which the range may exceed the gripper's ends."""
+
+
+def data_range(statistics: dict[str, Any], scale: np.ndarray | float = 1.0) -> DataRange:
+    """
+    Read the range of the training data off its statistics.
+
+    Args:
+        statistics: lists of numbers: q01 and q99, min and max, or mean and std.
+        scale: factor from each number of the dataset to the unit of its column.
+
+    Returns:
+        The range; of mean and std, three deviations on each side.
+
+    Raises:
+        KeyError: none of the three is there.
+    """
+    for keys in (('q01', 'q99'), ('min', 'max')):
+        if all(statistics.get(key) is not None for key in keys):
+            low, high = (np.array(statistics[key], np.float64) * scale for key in keys)
+            return DataRange(low, high, _MARGIN)
+    mean, std = (np.array(statistics[key], np.float64) * scale for key in ('mean', 'std'))
+    return DataRange(mean - 3 * std, mean + 3 * std, _DEVIATION_MARGIN)
+
+
+def with_ranges(columns: Sequence[Column], found: DataRange, where: object) -> tuple[Column, ...]:
+    """
+    Add the range of the training data to columns.
+
+    Args:
+        columns: the columns.
+        found: what `data_range` returns, in the units of the columns.
+        where: file of the statistics, for messages.
+
+    Raises:
+        UserError: a gripper's data lie far outside what its open and closed values allow.
+    """
+    ranged = []
+    for index, column in enumerate(columns):
+        ends = sorted((float(found.low[index]), float(found.high[index])))
+        if column.opened is not None and column.closed is not None:
+            closures = sorted(map(column.closure, ends))
+            if closures[0] < -found.margin or closures[1] > 1 + found.margin:
+                raise UserError(
+                    f'{where}: {column.name} is {ends[0]:.4g} .. {ends[1]:.4g} in the training '
+                    f'data, but is said to be {column.opened:g} (open) .. {column.closed:g} '
+                    '(closed); say what it means with --columns FILE.yaml'
+                )
+        ranged.append(replace(column, low=ends[0], high=ends[1]))
+    return tuple(ranged)
+
+
+def describe_meaning(state: Sequence[Column], action: ActionSpec) -> list[str]:
+    """
+    Describe the columns for a person who can see nonsense: what moves, and how far or how fast.
+
+    Args:
+        state: columns of the state, with their ranges.
+        action: spec of the actions, whose columns have ranges.
+
+    Returns:
+        One line a column.
+    """
+    si = SiActions(action)
+    low, high = (
+        np.array([[getattr(column, end) or 0.0 for column in action.columns]])
+        for end in ('low', 'high')
+    )
+    reach = np.stack([si.values(low)[0], si.values(high)[0]])
+    lines = []
+    for index, (column, ours) in enumerate(zip(action.columns, si.spec.columns)):
+        ends = sorted(reach[:, index])
+        what = f'{column.name} {ends[0]:.3g} .. {ends[1]:.3g} {ours.unit}'
+        if column.is_gripper:
+            what = f'{column.name}: {column.opened:g} is open, {column.closed:g} closed'
+        elif column.quantity in ('displacement', 'velocity'):
+            what = f'{column.name} up to {max(abs(ends[0]), abs(ends[1])):.2f} {ours.unit}'
+        lines.append(f'action: {what}' + _frame(column))
+    for column in state:
+        what = column.name
+        if column.is_gripper:
+            what += f': {column.opened:g} is open, {column.closed:g} closed'
+        elif column.low is not None and column.high is not None:
+            what += f' {column.low:.3g} .. {column.high:.3g} {column.unit}'
+        lines.append(f'state: {what}' + _frame(column))
+    return lines
+
+
+def describe_images(dataset: str, family: str, crop_area: float | None) -> list[str]:
+    """Say what the training of a known dataset did to the images; see `describe_meaning`."""
+    lines = []
+    if crop_area is not None and crop_area < 1:
+        lines.append(f'image: {crop_area:g} of the area is used, at the centre')
+    known = dataset_of_key(dataset, family)
+    if known is not None and known.rotated_180:
+        lines.append(
+            "image: trained on the simulator's pictures turned by 180 degrees, which are upright "
+            'and mirrored left to right; see doc/datasets.md'
+        )
+    return lines
+
+
+def _frame(column: Column) -> str:
+    parts = [part for part in (column.frame, column.rotation) if part]
+    return f' ({", ".join(parts)})' if parts else ''
+
+
+def _named(
+    part: str, count: int, names: tuple[str, ...], units: tuple[str, ...], key: str
+) -> tuple[Column, ...]:
+    if not count:
+        return ()
+    if not names or not units:
+        missing = f'--{part}-names and --{part}-units' if not names else f'--{part}-units'
+        raise UserError(
+            f'dataset {key!r}: what its {count} {part} columns mean is not known; give --columns '
+            f'with a file or one of {", ".join(d.name for d in known_datasets())}, or {missing}'
+        )
+    for what, given in (('names', names), ('units', units)):
+        if len(given) != count:
+            raise UserError(
+                f'--{part}-{what} has {len(given)} values, but dataset {key!r} has {count} '
+                f'{part} columns'
+            )
+    try:
+        columns = columns_from_units(names, units)
+    except ValueError as error:
+        raise UserError(f'--{part}-units: {error}') from None
+    for column in columns:
+        if not column.quantity:
+            remedy = (
+                'say which of its values is open with --columns FILE.yaml'
+                if column.is_gripper
+                else 'name and unit do not say what it is; use --columns FILE.yaml'
+            )
+            raise UserError(f'--{part}-names: {column.name!r} in {column.unit!r}: {remedy}')
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f'--{part}-names: {repeated[0]!r} is there more than once')
+    return columns
+
+
+def _check_counts(dataset: Dataset, described: tuple[int, int], counts: tuple[int, int]) -> None:
+    for part, here, there in zip(('state', 'action'), described, counts):
+        if here != there:
+            raise UserError(
+                f'{dataset.where}: describes {here} {part} columns, but the checkpoint has {there}'
+            )
+
+
+def _check_given(
+    part: str,
+    columns: tuple[Column, ...],
+    names: tuple[str, ...],
+    units: tuple[str, ...],
+    dataset: Dataset,
+) -> None:
+    for what, given, ours in zip(('names', 'units'), (names, units), names_and_units(columns)):
+        if given and given != ours:
+            raise UserError(
+                f'--{part}-{what} says {",".join(given)}, but {dataset.where} says '
+                f'{",".join(ours)}; leave one of them out'
+            )

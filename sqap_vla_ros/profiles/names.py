@@ -1,0 +1,31 @@
+"""What names of frames, topics, joints and cameras may look like."""
+
+from collections.abc import Callable
+import re
+from typing import TypeAlias
+
+NameCheck: TypeAlias = Callable[[str], str | None]
+"""Returns what is wrong with a name; None for a good one."""
+_TOPIC = re.compile(r'(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')
+
+
+def plain_name(text: str) -> str | None:
+    """Check the name of a joint, a camera or an action column: no white space."""
+    return 'a name has no spaces' if re.search(r'\s', text) else None
+
+
+def frame_name(text: str) -> str | None:
+    """Check the name of a TF frame: no white space, no leading slash."""
+    if text.startswith('/'):
+        return f'a frame has no leading slash; write {text.lstrip("/")}'
+    return plain_name(text)
+
+
+def topic_name(text: str) -> str | None:
+    """Check the name of a topic or an action against the rules of ROS 2."""
+    if _TOPIC.fullmatch(text):
+        return None
+    return (
+        'not a valid name in ROS 2: letters, digits, _ and single / between words that do not '
+        'begin with a digit'
+    )

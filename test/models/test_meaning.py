@@ -1,0 +1,170 @@
+"""What a checkpoint's columns mean comes from the user or a known dataset, or is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sqap_vla_ros.cli import main
+from sqap_vla_ros.control.si_actions import SiActions
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.importers.datasets import find_dataset
+from sqap_vla_ros.models.importers.meaning import (
+    Convention,
+    data_range,
+    find_meaning,
+    with_ranges,
+)
+from sqap_vla_ros.models.importers.released import ImportOptions
+from sqap_vla_ros.models.loading import load_policy
+
+from support import tiny_released as tiny
+
+LIBERO_Q = [0.9375, 0.9375, 0.9375, 0.1971, 0.3364, 0.375]
+
+
+def write_openvla(folder, dataset, high):
+    """Write a tiny OpenVLA whose statistics are those of a dataset."""
+    tiny.write_openvla(folder)
+    action = {
+        'q01': [-value for value in high] + [0.0],
+        'q99': [*high, 1.0],
+        'mask': [True] * 6 + [False],
+    }
+    (folder / 'dataset_statistics.json').write_text(json.dumps({dataset: {'action': action}}))
+
+
+def test_a_libero_fine_tune_moves_as_robosuite_does(tmp_path, capsys):
+    write_openvla(tmp_path / 'released', 'libero_spatial_no_noops', LIBERO_Q)
+    assert main(['import', str(tmp_path / 'released'), str(tmp_path / 'policy')]) == 0
+    printed = capsys.readouterr().out
+    assert 'linear.x up to 0.94 m/s (base)' in printed
+    assert 'gripper: 1 is open, 0 closed' in printed
+    assert '0.9 of the area' in printed and 'mirrored' in printed
+    policy = load_policy(tmp_path / 'policy')
+    fastest = SiActions(policy.spec.action).values(policy.action_bounds()[1][None])[0]
+    assert fastest[:3] == pytest.approx([0.9375] * 3)
+    assert fastest[3:6] == pytest.approx(np.array(LIBERO_Q[3:]) * 0.5 / 0.05)
+    assert [column.high for column in policy.spec.action.columns[:1]] == [0.9375 * 0.05]
+
+
+@pytest.mark.parametrize('options', [[], ['--action-units', 'm,m,m,rad,rad,rad,1']])
+def test_a_displacement_is_divided_by_the_step_once(tmp_path, options):
+    write_openvla(tmp_path / 'released', 'bridge_orig', [0.03] * 3 + [0.08] * 3)
+    assert main(['import', str(tmp_path / 'released'), str(tmp_path / 'policy'), *options]) == 0
+    policy = load_policy(tmp_path / 'policy')
+    fastest = SiActions(policy.spec.action).values(policy.action_bounds()[1][None])[0]
+    assert fastest[:3] == pytest.approx([0.15] * 3)
+    assert policy.spec.action.columns[-1].opened == 1.0
+
+
+def test_joint_positions_are_not_touched_by_the_step(tmp_path):
+    write_openvla(tmp_path / 'released', 'my_joints', [1.5] * 6)
+    names = ','.join([*(f'joint_position.j{i}' for i in range(6)), 'gripper'])
+    arguments = ['--step-s', '0.2', '--action-names', names, '--action-units', 'rad,' * 6 + '1']
+    assert main(['import', str(tmp_path / 'released'), str(tmp_path / 'policy'), *arguments]) == 0
+    assert load_policy(tmp_path / 'policy').action_bounds()[1][:6] == pytest.approx([1.5] * 6)
+
+
+def meaning(options, key='mine', counts=(1, 1), convention=Convention()):
+    return find_meaning(key, counts, options, 'pi0', convention)
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (ImportOptions(step_s=1.0), ("dataset 'mine'", '--columns', 'so101_degrees')),
+        (
+            ImportOptions(step_s=1.0, state_names=('joint.a',), state_units=('bananas',)),
+            ('bananas', '--state-units'),
+        ),
+        (
+            ImportOptions(step_s=1.0, state_names=('gripper',), state_units=('m',)),
+            ('gripper', 'open', '--columns'),
+        ),
+        (
+            ImportOptions(step_s=1.0, state_names=('force',), state_units=('1',)),
+            ('force', '--columns'),
+        ),
+        (
+            ImportOptions(
+                step_s=1.0, state_names=('joint.a', 'joint.b'), state_units=('rad',) * 2
+            ),
+            ('--state-names has 2', '1 state'),
+        ),
+        (
+            ImportOptions(
+                state_names=('joint.a',),
+                state_units=('rad',),
+                action_names=('joint_position.a',),
+                action_units=('rad',),
+            ),
+            ('--step-s',),
+        ),
+        (
+            ImportOptions(step_s=1.0, columns='so101_degrees'),
+            ('so101_degrees', '6 state', 'has 1'),
+        ),
+        (ImportOptions(step_s=1.0, columns='nobody'), ("'nobody'", 'bridge_orig')),
+    ],
+)
+def test_what_nobody_said_or_contradicts_itself_is_refused(options, words):
+    with pytest.raises(UserError) as caught:
+        meaning(options)
+    text = str(caught.value)
+    assert all(word in text for word in words) and '\n' not in text
+
+
+def test_options_must_agree_with_a_known_dataset():
+    options = ImportOptions(columns='so101_degrees', state_units=('rad',) * 5 + ('1',))
+    with pytest.raises(UserError, match='--state-units says rad.*deg'):
+        meaning(options, counts=(6, 6))
+
+
+def test_a_file_says_offsets_scale_and_units(tmp_path):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(
+        'step_s: 0.1\n'
+        'action:\n'
+        '  - {name: joint_position.a, quantity: offset, unit: deg, scale: 10}\n'
+        'state:\n'
+        '  - {name: joint.a, quantity: position, unit: deg}\n'
+    )
+    found = meaning(ImportOptions(columns=str(path)))
+    assert found.relative == (True,) and found.action_scale == (10.0,) and found.step_s == 0.1
+    assert found.action[0].quantity == 'position' and found.state[0].unit == 'deg'
+
+
+@pytest.mark.parametrize(
+    ('line', 'word'),
+    [
+        ('{name: linear.x, quantity: displacement, unit: m}', 'frame'),
+        ('{name: angular.x, quantity: displacement, unit: rad, frame: base}', 'rotation'),
+        ('{name: joint_position.a, quantity: position, unit: inch}', 'inch'),
+        ('{name: joint_position.a, quantity: position, unit: rad, sacle: 2}', 'sacle'),
+        ('{name: gripper, quantity: ratio, unit: percent}', 'opened'),
+        ('{name: joint_position.a, quantity: velocity, unit: rad}', 'velocity'),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_line(tmp_path, line, word):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(f'step_s: 0.1\naction:\n  - {line}\n')
+    with pytest.raises(UserError, match=word) as caught:
+        find_dataset(str(path))
+    assert str(caught.value).startswith(f'{path}:3:')
+
+
+def test_a_gripper_whose_data_lie_elsewhere_is_refused():
+    columns = meaning(
+        ImportOptions(
+            step_s=1.0,
+            state_names=('gripper',),
+            state_units=('1',),
+            action_names=('gripper',),
+            action_units=('1',),
+        )
+    ).state
+    for statistics in ({'q01': [0.0], 'q99': [100.0]}, {'mean': [50.0], 'std': [30.0]}):
+        with pytest.raises(UserError, match='gripper is .* in the training data'):
+            with_ranges(columns, data_range(statistics), 'statistics.json')
+    assert with_ranges(columns, data_range({'q01': [0.0], 'q99': [1.0]}), '')[0].high == 1.0
