@@ -36,7 +36,7 @@ def generate_launch_description() -> LaunchDescription:
     """Describe the arguments and start the policy node."""
     return LaunchDescription(
         [
-            *policy_arguments('franka_fr3'),
+            *policy_arguments(),
             DeclareLaunchArgument(
                 'command',
                 default_value='false',

@@ -70,12 +70,12 @@ def start_arguments(start_on_instruction: str) -> list[DeclareLaunchArgument]:
     ]
 
 
-def policy_arguments(profile: str, without: str = '') -> list[DeclareLaunchArgument]:
+def policy_arguments(profile: str | None = None, without: str = '') -> list[DeclareLaunchArgument]:
     """
     Declare the arguments of every launch file that takes a robot profile.
 
     Args:
-        profile: Default of the argument of this name.
+        profile: Default of the argument of this name; None: it must be given.
         without: Value of `policy` that starts no policy node, if there is one.
 
     Returns:

@@ -22,6 +22,7 @@ LIMIT_S = OBSERVATION_TIMEOUT_S + 0.02
         ('pose', 'drop'),
         ('pose', 'nan'),
         ('pose', 'infinite'),
+        ('pose', 'zero_quaternion'),
         ('pose', 'wrong_frame'),
         ('joints', 'drop'),
         ('joints', 'missing'),

@@ -23,6 +23,13 @@ def _shifted_position(pose, value):
     return _changed(pose, pose=inner)
 
 
+def _without_rotation(pose):
+    inner, orientation = copy(pose.pose), copy(pose.pose.orientation)
+    orientation.x = orientation.y = orientation.z = orientation.w = 0.0
+    inner.orientation = orientation
+    return _changed(pose, pose=inner)
+
+
 def _with_frame(message, frame_id):
     header = copy(message.header)
     header.frame_id = frame_id
@@ -40,6 +47,7 @@ CORRUPTIONS = {
     PoseStamped: {
         'nan': lambda m: _shifted_position(m, math.nan),
         'infinite': lambda m: _shifted_position(m, math.inf),
+        'zero_quaternion': _without_rotation,
         'wrong_frame': lambda m: _with_frame(m, 'somewhere_else'),
     },
     JointState: {

@@ -98,6 +98,8 @@ def test_corrupt_poses_and_joints():
     [nan] = stream(PoseStamped, 'nan').feed(pose, 0.0)
     [moved] = stream(PoseStamped, 'wrong_frame').feed(pose, 0.0)
     assert math.isnan(nan.pose.position.x) and pose.pose.position.x == 0
+    [unturned] = stream(PoseStamped, 'zero_quaternion').feed(pose, 0.0)
+    assert unturned.pose.orientation.w == 0 and pose.pose.orientation.w == 1
     assert moved.header.frame_id != 'base' and pose.header.frame_id == 'base'
     joints = JointState(name=['a', 'b'], position=[1.0, 2.0])
     [missing] = stream(JointState, 'missing').feed(joints, 0.0)

@@ -72,7 +72,8 @@ class AllOutputs:
         Args:
             quaternion_xyzw: [4], in the base frame, of unit length.
         """
-        self._end_effector_from_base = Rotation.from_quat(quaternion_xyzw).as_matrix().T
+        rotation = Rotation.from_quat(np.asarray(quaternion_xyzw, np.float64))
+        self._end_effector_from_base = rotation.as_matrix().T
 
     def publish(self, command: Command | JointCommand, stamp: Time | None = None) -> None:
         """
@@ -85,8 +86,8 @@ class AllOutputs:
         """
         if stamp is None:
             stamp = self._node.get_clock().now().to_msg()
-        for entry, output in self._arm:
-            output.publish(self._in_frame(entry, command), stamp)
+        for output, adapter in self._arm:
+            adapter.publish(self._in_frame(output, command), stamp)
         self._last = command
         if command.gripper is not None and command.gripper != self._last_gripper:
             self._last_gripper = command.gripper
