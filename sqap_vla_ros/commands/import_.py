@@ -68,6 +68,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar='A,B,...',
             help=f'names {what}' if 'units' not in name else what,
         )
+    relative = parser.add_mutually_exclusive_group()
+    relative.add_argument(
+        '--relative-actions',
+        type=_names,
+        metavar='A,B,...',
+        help='pi0 of openpi: action columns that are offsets from the state (DeltaActions)',
+    )
+    relative.add_argument(
+        '--no-relative-actions',
+        action='store_const',
+        const=(),
+        dest='relative_actions',
+        help='pi0 of openpi: all actions are absolute',
+    )
+    parser.add_argument(
+        '--letterbox-bars',
+        type=float,
+        metavar='VALUE',
+        help='pi0 of lerobot: value of the bars beside an image; -3 for policies trained before '
+        'lerobot 0.5.0 (default -1)',
+    )
+    parser.add_argument(
+        '--attention-heads',
+        type=int,
+        metavar='N',
+        help='pi0: heads of the language model and the expert, where they are not 8 as published',
+    )
     parser.add_argument(
         '--allow-download',
         action='store_true',
@@ -86,6 +113,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f'--crop-area is {arguments.crop_area}, expected more than 0, at most 1')
     if arguments.step_s is not None and not 0 < arguments.step_s < float('inf'):
         raise UserError(f'--step-s is {arguments.step_s}, expected more than 0')
+    if arguments.letterbox_bars is not None and not -10 <= arguments.letterbox_bars <= 10:
+        raise UserError(f'--letterbox-bars is {arguments.letterbox_bars}, expected -1 or -3')
+    if arguments.attention_heads is not None and not 0 < arguments.attention_heads <= 256:
+        raise UserError(f'--attention-heads is {arguments.attention_heads}, expected 1 to 256')
     options = ImportOptions(
         dataset=arguments.dataset,
         tokenizer=arguments.tokenizer,
@@ -98,6 +129,9 @@ def run(arguments: argparse.Namespace) -> int:
         state_units=arguments.state_units,
         action_names=arguments.action_names,
         action_units=arguments.action_units,
+        relative_actions=arguments.relative_actions,
+        letterbox_bars=arguments.letterbox_bars,
+        attention_heads=arguments.attention_heads,
     )
     source, output = Path(arguments.source), Path(os.path.realpath(arguments.output))
     if not source.is_dir() and arguments.allow_download:

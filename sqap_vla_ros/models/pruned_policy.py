@@ -107,6 +107,15 @@ class PrunedPolicy(Policy):
     def _values(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         """Convert the answers of `_forward` to float32 [horizon, actions] in the spec's units."""
 
+    def _origin(self, observation: Observation) -> np.ndarray | None:
+        """
+        Return what the model's actions are offsets from, in the dataset's units.
+
+        Returns:
+            float32 [actions], 0 where a column is absolute; None: all are.
+        """
+        return None
+
     @torch.inference_mode()
     def predict(self, observation: Observation) -> Inference:
         """See `Policy`."""
@@ -129,6 +138,9 @@ class PrunedPolicy(Policy):
             if self._selector is not None:
                 self._selector.take(outputs)
             values = self._values({name: outputs[name].cpu().numpy() for name in self._answers})
+            origin = self._origin(observation)
+            if origin is not None:
+                values = values + self._scale * origin
         if 'decoder' in latencies:  # run stage by stage
             del latencies['graph']
         latencies['total'] = (perf_counter() - started) * 1e3
@@ -172,6 +184,9 @@ class PrunedPolicy(Policy):
     def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Policy`."""
         ends = [self._to_action_units(end) for end in self.statistics.action_range()]
+        origin = self._origin(Observation({}, '', self.typical_state()))
+        if origin is not None:
+            ends = [end + self._scale * origin for end in ends]
         return np.minimum(*ends), np.maximum(*ends)
 
     def typical_state(self) -> np.ndarray | None:
@@ -267,7 +282,11 @@ class PrunedPolicy(Policy):
         wanted = observation.continuation
         if wanted is None:
             return {}
-        values = self.statistics.normalise_action(self._to_dataset_units(wanted.values))
+        values = self._to_dataset_units(wanted.values)
+        origin = self._origin(observation)
+        if origin is not None:  # the chunk is absolute, and the model's offsets are from now
+            values = values - origin
+        values = self.statistics.normalise_action(values)
         weights = np.asarray(wanted.weights, np.float32)[:, None]
         return {
             'continued': torch.from_numpy(np.ascontiguousarray(values, np.float32)),

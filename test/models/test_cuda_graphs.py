@@ -12,6 +12,7 @@ from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, R
 from sqap_vla_ros.compression.recipe_files import save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.cuda_graphs import CudaGraphRunner, make_runner, StepRunner
+from sqap_vla_ros.models.families.pi0 import preprocessing as pi0_preprocessing
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.models.preprocessing import images as preprocessing
 from sqap_vla_ros.models.preprocessing.pillow_resize import pillow_resize
@@ -56,6 +57,12 @@ def on_device(monkeypatch):
         if hasattr(module, 'resize_like_pillow'):
             monkeypatch.setattr(module, 'resize_like_pillow', pillow_resize)
     monkeypatch.setattr(coverage.cpu, 'available', lambda: False)
+    # The recorder would take `interpolate` apart into operations that round otherwise.
+    monkeypatch.setattr(
+        pi0_preprocessing,
+        'interpolate',
+        lambda x, size, **_: torch.ops.aten.upsample_bilinear2d.default(x, size, False),
+    )
 
 
 def observation(policy, seed, instruction=tiny.INSTRUCTION, continued=False):

@@ -1,5 +1,6 @@
 """A tiny released checkpoint of every family."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sqap_vla_ros.models.importers.prismatic import CONVENTION
@@ -21,6 +22,19 @@ STATES = (
     'joint.right_j2',
     'joint.right_j3',
 )
+PI0_OPTIONS = ImportOptions(
+    step_s=0.02,
+    state_names=STATES,
+    state_units=('m',) * 3 + ('1',) + ('rad',) * 4,
+    action_names=ACTION_NAMES,
+    action_units=VELOCITIES,
+)
+
+
+def write_openpi(folder: Path) -> ImportOptions:
+    """Write a tiny pi0 checkpoint in openpi's format; see `write_released`."""
+    tiny_pi0.write_openpi(folder)
+    return replace(PI0_OPTIONS, cameras=tiny_pi0.CAMERAS)
 
 
 def write_released(family: str, folder: Path) -> ImportOptions:
@@ -30,13 +44,7 @@ def write_released(family: str, folder: Path) -> ImportOptions:
         return ImportOptions(step_s=1.0, action_units=DISPLACEMENTS)
     if family == 'pi0':
         tiny_pi0.write_pi0(folder)
-        return ImportOptions(
-            step_s=0.02,
-            state_names=STATES,
-            state_units=('m',) * 3 + ('1',) + ('rad',) * 4,
-            action_names=ACTION_NAMES,
-            action_units=VELOCITIES,
-        )
+        return PI0_OPTIONS
     tiny_released.write_cogact(folder)
     tiny_released.write_llama_tokenizer(folder)
     return ImportOptions(step_s=1.0, action_units=DISPLACEMENTS)

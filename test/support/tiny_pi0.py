@@ -1,4 +1,4 @@
-"""A tiny pi0 checkpoint in lerobot's layout; see tiny_released for the weights."""
+"""A tiny pi0 checkpoint in lerobot's and in openpi's format; see tiny_released for the weights."""
 
 import json
 from pathlib import Path
@@ -14,20 +14,22 @@ LANGUAGE = {
     'width': 64,
     'depth': 3,
     'mlp_dim': 128,
-    'num_heads': 4,
+    'num_heads': 8,
     'num_kv_heads': 1,
-    'head_dim': 16,
+    'head_dim': 8,
 }
 EXPERT = {
     'width': 32,
     'depth': 3,
     'mlp_dim': 64,
-    'num_heads': 4,
+    'num_heads': 8,
     'num_kv_heads': 1,
-    'head_dim': 16,
+    'head_dim': 8,
 }
 VOCABULARY, COLUMNS, HORIZON = 512, 32, 50
 STATES, ACTIONS = 8, 7
+GRIPPERS = {'observation.state': 3, 'action': 6}
+"""Columns that are a gripper, 0 .. 1."""
 CAMERAS = ('base_0_rgb', 'left_wrist_0_rgb')
 PREFIX = 'paligemma_with_expert.'
 PROMPT_IDS = [2, 301, 302, 303, 304, 108]
@@ -101,13 +103,19 @@ def tensors() -> dict[str, torch.Tensor]:
 
 
 def statistics() -> dict[str, torch.Tensor]:
-    """Means and standard deviations, as lerobot's normalizer stores them."""
+    """Statistics of state and action, as lerobot's normalizer stores them."""
     random = np.random.RandomState(3)
-    return {
-        f'{key}.{field}': torch.from_numpy(random.uniform(0.1, 1, columns).astype(np.float32))
+    found = {
+        f'{key}.{field}': random.uniform(0.1, 1, columns)
         for key, columns in (('observation.state', STATES), ('action', ACTIONS))
         for field in ('mean', 'std')
     }
+    for key in ('observation.state', 'action'):
+        mean, std = found[f'{key}.mean'], found[f'{key}.std']
+        for field, reach in (('min', -3), ('max', 3.5), ('q01', -2), ('q99', 2.2)):
+            found[f'{key}.{field}'] = mean + reach * std
+            found[f'{key}.{field}'][GRIPPERS[key]] = float(reach > 0)
+    return {name: torch.from_numpy(values.astype(np.float32)) for name, values in found.items()}
 
 
 def state() -> np.ndarray:
@@ -115,11 +123,20 @@ def state() -> np.ndarray:
     return np.random.RandomState(4).uniform(-1, 1, STATES).astype(np.float32)
 
 
-def write_pi0(folder: Path):
-    """Write the folder: configuration, weights, preprocessor, tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
+STATE_FILE = 'policy_preprocessor_step_5_normalizer_processor.safetensors'
+ACTION_FILE = 'policy_postprocessor_step_0_unnormalizer_processor.safetensors'
+NORM_MAP = {'VISUAL': 'IDENTITY', 'STATE': 'MEAN_STD', 'ACTION': 'MEAN_STD'}
+FEATURES = {
+    'observation.state': {'type': 'STATE', 'shape': [STATES]},
+    'action': {'type': 'ACTION', 'shape': [ACTIONS]},
+}
+ASSETS = 'assets/tiny/norm_stats.json'
+
+
+def lerobot_config() -> dict:
+    """`config.json` of lerobot, with the fields that matter at inference."""
     visual = {'type': 'VISUAL', 'shape': [3, 224, 224]}
-    config = {
+    return {
         'type': 'pi0',
         'chunk_size': HORIZON,
         'n_action_steps': HORIZON,
@@ -130,30 +147,100 @@ def write_pi0(folder: Path):
         'max_period': 4.0,
         'tokenizer_max_length': 48,
         'empty_cameras': 1,
+        'image_resolution': [224, 224],
         'paligemma_variant': 'gemma_2b',
         'action_expert_variant': 'gemma_300m',
         'dtype': 'float32',
+        'normalization_mapping': NORM_MAP,
         'input_features': {
             **{f'observation.images.{name}': visual for name in CAMERAS},
             'observation.images.empty_camera_0': visual,
-            'observation.state': {'type': 'STATE', 'shape': [STATES]},
+            'observation.state': FEATURES['observation.state'],
         },
-        'output_features': {'action': {'type': 'ACTION', 'shape': [ACTIONS]}},
+        'output_features': {'action': FEATURES['action']},
+    }
+
+
+def preprocessor() -> dict:
+    """`policy_preprocessor.json` of lerobot 0.4."""
+    tokenizer = {
+        'max_length': 48,
+        'task_key': 'task',
+        'padding_side': 'right',
+        'padding': 'max_length',
+        'truncation': True,
+        'tokenizer_name': 'google/paligemma-3b-pt-224',
+    }
+    normalizer = {'eps': 1e-8, 'features': FEATURES, 'norm_map': NORM_MAP}
+    return {
+        'name': 'policy_preprocessor',
+        'steps': [
+            step('rename_observations_processor', {'rename_map': {}}),
+            step('to_batch_processor'),
+            step('pi0_new_line_processor'),
+            step('tokenizer_processor', tokenizer),
+            step('device_processor', {'device': 'cpu', 'float_dtype': None}),
+            step('normalizer_processor', normalizer, STATE_FILE),
+        ],
+    }
+
+
+def postprocessor() -> dict:
+    """`policy_postprocessor.json` of lerobot 0.4."""
+    unnormalizer = {
+        'eps': 1e-8,
+        'features': {'action': FEATURES['action']},
+        'norm_map': NORM_MAP,
+    }
+    return {
+        'name': 'policy_postprocessor',
+        'steps': [
+            step('unnormalizer_processor', unnormalizer, ACTION_FILE),
+            step('device_processor', {'device': 'cpu', 'float_dtype': None}),
+        ],
+    }
+
+
+def step(name: str, config: dict | None = None, state_file: str | None = None) -> dict:
+    """Make an entry of a pipeline."""
+    stored = {} if state_file is None else {'state_file': state_file}
+    return {'registry_name': name, 'config': config or {}, **stored}
+
+
+def write_pi0(folder: Path):
+    """Write lerobot's folder: configuration, weights, both pipelines, tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in (
+        ('config.json', lerobot_config()),
+        ('policy_preprocessor.json', preprocessor()),
+        ('policy_postprocessor.json', postprocessor()),
+    ):
+        (folder / file).write_text(json.dumps(content))
+    save_file(tensors(), folder / 'model.safetensors')
+    for file in (STATE_FILE, ACTION_FILE):
+        save_file(statistics(), folder / file)
+    write_tokenizer(folder)
+
+
+def write_openpi(folder: Path):
+    """Write openpi's folder: configuration, weights, statistics, and a tokenizer beside them."""
+    (folder / ASSETS).parent.mkdir(parents=True, exist_ok=True)
+    config = {
+        'action_dim': COLUMNS,
+        'action_horizon': HORIZON,
+        'paligemma_variant': 'gemma_2b',
+        'action_expert_variant': 'gemma_300m',
+        'precision': 'float32',
     }
     (folder / 'config.json').write_text(json.dumps(config))
     save_file(tensors(), folder / 'model.safetensors')
-    file = 'policy_preprocessor_step_5_normalizer_processor.safetensors'
-    save_file(statistics(), folder / file)
-    (folder / 'policy_preprocessor.json').write_text(
-        json.dumps(
-            {
-                'name': 'policy_preprocessor',
-                'steps': [
-                    {'registry_name': 'normalizer_processor', 'config': {}, 'state_file': file}
-                ],
-            }
-        )
-    )
+    found = statistics()
+    parts = {'state': 'observation.state', 'actions': 'action'}
+    content = {
+        part: {field: found[f'{key}.{field}'].tolist() for field in ('mean', 'std', 'q01', 'q99')}
+        for part, key in parts.items()
+    }
+    (folder / ASSETS).write_text(json.dumps({'norm_stats': content}))
     write_tokenizer(folder)
 
 

@@ -44,6 +44,12 @@ class ImportOptions:
     action_units: tuple[str, ...] = ()
     """Units of the action columns: 'm' and 'rad' of linear and angular columns are displacements
     per step (a rotation vector), 'm/s' and 'rad/s' velocities, all in the base frame."""
+    relative_actions: tuple[str, ...] | None = None
+    """pi0 of openpi only: action columns that are offsets from the state; None: not said."""
+    letterbox_bars: float | None = None
+    """pi0 of lerobot only: value of the bars beside an image; None: -1, -3 before 0.5.0."""
+    attention_heads: int | None = None
+    """pi0 only: heads of language model and expert, which no file has; None: 8, as published."""
 
 
 @dataclass(frozen=True)

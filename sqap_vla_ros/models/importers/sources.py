@@ -23,7 +23,7 @@ _HINTS = (
     ),
     (r'time_mlp_in|norm\.dense\.', 'it is of pi0.5, which this package does not run'),
     (
-        r'^(un)?normalize_(inputs|targets|outputs)\.',
+        r'^(un)?normalize_(inputs|targets|outputs)\.|paligemma\.language_model\.model\.',
         'it is of the layout of lerobot before 0.4, with the statistics among the weights; use '
         'a policy trained with lerobot 0.4 or later',
     ),

@@ -8,19 +8,24 @@ from safetensors.torch import load_file
 import torch
 
 from sqap_vla_ros.models.families.pi0.preprocessing import letterbox
+from sqap_vla_ros.models.import_policy import import_policy
 from sqap_vla_ros.models.loading import load_policy
 from sqap_vla_ros.policy import Observation
 
 from support import tiny_pi0 as tiny
 from support import tiny_released
+from support.released_families import write_openpi
 
 FIXTURE = Path(__file__).parents[2] / 'fixtures' / 'pi0.safetensors'
 TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope='module')
-def policy(imported):
-    return load_policy(imported['pi0'])
+def policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('openpi')
+    options = write_openpi(folder / 'released')
+    import_policy(folder / 'released', folder / 'policy', options)
+    return load_policy(folder / 'policy')
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +73,7 @@ def test_flow(policy, golden):
     state = torch.from_numpy(policy.statistics.normalise_state(tiny.state(), tiny.COLUMNS))[None]
     noise = torch.randn(1, tiny.HORIZON, tiny.COLUMNS, generator=torch.Generator().manual_seed(0))
     velocity = model.velocity(cache, state, noise, torch.tensor(1.0))
-    assert error(velocity, golden['velocity']) <= TOLERANCE
+    assert error(velocity, golden['velocity']) <= TOLERANCE * golden['velocity'].abs().max()
     assert error(model.sample(cache, state, noise), golden['sample']) <= TOLERANCE
 
 

@@ -30,8 +30,11 @@ def _make_policy(
 
 def _recognises(released: dict[str, Any]) -> bool:
     # This package's own configurations have the same model_type, and say 'model'.
+    if 'model' in released:
+        return False
     kind = released.get('type') or released.get('model_type')
-    return kind == 'pi0' and 'model' not in released
+    openpi = 'action_horizon' in released and 'paligemma_variant' in released
+    return kind == 'pi0' or (kind is None and openpi)
 
 
 def _open_released(folder: Path, options: 'ImportOptions') -> 'Released':

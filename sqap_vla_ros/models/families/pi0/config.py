@@ -28,4 +28,10 @@ class Pi0Config:
     cameras: tuple[str, ...] = ('camera',)
     """In the order of training; what a checkpoint has beyond these is left out, as if masked."""
     dataset: str = ''
+    preprocessing: str = 'openpi'
+    """Whose images, prompt and flow times: 'openpi' or 'lerobot'; they differ."""
+    letterbox_bars: float = -1.0
+    """Value of the bars beside a letterboxed image, where an image is in [-1, 1]."""
+    relative_actions: tuple[bool, ...] = ()
+    """Which action columns are offsets from the same column of the state; empty: none."""
     model_type: str = 'pi0'

@@ -3,27 +3,19 @@
 from pathlib import Path
 import re
 
-import numpy as np
-from safetensors import safe_open, SafetensorError
-
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
+from sqap_vla_ros.models.families.pi0.formats import read_format
+from sqap_vla_ros.models.families.pi0.meaning import find_pi0_meaning
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
-from sqap_vla_ros.models.importers.meaning import data_range, find_meaning, with_ranges
-from sqap_vla_ros.models.importers.released import (
-    choose_dataset,
-    ImportOptions,
-    Released,
-    Vocabulary,
-)
+from sqap_vla_ros.models.importers.fields import positive_number
+from sqap_vla_ros.models.importers.released import ImportOptions, Released, Vocabulary
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
-from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 
 GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
 """Ids of PaliGemma's tokenizer, which tell it from those of other models."""
-PROCESSOR_FILE = 'policy_preprocessor.json'
 UNUSED = (
     r'gemma_expert\.lm_head\.weight$',
     r'gemma_expert\.model\.embed_tokens\.weight$',
@@ -31,6 +23,8 @@ UNUSED = (
     r'rotary_emb\.inv_freq$',
     r'embeddings\.position_ids$',
 )
+HEADS = 8
+"""Attention heads of the language model and of the expert, in every published pi0."""
 _PREFIX = 'paligemma_with_expert.'
 _LANGUAGE = 'paligemma.model.language_model.'
 _RENAMED = (
@@ -54,33 +48,34 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
     root = 'model.' if any(n.startswith(f'model.{_PREFIX}') for n in reader.names()) else ''
     sources = _sources(reader, root)
     check_sources(reader, sources, UNUSED)
-    statistics, where = _statistics(folder)
-    dataset = choose_dataset(statistics, options.dataset, where)
-    columns: dict[str, int] = {}
-    for part in ('state', 'action'):
-        try:
-            columns[part] = len(statistics[dataset][part]['mean'])
-        except (KeyError, TypeError):
-            raise UserError(f'{where}: {dataset}: {part}.mean is missing') from None
-    cameras = _cameras(path, data, options)
-    meaning = find_meaning(dataset, (columns['state'], columns['action']), options, 'pi0')
-    scale = np.array(meaning.action_scale or 1.0)
-    model = _model(reader, root, data)
+    form = read_format(folder, data, options)
+    model = _model(reader, root, path, data, form.horizon, options.attention_heads)
+    size = model['vlm_config']['vision_config']['image_size']
+    if form.image_size not in (None, (size, size)):
+        raise UserError(
+            f'{path}: image_resolution is {form.image_size}, but the vision tower reads '
+            f'{size} x {size}'
+        )
+    for part, columns in (('state', form.state.columns), ('action', form.action.columns)):
+        if columns > model[f'max_{part}_dim']:
+            raise UserError(
+                f'{path}: {columns} {part} columns, but the weights take '
+                f'{model[f"max_{part}_dim"]} at most'
+            )
+    meaning = find_pi0_meaning(folder, form, options)
     config = Pi0Config(
         model=model,
-        image_size=model['vlm_config']['vision_config']['image_size'],
-        flow_steps=data.get('num_inference_steps', 10),
-        horizon=data.get('chunk_size', 50),
-        text_length=data.get('tokenizer_max_length', 48),
-        cameras=cameras,
-        dataset=dataset,
-        state=with_ranges(meaning.state, data_range(statistics[dataset]['state']), where),
-        **{
-            **meaning.config_fields(),
-            'action': with_ranges(
-                meaning.action, data_range(statistics[dataset]['action'], scale), where
-            ),
-        },
+        image_size=size,
+        flow_steps=form.flow_steps,
+        horizon=form.horizon,
+        text_length=form.text_length,
+        cameras=form.cameras,
+        dataset=form.dataset,
+        preprocessing=form.library,
+        letterbox_bars=form.bars,
+        state=meaning.state,
+        relative_actions=meaning.relative,
+        **meaning.config_fields(),
     )
     if not options.tokenizer and not (folder / 'tokenizer.json').is_file():
         raise UserError(
@@ -90,7 +85,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
     return Released(
         'pi0',
         config,
-        {dataset: statistics[dataset]},
+        {form.dataset: {'state': form.state.to_json(), 'action': form.action.to_json()}},
         reader,
         sources,
         options.tokenizer or folder,
@@ -125,7 +120,7 @@ def _embeddings(reader, inner):
     return name if name in reader.names() else f'{inner}paligemma.lm_head.weight'
 
 
-def _model(reader, root, data):
+def _model(reader, root, path, data, horizon, heads):
     """Return the arguments of PI0Config, with sizes taken from the tensors."""
     inner = f'{root}{_PREFIX}'
     tower = next(
@@ -161,7 +156,7 @@ def _model(reader, root, data):
         'layer_norm_eps': 1e-6,
         'vision_use_head': False,
     }
-    text = _gemma(reader, f'{inner}{_LANGUAGE}')
+    text = _gemma(reader, f'{inner}{_LANGUAGE}', heads)
     vocabulary = reader.shape(_embeddings(reader, inner))[0]
     state = reader.shape(f'{root}state_proj.weight')[1]
     actions = reader.shape(f'{root}action_in_proj.weight')[1]
@@ -173,32 +168,54 @@ def _model(reader, root, data):
             'projection_dim': text['hidden_size'],
             'image_token_index': vocabulary,
         },
-        'dit_config': _gemma(reader, f'{inner}gemma_expert.model.') | {'vocab_size': vocabulary},
-        'chunk_size': data.get('chunk_size', 50),
+        'dit_config': _gemma(reader, f'{inner}gemma_expert.model.', heads)
+        | {'vocab_size': vocabulary},
+        'chunk_size': horizon,
         'max_state_dim': state,
         'max_action_dim': actions,
-        'min_period': data.get('min_period', 4e-3),
-        'max_period': data.get('max_period', 4.0),
+        'min_period': positive_number(path, data, 'min_period', 4e-3),
+        'max_period': positive_number(path, data, 'max_period', 4.0),
     }
 
 
-def _gemma(reader, prefix):
+def _gemma(reader, prefix, heads):
     layer = f'{prefix}layers.0.'
     inner, width = reader.shape(f'{layer}mlp.gate_proj.weight')
-    head = reader.shape(f'{layer}self_attn.k_proj.weight')[
-        0
-    ]  # the Gemma models of pi0 have one key head
+    rows = {n: reader.shape(f'{layer}self_attn.{n}_proj.weight')[0] for n in ('q', 'k')}
+    count, key_heads, head = _heads(f'{reader.where}: {layer}self_attn', rows, heads)
     return {
         'model_type': 'gemma',
         'hidden_size': width,
         'intermediate_size': inner,
         'num_hidden_layers': _depth(reader, f'{prefix}layers.'),
         'head_dim': head,
-        'num_attention_heads': reader.shape(f'{layer}self_attn.q_proj.weight')[0] // head,
-        'num_key_value_heads': 1,
+        'num_attention_heads': count,
+        'num_key_value_heads': key_heads,
         'rms_norm_eps': 1e-6,
         'hidden_act': 'gelu_pytorch_tanh',
     }
+
+
+def _heads(where: str, rows: dict[str, int], given: int | None) -> tuple[int, int, int]:
+    """
+    Return attention heads, key heads and the width of a head.
+
+    The tensors have only products of these: two key heads look like one of twice the width.
+    """
+    count = given or HEADS
+    if given is None and rows['q'] != HEADS * rows['k']:
+        raise UserError(
+            f'{where}: q_proj has {rows["q"]} rows and k_proj {rows["k"]}, but the published pi0 '
+            f'has {HEADS} heads and one key head; the number of heads is not in the checkpoint: '
+            'give it with --attention-heads'
+        )
+    head, left = divmod(rows['q'], count)
+    if left or head < 2 or head % 2 or rows['k'] % head or count % (rows['k'] // head):
+        raise UserError(
+            f'{where}: q_proj has {rows["q"]} rows and k_proj {rows["k"]}, which {count} heads '
+            'cannot share (--attention-heads)'
+        )
+    return count, rows['k'] // head, head
 
 
 def _depth(reader, prefix):
@@ -209,70 +226,3 @@ def _depth(reader, prefix):
             if name.startswith(prefix)
         }
     )
-
-
-def _cameras(path, data, options):
-    """Return the names of the cameras, in the order of training."""
-    inputs = data.get('input_features') or {}
-    stored = tuple(
-        name.rpartition('.')[2]
-        for name, feature in inputs.items()
-        if isinstance(feature, dict)
-        and feature.get('type') == 'VISUAL'
-        and 'empty_camera' not in name
-    )
-    if options.cameras and stored and len(options.cameras) > len(stored):
-        raise UserError(
-            f'{path}: has {len(stored)} cameras, but --cameras names {len(options.cameras)}'
-        )
-    if not (options.cameras or stored):
-        raise UserError(f'{path}: input_features has no camera; name them with --cameras')
-    return options.cameras or stored
-
-
-def _statistics(folder):
-    """Return `{dataset: {state, action}}` and the file that it was read from."""
-    if (folder / STATISTICS_FILE).is_file():
-        return read_json(folder / STATISTICS_FILE), folder / STATISTICS_FILE
-    files = sorted(folder.glob('assets/**/norm_stats.json'))
-    if files:  # openpi: one file per dataset
-        found = {}
-        for file in files:
-            stats = read_json(file).get('norm_stats') or {}
-            found[str(file.parent.relative_to(folder / 'assets'))] = {
-                'state': stats.get('state'),
-                'action': stats.get('actions'),
-            }
-        return found, folder / 'assets'
-    if (folder / PROCESSOR_FILE).is_file():
-        return {'lerobot': _lerobot(folder)}, folder / PROCESSOR_FILE
-    raise UserError(
-        f'{folder}: no {STATISTICS_FILE}, no {PROCESSOR_FILE} and no assets/**/'
-        'norm_stats.json; pi0 needs mean and std of state and action'
-    )
-
-
-def _lerobot(folder):
-    """Read the statistics of the normalisation step of a lerobot preprocessor."""
-    steps = read_json(folder / PROCESSOR_FILE).get('steps') or []
-    files = [
-        step.get('state_file')
-        for step in steps
-        if isinstance(step, dict) and 'normalizer' in str(step.get('registry_name'))
-    ]
-    if not files or not isinstance(files[0], str):
-        raise UserError(f'{folder / PROCESSOR_FILE}: no normalizer step with a state_file')
-    path = folder / Path(files[0]).name
-    try:
-        with safe_open(path, 'np') as file:
-            stored = {
-                name: file.get_tensor(name).tolist()
-                for name in file.keys()
-                if name.rpartition('.')[2] in ('mean', 'std')
-            }
-    except (FileNotFoundError, SafetensorError, OSError) as error:
-        raise UserError(f'{path}: cannot be read ({error})') from None
-    return {
-        part: {field: stored.get(f'{key}.{field}') for field in ('mean', 'std')}
-        for part, key in (('state', 'observation.state'), ('action', 'action'))
-    }

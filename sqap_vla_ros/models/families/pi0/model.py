@@ -24,6 +24,7 @@ from sqap_vla_ros.models.layers.attention import NAME as ATTENTION
 from sqap_vla_ros.models.layers.guidance import Guide
 from sqap_vla_ros.models.layers.key_value_cache import KeyValueCache
 from sqap_vla_ros.models.layers.pruned_layers import PruningPoint, Rotary, run_pruned_layers
+from sqap_vla_ros.models.preprocessing.normalisation import LEROBOT
 from sqap_vla_ros.models.vla_model import VlaModel
 
 
@@ -147,7 +148,8 @@ class Pi0Model(VlaModel):
         Returns:
             Normalised actions [1, horizon, A].
         """
-        times, step = _flow_times(self.config.flow_steps, noise.dtype)
+        config = self.config
+        times, step = _flow_times(config.flow_steps, noise.dtype, config.preprocessing)
         actions = noise
         for time, rounded in times:
             velocity = self.velocity(cache, state, actions, time)
@@ -202,17 +204,22 @@ class Pi0Model(VlaModel):
 
 
 @lru_cache(maxsize=8)
-def _flow_times(steps: int, dtype: torch.dtype) -> tuple[list[tuple[float, float]], float]:
+def _flow_times(
+    steps: int, dtype: torch.dtype, library: str = 'openpi'
+) -> tuple[list[tuple[float, float]], float]:
     """
     List the flow's times, 1 to 0, each with itself as `dtype` holds it, and the step so held.
 
-    Counted in float32, as openpi does: the time embedding has periods so short that the rounding
-    of the time shows.
+    openpi adds up the step in float32, lerobot rounds each time to float32: the time embedding has
+    periods so short that this shows.
     """
     step = torch.tensor(-1 / steps)
-    times = [torch.tensor(1.0)]
-    while len(times) < steps:
-        times.append(times[-1] + step)
+    if library == LEROBOT:
+        times = [torch.tensor(1 + i * (-1 / steps)) for i in range(steps)]
+    else:
+        times = [torch.tensor(1.0)]
+        while len(times) < steps:
+            times.append(times[-1] + step)
     return [(float(t), float(t.to(dtype))) for t in times], float(step.to(dtype))
 
 

@@ -10,10 +10,10 @@ from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.models.cuda_graphs import Tensors
 from sqap_vla_ros.models.families.pi0.model import Pi0Model
 from sqap_vla_ros.models.families.pi0.preprocessing import (
-    letterbox,
     load_pi0_statistics,
     Pi0Statistics,
     Pi0Tokenizer,
+    prepare_image,
 )
 from sqap_vla_ros.models.layers.pruned_layers import PruningPoint
 from sqap_vla_ros.models.preprocessing.prismatic_text import check_vocabulary
@@ -50,6 +50,7 @@ class Pi0Policy(PrunedPolicy):
         )
         super().__init__(model, spec, model.layers, description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics
+        self._relative = np.array(config.relative_actions, bool)
         self.reset()
 
     def reset(self) -> None:
@@ -79,15 +80,20 @@ class Pi0Policy(PrunedPolicy):
 
     def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
         """See `PrunedPolicy`. Integration of the flow is timed as the stage 'action_head'."""
-        model = self.model
+        model, config = self.model, self.model.config
         with self._stage('vision'):
             images = torch.stack(
                 [
-                    letterbox(tensors[f'image {name}'], model.config.image_size)
+                    prepare_image(
+                        tensors[f'image {name}'],
+                        config.image_size,
+                        config.preprocessing,
+                        config.letterbox_bars,
+                    )
                     for name in self.spec.cameras
                 ]
             )
-            visual = model.encode_images(images.float() / 255 * 2 - 1)
+            visual = model.encode_images(images)
         with self._stage('decoder'):
             cache, _ = model.prefix(visual, tensors['text'], pruning)
         with self._stage('action_head'):
@@ -103,13 +109,19 @@ class Pi0Policy(PrunedPolicy):
             self._to_action_units(self.statistics.unnormalise_action(outputs['actions']))
         )
 
+    def _origin(self, observation: Observation) -> np.ndarray | None:
+        """Relative columns are offsets from the state column of the same index."""
+        if not self._relative.any():
+            return None
+        return np.where(self._relative, self._state(observation)[: len(self._relative)], 0)
+
 
 def make_policy(
     model: Pi0Model, directory: Path, description: dict[str, Any], runtime: RuntimeOptions
 ) -> Pi0Policy:
     """Read tokenizer and statistics from the policy directory; see `Family.make_policy`."""
     config = model.config
-    tokenizer = Pi0Tokenizer.load(directory, config.text_length)
+    tokenizer = Pi0Tokenizer.load(directory, config.text_length, config.preprocessing)
     vocabulary = config.model['vlm_config']['text_config']['vocab_size']
     check_vocabulary(directory, tokenizer, vocabulary)
     statistics = load_pi0_statistics(

@@ -1,7 +1,8 @@
 """
-Images, prompts and numbers as openpi prepares them for pi0.
+Images, prompts and numbers as openpi and as lerobot prepare them for pi0.
 
-Transformers' own PI0 processor differs (padding side, interpolation), so it is not used.
+The two differ. Transformers' own PI0 processor is a third way, which no checkpoint was trained
+with, so it is not used.
 """
 
 from dataclasses import dataclass
@@ -10,17 +11,37 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.preprocessing.images import resize_like_pillow
+from sqap_vla_ros.models.preprocessing.normalisation import (
+    LEROBOT,
+    Normalisation,
+    read_normalisation,
+)
 from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.token_geometry import fit_letterbox
 
-EPSILON = 1e-6
-"""openpi adds this to every standard deviation, both to normalise and to unnormalise."""
+
+def prepare_image(image: torch.Tensor, size: int, library: str, bars: float) -> torch.Tensor:
+    """
+    Letterbox as the training library does, and scale to [-1, 1].
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        size: rows and columns of the result, pixels.
+        library: 'openpi' or 'lerobot'.
+        bars: value of the bars, where an image is in [-1, 1].
+
+    Returns:
+        float32 [3, size, size], on the device of the image.
+    """
+    if library == LEROBOT:
+        return lerobot_letterbox(image, size, bars)
+    return letterbox(image, size).float() / 255 * 2 - 1
 
 
 def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
@@ -42,11 +63,45 @@ def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
     return pad(resized, (left, size - columns - left, top, size - rows - top))
 
 
-class Pi0Tokenizer:
-    """Tokenizes a cleaned instruction between BOS and a newline, which ends the prompt."""
+def lerobot_letterbox(image: torch.Tensor, size: int, bars: float = -1.0) -> torch.Tensor:
+    """
+    Fit into size x size without distortion, centred, as lerobot does.
 
-    def __init__(self, tokenizer: Tokenizer, length: int, where: Path | str = 'tokenizer') -> None:
-        self._tokenizer, self._length = tokenizer, length
+    Bilinear without antialiasing, and not rounded to grey levels: another image than openpi's.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        size: rows and columns of the result, pixels.
+        bars: value of the bars; -3 in lerobot before 0.5.0.
+
+    Returns:
+        float32 [3, size, size] in [-1, 1] but for the bars, on the device of the image.
+    """
+    height, width = image.shape[:2]
+    rows, columns, top, left = map(int, fit_letterbox(width, height, size))
+    planes = image.permute(2, 0, 1)[None].float() / 255
+    if (height, width) != (rows, columns):
+        planes = interpolate(planes, (rows, columns), mode='bilinear', align_corners=False)
+    scaled = planes[0].clamp(0, 1) * 2 - 1
+    return pad(scaled, (left, size - columns - left, top, size - rows - top), value=bars)
+
+
+class Pi0Tokenizer:
+    """
+    Tokenizes an instruction; the prompt begins with BOS and ends with a newline.
+
+    openpi cleans the text and appends the newline's token. lerobot leaves the text as it is, and
+    tokenizes it together with its newline.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        length: int,
+        where: Path | str = 'tokenizer',
+        library: str = 'openpi',
+    ) -> None:
+        self._tokenizer, self._length, self._library = tokenizer, length, library
         bos, newline = tokenizer.token_to_id('<bos>'), tokenizer.token_to_id('\n')
         if bos is None or newline is None:
             raise UserError(
@@ -60,76 +115,76 @@ class Pi0Tokenizer:
         return 1 + max(self._tokenizer.get_vocab().values())
 
     def encode(self, instruction: str) -> list[int]:
-        """Return at most `length` ids; a longer prompt is cut at its end, as in openpi."""
+        """Return at most `length` ids; a longer prompt is cut at its end, as in the library."""
+        if self._library == LEROBOT:
+            text = instruction if instruction.endswith('\n') else f'{instruction}\n'
+            return [self._bos, *self._ids(text)][: self._length]
         cleaned = instruction.strip().replace('_', ' ').replace('\n', ' ')
-        ids = self._tokenizer.encode(cleaned, add_special_tokens=False).ids
-        return [self._bos, *ids, self._newline][: self._length]
+        return [self._bos, *self._ids(cleaned), self._newline][: self._length]
+
+    def _ids(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     @classmethod
-    def load(cls, directory: Path, length: int) -> 'Pi0Tokenizer':
+    def load(cls, directory: Path, length: int, library: str = 'openpi') -> 'Pi0Tokenizer':
         """
         Read `tokenizer.json` of a policy directory.
 
         Raises:
             UserError: names the file that is missing or damaged.
         """
-        return cls(load_tokenizer(directory), length, directory)
+        return cls(load_tokenizer(directory), length, directory, library)
 
 
 @dataclass(frozen=True)
 class Pi0Statistics:
-    """Means and deviations of the columns that the robot has."""
+    """How the columns that the robot has are normalised."""
 
-    state_mean: np.ndarray
-    state_std: np.ndarray
-    action_mean: np.ndarray
-    action_std: np.ndarray
+    state: Normalisation
+    action: Normalisation
+
+    @property
+    def state_mean(self) -> np.ndarray:
+        """Mean state of the data, or the middle of its range, float32 [S], dataset's units."""
+        return self.state.centre()
 
     def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean minus and plus three deviations, float32 [A], in the dataset's units."""
-        reach = 3 * self.action_std
-        return self.action_mean - reach, self.action_mean + reach
+        """Return the range of the data's actions, float32 [A]; of relative ones, the offsets'."""
+        return self.action.range()
 
     def normalise_state(self, state: np.ndarray, columns: int) -> np.ndarray:
         """Normalise a state [S] in the dataset's units to float32 [columns], padded with zeros."""
         padded = np.zeros(columns, np.float32)
-        padded[: len(state)] = (state - self.state_mean) / (self.state_std + EPSILON)
+        padded[: len(state)] = self.state.normalise(state)
         return padded
 
     def normalise_action(self, action: np.ndarray) -> np.ndarray:
         """Normalise actions [T, A] in the dataset's units; the inverse of `unnormalise_action`."""
-        return ((action - self.action_mean) / (self.action_std + EPSILON)).astype(np.float32)
+        # A column that never moved in the data is the same whatever the model says. Divided by
+        # epsilon, the rounding of its value would become a large number.
+        return np.where(self.action.constant(), 0, self.action.normalise(action))
 
     def unnormalise_action(self, action: np.ndarray) -> np.ndarray:
         """Map actions [T, A or more columns] to the dataset's units, float32 [T, A]."""
-        used = action[:, : len(self.action_mean)]
-        return (used * (self.action_std + EPSILON) + self.action_mean).astype(np.float32)
+        return self.action.unnormalise(action[:, : self.action.columns])
 
 
 def load_pi0_statistics(directory: Path, dataset: str, states: int, actions: int) -> Pi0Statistics:
     """
-    Read `dataset_statistics.json`: `{dataset: {state: {mean, std}, action: {mean, std}}}`.
+    Read `dataset_statistics.json`: `{dataset: {state: {...}, action: {...}}}`.
+
+    Each part is as `read_normalisation` takes it.
 
     Raises:
         UserError: names the file and the missing or wrong field.
     """
     path = Path(directory) / STATISTICS_FILE
     data = read_json(path)
-    if dataset not in data:
+    if not isinstance(data.get(dataset), dict):
         raise UserError(f'{path}: no dataset {dataset!r}; it has {", ".join(sorted(data))}')
-    values = []
-    for part, columns in (('state', states), ('action', actions)):
-        for field in ('mean', 'std'):
-            try:
-                value = np.array(data[dataset][part][field], np.float32)
-            except (KeyError, TypeError, ValueError):
-                raise UserError(
-                    f'{path}: {dataset}: {part}.{field} is missing or not numeric'
-                ) from None
-            if value.shape != (columns,) or not np.isfinite(value).all():
-                raise UserError(
-                    f'{path}: {dataset}: {part}.{field} has {value.size} values, '
-                    f'expected {columns} finite ones'
-                )
-            values.append(value)
-    return Pi0Statistics(*values)
+    return Pi0Statistics(
+        *(
+            read_normalisation(f'{path}: {dataset}: {part}', data[dataset].get(part), columns)
+            for part, columns in (('state', states), ('action', actions))
+        )
+    )
