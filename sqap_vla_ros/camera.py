@@ -78,7 +78,7 @@ class PinholeCamera:
         reach = np.linspace(0.0, radius, _SAMPLES)
         if self.distortion_model == EQUIDISTANT:
             angle = np.arctan(reach)
-            bent = angle * (1 + _polynomial(d[:4], angle**2))
+            bent = angle * (1 + _polynomial(list(d[:4]), angle**2))
         else:
             bent = reach * _ratio(d, reach**2)
         if radius > 0 and not (np.diff(bent) > 0).all():
@@ -95,10 +95,12 @@ class PinholeCamera:
 
 def _polynomial(coefficients: Sequence[float], t: np.ndarray) -> np.ndarray:
     """c0 t + c1 t^2 + ..."""
-    return np.polyval([*reversed(coefficients), 0.0], t)
+    value: np.ndarray = np.polyval([*reversed(coefficients), 0.0], t)
+    return value
 
 
 def _ratio(d: np.ndarray, square: np.ndarray) -> np.ndarray:
     """Radial factor of plumb_bob and rational_polynomial: k1 k2 p1 p2 k3 k4 k5 k6."""
     above = 1 + _polynomial([d[0], d[1], d[4]], square)
-    return above / (1 + _polynomial(list(d[5:8]), square))
+    ratio: np.ndarray = above / (1 + _polynomial(list(d[5:8]), square))
+    return ratio

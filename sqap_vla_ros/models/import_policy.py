@@ -46,8 +46,9 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
             f'{folder}: no {CONFIG_FILE}; expected the folder of a released {titles()} checkpoint'
         )
     data = read_json(folder / CONFIG_FILE)
-    refuse_unsupported(folder / CONFIG_FILE, data)
-    found = [f for f in all_families() if f.open_released is not None and f.recognises(data)]
+    families = all_families()
+    refuse_unsupported(folder / CONFIG_FILE, data, [family.model_type for family in families])
+    found = [f for f in families if f.open_released is not None and f.recognises(data)]
     if len(found) > 1:
         raise UserError(
             f'{folder / CONFIG_FILE}: fits {" and ".join(f.title for f in found)}; expected the '
@@ -56,7 +57,7 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
     if found:
         return found[0].open_released(folder, options)
     kind = data.get('type') or data.get('model_type')
-    if any(kind == family.model_type for family in all_families()):
+    if any(kind == family.model_type for family in families):
         raise UserError(
             f'{folder}: a policy of this package already, or one that was changed; expected a '
             f'released {titles()} checkpoint'

@@ -8,6 +8,8 @@ from sqap_vla_ros.models.loading import load_policy
 
 from support.released_families import write_released
 
+MEANING = '--columns', 'bridge_orig'
+
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
@@ -32,16 +34,13 @@ def test_without_the_flag_nothing_is_asked_of_the_hub(hub, tmp_path, capsys):
 
 def test_with_the_flag_a_repository_is_fetched_and_imported(hub, tmp_path):
     out = tmp_path / 'out'
-    assert main(['import', 'someone/openvla', str(out), '--allow-download', '--step-s', '1']) == 0
+    assert main(['import', 'someone/openvla', str(out), '--allow-download', *MEANING]) == 0
     assert hub == ['someone/openvla'] and load_policy(out).spec.cameras
 
 
 def test_a_folder_is_taken_as_it_is_even_with_the_flag(hub, tmp_path):
     out = tmp_path / 'out'
-    assert (
-        main(['import', str(tmp_path / 'cache'), str(out), '--allow-download', '--step-s', '1'])
-        == 0
-    )
+    assert main(['import', str(tmp_path / 'cache'), str(out), '--allow-download', *MEANING]) == 0
     assert not hub
 
 

@@ -114,13 +114,14 @@ def refuse_foreign_folder(folder: Path) -> None:
         )
 
 
-def refuse_unsupported(path: Path, data: dict[str, Any]) -> None:
+def refuse_unsupported(path: Path, data: dict[str, Any], supported: Iterable[str] = ()) -> None:
     """
     Refuse a configuration of a model that is known and not supported, or of two models.
 
     Args:
         path: of the configuration, for messages.
         data: its content.
+        supported: `model_type`s of the families, among them those of other packages.
 
     Raises:
         UserError: names the model.
@@ -134,7 +135,7 @@ def refuse_unsupported(path: Path, data: dict[str, Any]) -> None:
         raise UserError(
             f"{path}: has {key} {kind!r} and CogACT's vla; expected the configuration of one model"
         )
-    for kind in kinds:
+    for kind in set(kinds) - set(supported):
         for known, title in UNSUPPORTED.items():
             if kind == known or (known in ('groot', 'gr00t') and kind.lower().startswith(known)):
                 raise UserError(

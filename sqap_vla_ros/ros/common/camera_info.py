@@ -63,27 +63,25 @@ def image_intrinsics(
     matrix[1, 2] -= top
     matrix[0] /= binning[0]
     matrix[1] /= binning[1]
-    expected = width // binning[0], height // binning[1]
-    if 0 in expected:
+    columns, rows = width // binning[0], height // binning[1]
+    if not (columns and rows):
         raise UserError(
             f'camera_info: binning {binning[0]} x {binning[1]} leaves nothing of {width} x '
             f'{height} pixels'
         )
     if size is not None:
         # Drivers round the last, incomplete pixel up or down.
-        if not all(
-            e <= s <= e + (f % b > 0)
-            for s, e, f, b in zip(size, expected, (width, height), binning)
-        ):
+        spare = width % binning[0] > 0, height % binning[1] > 0
+        if not (0 <= size[0] - columns <= spare[0] and 0 <= size[1] - rows <= spare[1]):
             raise UserError(
-                f'these intrinsics are for an image of {expected[0]} x {expected[1]} pixels '
-                f'(after roi and binning), the image has {size[0]} x {size[1]}; publish the '
-                'camera_info of this image (the resize node of image_proc does), or give its own '
-                'intrinsics in the profile'
+                f'these intrinsics are for an image of {columns} x {rows} pixels (after roi and '
+                f'binning), the image has {size[0]} x {size[1]}; publish the camera_info of this '
+                'image (the resize node of image_proc does), or give its own intrinsics in the '
+                'profile'
             )
-        expected = size
+        columns, rows = size
     model, coefficients = ('', ()) if rectified else _distortion(info)
-    return ImageIntrinsics(matrix, *expected, model, coefficients)
+    return ImageIntrinsics(matrix, columns, rows, model, coefficients)
 
 
 def _matrix(name: str, values: np.ndarray, full: tuple[int, int]) -> np.ndarray:

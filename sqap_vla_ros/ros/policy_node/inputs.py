@@ -279,6 +279,9 @@ class Inputs:
         self, name: str, image: np.ndarray, latest: dict[str, Received]
     ) -> PinholeCamera | None:
         """Model of a camera from the newest messages; None while something of it is unknown."""
-        info = latest.get(self._cameras[name].info_topic or '')
-        pose = latest.get(self.topics.extrinsics.get(name, ''))
-        return self.models.model(name, info and info.value, pose and pose.value, image)
+
+        def newest(topic: str | None) -> Any:
+            return None if topic not in latest else latest[topic].value
+
+        info_topic, pose_topic = self._cameras[name].info_topic, self.topics.extrinsics.get(name)
+        return self.models.model(name, newest(info_topic), newest(pose_topic), image)

@@ -80,9 +80,10 @@ class FakeRobotNode(Node):
     def _publish(self) -> None:
         self._count += 1
         for camera, publisher in self._images:
-            fixed = camera.intrinsics
-            size = (self._size, self._size) if fixed is None else (fixed.height, fixed.width)
-            pattern = _pattern(*size, self._count)
+            width, height = self._size, self._size
+            if camera.intrinsics is not None:
+                width, height = camera.intrinsics.width, camera.intrinsics.height
+            pattern = _pattern(width, height, self._count)
             message = rgb_to_image(pattern)
             if camera.compressed:
                 data = cv2.imencode('.jpg', pattern[..., ::-1])[1].tobytes()
@@ -146,7 +147,7 @@ class FakeRobotNode(Node):
         return message
 
 
-def _pattern(height: int, width: int, count: int) -> np.ndarray:
+def _pattern(width: int, height: int, count: int) -> np.ndarray:
     across, down = (np.linspace(0, 255, n, dtype=np.uint8) for n in (width, height))
     image = np.stack(np.broadcast_arrays(across[None], down[:, None], np.uint8(count % 256)), -1)
     return np.ascontiguousarray(image)

@@ -32,7 +32,10 @@ class CogActPolicy(PrunedPolicy):
         runtime: RuntimeOptions = RuntimeOptions(),
     ) -> None:
         config = model.config
-        by_word = isinstance(tokenizer, WordTokenizer)
+        words: tuple[str, ...] = ()
+        max_words = 0
+        if isinstance(tokenizer, WordTokenizer):
+            words, max_words = tuple(tokenizer.words), tokenizer.length
         spec = PolicySpec(
             cameras=config.cameras,
             **state_fields(config.state),
@@ -43,8 +46,8 @@ class CogActPolicy(PrunedPolicy):
             token_geometry=TokenGeometry(
                 image_size=config.image_size, patch_size=config.vision[0].model['patch_size']
             ),
-            words=tuple(tokenizer.words) if by_word else (),
-            max_words=tokenizer.length if by_word else 0,
+            words=words,
+            max_words=max_words,
         )
         super().__init__(model, spec, len(model.decoder.llama.layers), description, runtime)
         self.tokenizer, self.statistics = tokenizer, statistics
