@@ -86,6 +86,8 @@ class Inputs:
         """Topic to the rate of its valid messages."""
         self.rejected: Counter[str] = Counter()
         """'TOPIC: REASON' to the number of rejected messages."""
+        self.invalid: dict[str, str] = {}
+        """Topic to the reason why its newest message was rejected; none where it was valid."""
         self.incompatible = IncompatibleQos()
         self.unlikely: list[str] = []
         """One line for each state column of the last observation far outside the training data."""
@@ -243,8 +245,10 @@ class Inputs:
                 check_age(stamp_ns, now_ns, self.settings.max_stamp_age_s)
             received = Received(self._readers[topic](message), stamp_ns, time.monotonic())
         except UserError as error:
+            self.invalid[topic] = str(error)
             self._reject(topic, error)
             return
+        self.invalid.pop(topic, None)
         with self._lock:
             self._latest[topic] = received
         self.rates[topic].tick(received.received_s)
