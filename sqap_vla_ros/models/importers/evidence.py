@@ -92,8 +92,9 @@ def refuse_foreign(where: Path | str, files: Iterable[str]) -> None:
 
 def refuse_foreign_folder(folder: Path) -> None:
     """
-    Refuse as `refuse_foreign` does, by the code that a checkpoint brings along, and where a file
-    was not fetched from Git LFS.
+    Refuse as `refuse_foreign` does, and by what is in the files.
+
+    That is the code that a checkpoint brings along, and a pointer in place of a file (Git LFS).
 
     Raises:
         UserError: see `refuse_foreign`.
