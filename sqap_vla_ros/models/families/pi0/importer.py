@@ -61,12 +61,12 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
             f'{size} x {size}'
         )
     for part, columns in (('state', form.state.columns), ('action', form.action.columns)):
-        expect(path, data, f'max_{part}_dim', model[f'max_{part}_dim'])
         if columns > model[f'max_{part}_dim']:
             raise UserError(
                 f'{path}: {columns} {part} columns, but the weights take '
                 f'{model[f"max_{part}_dim"]} at most'
             )
+        expect(path, data, f'max_{part}_dim', model[f'max_{part}_dim'])
     meaning = find_pi0_meaning(folder, form, options)
     config = Pi0Config(
         model=model,
