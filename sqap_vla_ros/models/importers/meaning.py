@@ -81,13 +81,9 @@ def find_meaning(
     Raises:
         UserError: nobody said it, or what was said contradicts the checkpoint or itself.
     """
-    if options.columns:
-        dataset = find_dataset(options.columns)
-    else:
-        known = dataset_of_key(key, family)
-        if known is None or len(known.action) != counts[1]:
-            known = None
-        dataset = known
+    dataset = find_dataset(options.columns) if options.columns else dataset_of_key(key, family)
+    if not options.columns and dataset is not None and len(dataset.action) != counts[1]:
+        dataset = None  # another dataset of this name
     if dataset is None:
         state = _named('state', counts[0], options.state_names, options.state_units, key)
         names = options.action_names or convention.action_names

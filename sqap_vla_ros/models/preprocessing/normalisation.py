@@ -154,7 +154,8 @@ def make_normalisation(
         if found.get(field) is None:
             continue
         try:
-            values = np.array(found[field], np.float64).astype(np.float32)
+            with np.errstate(over='ignore'):  # becomes infinite, which is refused below
+                values = np.array(found[field], np.float64).astype(np.float32)
         except (TypeError, ValueError, OverflowError):
             values = None
         if values is None or values.ndim != 1:
