@@ -1,4 +1,4 @@
-"""A stand-in for an arm with position controllers: it goes where the commands of a profile lead."""
+"""A stand-in for an arm with position controllers, which goes where it is commanded to."""
 
 from collections.abc import Mapping
 import math
@@ -115,7 +115,10 @@ class FollowingArm:
         share = -math.expm1(-period_s / LAG_S)
         for name, wanted in self._reference.items():
             self._positions[name] += share * (wanted - self._positions[name])
-            if self._moves_from_s is None and abs(self._positions[name] - self._start[name]) > 0.01:
+            if (
+                self._moves_from_s is None
+                and abs(self._positions[name] - self._start[name]) > 0.01
+            ):
                 self._moves_from_s = time.monotonic()
 
     def _run(self) -> None:
@@ -126,7 +129,9 @@ class FollowingArm:
                 self._advance(now_s - before_s)
                 measured = dict(self._positions)
             before_s, count = now_s, count + 1
-            self._publish(self._joints, JointState(name=[*measured], position=[*measured.values()]))
+            self._publish(
+                self._joints, JointState(name=[*measured], position=[*measured.values()])
+            )
             if self._pose is not None:
                 message = PoseStamped()
                 p, q = message.pose.position, message.pose.orientation

@@ -145,7 +145,13 @@ def write_folder(case: Case, folder: Path):
 
 
 def write_weights(folder: Path, changed: Mapping[str, torch.Tensor] | None = None):
-    """Write tokenizer and tiny weights under lerobot's names; `changed` has those of `tiny_pi0`."""
+    """
+    Write the tokenizer, and the tiny weights under lerobot's names.
+
+    Args:
+        folder: created if it is missing.
+        changed: tensors that replace those of `tiny_pi0`, by the names there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stored = tiny.tensors() | dict(changed or {})
     head = stored[f'{tiny.PREFIX}paligemma.lm_head.weight']
