@@ -209,7 +209,8 @@ def describe_meaning(
         if column.is_gripper:
             what = f'{column.name}: {column.opened:g} is open, {column.closed:g} closed'
         elif known and column.quantity in ('displacement', 'velocity'):
-            what = f'{column.name} up to {max(abs(ends[0]), abs(ends[1])):.2f} {ours.unit}'
+            most = max(abs(ends[0]), abs(ends[1]))
+            what = f'{column.name} up to {most:{".2f" if most >= 0.1 else ".2g"}} {ours.unit}'
         offset = index < len(relative) and relative[index]
         lines.append(
             f'action: {what}{_frame(column)}'
@@ -321,5 +322,6 @@ def _check_given(
         if given and given != ours:
             raise UserError(
                 f'--{part}-{what} says {",".join(given)}, but {dataset.where} says '
-                f'{",".join(ours)}; leave one of them out'
+                f'{",".join(ours)}; leave one of them out, or say what the columns mean with '
+                '--columns FILE.yaml'
             )
