@@ -68,7 +68,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _unique(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
@@ -175,7 +175,7 @@ def replaced_directory(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _told(path):
+def _told(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into one line."""
     try:
         yield
@@ -186,7 +186,7 @@ def _told(path):
 
 
 @contextmanager
-def _locked(folder):
+def _locked(folder: Path) -> Iterator[None]:
     handle = _lock(folder, wait=True)
     try:
         yield
@@ -195,7 +195,7 @@ def _locked(folder):
             os.close(handle)
 
 
-def _lock(folder, wait=False):
+def _lock(folder: Path, wait: bool = False) -> int | None:
     """Lock a folder until the handle is closed, or the process ends; None: it is locked."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -206,7 +206,7 @@ def _lock(folder, wait=False):
         return None
 
 
-def _remove_abandoned(path):
+def _remove_abandoned(path: Path) -> None:
     pattern = re.compile(rf'\.{re.escape(path.name)}\.(old\.)?[a-z0-9_]{{8}}')
     for folder in path.parent.iterdir():
         if not pattern.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():

@@ -140,28 +140,45 @@ def run(arguments: argparse.Namespace) -> int:
         source, arguments.output, options, lambda names: tqdm(names, unit='tensor', disable=None)
     )
     size = sum(path.stat().st_size for path in output.iterdir())
-    for line in describe_import(released):
+    for line in describe_import(released, arguments.columns):
         print(line)
+    where = (
+        f'columns of {arguments.columns}'
+        if arguments.columns
+        else f'dataset {released.config.dataset!r}'
+    )
     print(
-        f'{arguments.output}: {released.family}, dataset {released.config.dataset!r}, '
+        f'{arguments.output}: {released.family}, {where}, '
         f'{size / 1e9:.2f} GB; next: sqap_vla check {arguments.output}'
     )
     return 0
 
 
-def describe_import(released: 'Released') -> list[str]:
-    """Describe what the columns of an imported policy mean, one line each."""
+def describe_import(released: 'Released', columns: str = '') -> list[str]:
+    """
+    Describe what the columns of an imported policy mean, one line each.
+
+    Args:
+        released: the policy.
+        columns: the file or known dataset that the user named; empty: the policy's own dataset.
+    """
     from sqap_vla_ros.action_chunk import ActionSpec
+    from sqap_vla_ros.models.importers.datasets import dataset_of_key, find_dataset
     from sqap_vla_ros.models.importers.meaning import describe_images, describe_meaning
 
     config = released.config
     if not hasattr(config, 'action'):
         return []
+    dataset = (
+        find_dataset(columns) if columns else dataset_of_key(config.dataset, config.model_type)
+    )
     return [
         *describe_meaning(
-            getattr(config, 'state', ()), ActionSpec.of(config.action, config.step_s, 1)
+            getattr(config, 'state', ()),
+            ActionSpec.of(config.action, config.step_s, 1),
+            getattr(config, 'relative_actions', ()),
         ),
-        *describe_images(config.dataset, config.model_type, getattr(config, 'crop_area', None)),
+        *describe_images(dataset, getattr(config, 'crop_area', None)),
     ]
 
 

@@ -78,19 +78,17 @@ class SiActions:
         """Convert rows float64 [rows, actions]; see `chunk`."""
         with np.errstate(invalid='ignore', over='ignore'):
             converted: Values = rows * self._factors
-            if self._euler:
-                finite = np.isfinite(rows[:, self._euler]).all(axis=1)
-                turns = Rotation.from_euler('xyz', rows[finite][:, self._euler] * self._angle_si)
-                converted[np.ix_(finite, self._euler)] = turns.as_rotvec() / self._step_s
+            finite = np.isfinite(rows[:, self._euler]).all(axis=1)
+            if self._euler and finite.any():
+                angles = rows[finite][:, self._euler] * (self._factors[self._euler] * self._step_s)
+                turns = Rotation.from_euler('xyz', angles)
+                rows_and_columns = np.ix_(np.flatnonzero(finite), np.array(self._euler))
+                converted[rows_and_columns] = turns.as_rotvec() / self._step_s
             for index, column in self._grippers:
                 assert column.opened is not None and column.closed is not None
                 span = column.closed - column.opened
                 converted[:, index] = np.clip((rows[:, index] - column.opened) / span, 0, 1)
         return converted
-
-    @property
-    def _angle_si(self) -> Values:
-        return self._factors[self._euler] * self._step_s
 
 
 def _check(column: Column) -> None:

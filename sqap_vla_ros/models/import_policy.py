@@ -48,14 +48,18 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
     data = read_json(folder / CONFIG_FILE)
     families = all_families()
     refuse_unsupported(folder / CONFIG_FILE, data, [family.model_type for family in families])
-    found = [f for f in families if f.open_released is not None and f.recognises(data)]
-    if len(found) > 1:
+    openers = {
+        family.title: family.open_released
+        for family in families
+        if family.open_released is not None and family.recognises(data)
+    }
+    if len(openers) > 1:
         raise UserError(
-            f'{folder / CONFIG_FILE}: fits {" and ".join(f.title for f in found)}; expected the '
-            'configuration of one model'
+            f'{folder / CONFIG_FILE}: fits {" and ".join(openers)}; expected the configuration '
+            'of one model'
         )
-    if found:
-        return found[0].open_released(folder, options)
+    for opener in openers.values():
+        return opener(folder, options)
     kind = data.get('type') or data.get('model_type')
     if any(kind == family.model_type for family in families):
         raise UserError(

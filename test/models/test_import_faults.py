@@ -22,6 +22,7 @@ from support.broken_checkpoint import (
 )
 
 LAYER = 'language_model.model.layers.0.'
+VLM = 'paligemma_with_expert.paligemma.'
 EXPERT = 'paligemma_with_expert.gemma_expert.model.layers.'
 ACTION = tiny_released.STATISTICS['tiny_dataset']['action']
 STATISTICS, WEIGHTS = 'dataset_statistics.json', 'model.safetensors'
@@ -224,6 +225,16 @@ FAULTS = {
         lambda folder: change_tensors(folder, longer_expert),
         ('expert has 4 layers, the language model 3',),
     ),
+    'two embeddings that differ': (
+        'pi0',
+        tensor(f'{VLM}model.language_model.embed_tokens.weight', torch.zeros(512, 64)),
+        ('embed_tokens.weight and', 'lm_head.weight differ'),
+    ),
+    'statistics among the weights': (
+        'pi0',
+        tensor('normalize_inputs.buffer_observation_state.mean', torch.zeros(8)),
+        ('normalize_inputs.buffer_observation_state.mean', 'lerobot before 0.4'),
+    ),
     'float64': (
         'openvla',
         tensor('projector.fc1.weight', torch.Tensor.double),
@@ -245,7 +256,11 @@ FAULTS = {
         tensor('projector.fc1.bias', lambda t: t.to(torch.complex64)),
         ('projector.fc1.bias is ', 'expected float32'),
     ),
-    'bitsandbytes': ('openvla', bitsandbytes, ('proj.weight is uint8', 'dequantize')),
+    'bitsandbytes': (
+        'openvla',
+        bitsandbytes,
+        ('proj.weight is uint8', 'bitsandbytes', 'dequantize'),
+    ),
     'NaN in a weight': (
         'openvla',
         tensor('projector.fc1.bias', lambda t: t.index_fill(0, torch.tensor([2]), torch.nan)),
@@ -318,6 +333,13 @@ FAULTS = {
         text_config(rope_parameters={'rope_type': 'linear', 'factor': 4.0, 'rope_theta': 1e4}),
         ('rope_parameters', 'linear'),
     ),
+    'wider state than the weights take': ('pi0', config(max_state_dim=64), ('max_state_dim',)),
+    'features as a list': ('pi0', config(input_features=[[1]]), ('input_features is [[1]]',)),
+    'way of normalising as a list': (
+        'pi0',
+        config(normalization_mapping={'STATE': [], 'ACTION': 'MEAN_STD', 'VISUAL': 'IDENTITY'}),
+        ('STATE is []',),
+    ),
     'text_config as a list': ('openvla', config(text_config=[1]), ('text_config is [1]',)),
     'no bins': ('openvla', config(n_action_bins=0), ('n_action_bins is 0',)),
     'padding null': ('openvla', config(pad_to_multiple_of=None), ('pad_to_multiple_of',)),
@@ -384,6 +406,17 @@ def test_fault_is_refused_in_one_line(refusal, name):
     family, fault, words = FAULTS[name]
     message = refusal(family, fault)
     assert [word for word in words if word not in message] == [], message
+
+
+def test_links_of_a_hugging_face_cache_are_followed(originals, tmp_path):
+    """Files of a snapshot are links into `blobs`, beside `snapshots`."""
+    folder, options = originals['openvla']
+    snapshot = copy_of(folder, tmp_path / 'snapshots' / 'revision')
+    weight_map('model-00001-of-00001.safetensors')(snapshot)
+    (tmp_path / 'blobs').mkdir()
+    (snapshot / 'old').rename(tmp_path / 'blobs' / 'sum')
+    (snapshot / 'model-00001-of-00001.safetensors').symlink_to('../../blobs/sum')
+    assert import_policy(snapshot, tmp_path / 'out', options).family == 'OpenVLA'
 
 
 OTHERS = {

@@ -5,13 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.cli import main
+from sqap_vla_ros.columns import Column
 from sqap_vla_ros.control.si_actions import SiActions
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.import_policy import open_released
 from sqap_vla_ros.models.importers.datasets import find_dataset
 from sqap_vla_ros.models.importers.meaning import (
     Convention,
     data_range,
+    describe_meaning,
     find_meaning,
     with_ranges,
 )
@@ -64,6 +68,29 @@ def test_joint_positions_are_not_touched_by_the_step(tmp_path):
     arguments = ['--step-s', '0.2', '--action-names', names, '--action-units', 'rad,' * 6 + '1']
     assert main(['import', str(tmp_path / 'released'), str(tmp_path / 'policy'), *arguments]) == 0
     assert load_policy(tmp_path / 'policy').action_bounds()[1][:6] == pytest.approx([1.5] * 6)
+
+
+def test_positions_are_described_in_the_units_of_the_dataset_and_in_si():
+    columns = [
+        Column('joint_position.a', 'position', 'deg', low=-90.0, high=180.0),
+        Column('joint_position.b', 'position', 'percent_signed', low=-20.0, high=30.0),
+        Column('joint_position.c', 'position', 'rad'),
+    ]
+    lines = describe_meaning((), ActionSpec.of(columns, 0.1, 1), (True, False, False))
+    assert lines == [
+        'action: joint_position.a -90 .. 180 deg = -1.57 .. 3.14 rad, given as an offset from the '
+        'state',
+        'action: joint_position.b -20 .. 30 on a scale of -100 .. 100 over its calibrated range',
+        'action: joint_position.c in rad, over a range that is not known',
+    ]
+
+
+def test_what_a_named_dataset_says_of_images_is_printed(tmp_path, capsys):
+    write_openvla(tmp_path / 'released', 'mine', LIBERO_Q)
+    arguments = [str(tmp_path / 'released'), str(tmp_path / 'policy')]
+    assert main(['import', *arguments, '--columns', 'libero_openvla']) == 0
+    printed = capsys.readouterr().out
+    assert 'mirrored' in printed and 'columns of libero_openvla' in printed
 
 
 def meaning(options, key='mine', counts=(1, 1), convention=Convention()):
@@ -168,3 +195,12 @@ def test_a_gripper_whose_data_lie_elsewhere_is_refused():
         with pytest.raises(UserError, match='gripper is .* in the training data'):
             with_ranges(columns, data_range(statistics), 'statistics.json')
     assert with_ranges(columns, data_range({'q01': [0.0], 'q99': [1.0]}), '')[0].high == 1.0
+
+
+def test_a_file_that_was_not_fetched_is_told_before_what_the_columns_mean(tmp_path):
+    write_openvla(tmp_path / 'released', 'unknown', [1.0] * 6)
+    (tmp_path / 'released' / 'tokenizer.json').write_text(
+        f'version https://git-lfs.github.com/spec/v1\noid sha256:{7:064}\nsize 4925122448\n'
+    )
+    with pytest.raises(UserError, match='tokenizer.json: a Git LFS pointer'):
+        open_released(tmp_path / 'released')

@@ -23,9 +23,9 @@ PATIENCE_S = 120
 class Rig:
     """Stand-in robot, user and policy node."""
 
-    def __init__(self, client, process):
+    def __init__(self, client, process, make_robot=Robot):
         self.client, self.process = client, process
-        self.robot = Robot(client)
+        self.robot = make_robot(client)
         self.states = client.listen(String, 'policy_node/state', LATCHED)
         self.stats = client.listen(InferenceStats, 'policy_node/inference_stats')
         self.chunks = client.listen(ActionChunk, 'policy_node/action_chunk')
@@ -95,12 +95,12 @@ class Rig:
 
 
 @contextmanager
-def running(tmp_path, policy, *arguments):
+def running(tmp_path, policy, *arguments, make_robot=Robot):
     domain_id = domain()
     process = start_node(MODULE, tmp_path, domain_id, '-p', f'policy:={policy}', *arguments)
     try:
         with client_node(domain_id) as client:
-            rig = Rig(client, process)
+            rig = Rig(client, process, make_robot)
             try:
                 yield rig
             finally:

@@ -144,7 +144,19 @@ def inputs(case: Case) -> list[Given]:
 def write_folder(case: Case, folder: Path):
     """Write a folder that lerobot saved: its own files, and the tiny weights under its names."""
     shutil.copytree(FIXTURES / case.name, folder)
-    stored = tiny.tensors()
+    write_weights(folder)
+
+
+def write_weights(folder: Path, changed: Mapping[str, torch.Tensor] | None = None):
+    """
+    Write the tokenizer, and the tiny weights under lerobot's names.
+
+    Args:
+        folder: created if it is missing.
+        changed: tensors that replace those of `tiny_pi0`, by the names there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = tiny.tensors() | dict(changed or {})
     head = stored[f'{tiny.PREFIX}paligemma.lm_head.weight']
     stored[f'{tiny.PREFIX}paligemma.model.language_model.embed_tokens.weight'] = head.clone()
     weights = {}

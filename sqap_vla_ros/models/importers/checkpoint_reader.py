@@ -65,10 +65,12 @@ class CheckpointReader(ABC):
         """
         kind = self.dtype(name)
         if kind not in FLOAT_TYPES:
+            marks = f'{name}.absmax', f'{name.removesuffix("weight")}SCB'
+            by = ', quantized by bitsandbytes' if self.names() & set(marks) else ''
             raise UserError(
-                f'{self.where}: tensor {name} is {kind}, expected float32, bfloat16 or float16; '
-                'give the unquantized checkpoint, or dequantize it first (sqap_vla compress '
-                'quantizes it afterwards)'
+                f'{self.where}: tensor {name} is {kind}{by}; expected float32, bfloat16 or '
+                'float16: give the unquantized checkpoint, or dequantize it first (sqap_vla '
+                'compress quantizes it afterwards)'
             )
 
     def sizes(self, name: str, dimensions: int) -> tuple[int, ...]:

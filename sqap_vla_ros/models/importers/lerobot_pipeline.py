@@ -127,7 +127,7 @@ def _check_modes(
                 f'normalization_mapping of {kind}; how it is normalised is not known'
             )
         for where, mode in stated:
-            if mode not in FIELDS:
+            if not isinstance(mode, str) or mode not in FIELDS:
                 raise UserError(
                     f'{where}: {kind} is {mode!r}, expected one of {", ".join(FIELDS)}'
                 )
@@ -283,7 +283,8 @@ def _check_order(step: Step, steps: list[Step], other: str, first: bool) -> None
 
 
 def _columns(config: Mapping[str, Any], group: str, feature: str) -> int | None:
-    entry = (config.get(group) or {}).get(feature)
+    features = config.get(group)
+    entry = features.get(feature) if isinstance(features, dict) else None
     shape = entry.get('shape') if isinstance(entry, dict) else None
     return shape[0] if isinstance(shape, list) and len(shape) == 1 else None
 

@@ -20,6 +20,8 @@ from sqap_vla_ros.models.importers.released import ImportOptions
 
 _MARGIN = 0.5
 """Share of a gripper's travel by which the data's quantiles may exceed its ends."""
+_SCALES = {'fraction': '0 .. 1', 'percent': '0 .. 100', 'percent_signed': '-100 .. 100'}
+"""Unit to its ends, for people."""
 _DEVIATION_MARGIN = 5.0
 """The same for the mean and its deviations, which say less."""
 
@@ -81,13 +83,9 @@ def find_meaning(
     Raises:
         UserError: nobody said it, or what was said contradicts the checkpoint or itself.
     """
-    if options.columns:
-        dataset = find_dataset(options.columns)
-    else:
-        known = dataset_of_key(key, family)
-        if known is None or len(known.action) != counts[1]:
-            known = None
-        dataset = known
+    dataset = find_dataset(options.columns) if options.columns else dataset_of_key(key, family)
+    if not options.columns and dataset is not None and len(dataset.action) != counts[1]:
+        dataset = None  # another dataset of this name
     if dataset is None:
         state = _named('state', counts[0], options.state_names, options.state_units, key)
         names = options.action_names or convention.action_names
@@ -183,13 +181,16 @@ def with_ranges(columns: Sequence[Column], found: DataRange, where: object) -> t
     return tuple(ranged)
 
 
-def describe_meaning(state: Sequence[Column], action: ActionSpec) -> list[str]:
+def describe_meaning(
+    state: Sequence[Column], action: ActionSpec, relative: Sequence[bool] = ()
+) -> list[str]:
     """
     Describe the columns for a person who can see nonsense: what moves, and how far or how fast.
 
     Args:
         state: columns of the state, with their ranges.
         action: spec of the actions, whose columns have ranges.
+        relative: which actions the model gives as offsets from the state; empty: none.
 
     Returns:
         One line a column.
@@ -203,34 +204,62 @@ def describe_meaning(state: Sequence[Column], action: ActionSpec) -> list[str]:
     lines = []
     for index, (column, ours) in enumerate(zip(action.columns, si.spec.columns)):
         ends = sorted(reach[:, index])
-        what = f'{column.name} {ends[0]:.3g} .. {ends[1]:.3g} {ours.unit}'
+        known = None not in (column.low, column.high)
+        what = f'{column.name} {_span(column)}'
         if column.is_gripper:
             what = f'{column.name}: {column.opened:g} is open, {column.closed:g} closed'
-        elif column.quantity in ('displacement', 'velocity'):
+        elif known and column.quantity in ('displacement', 'velocity'):
             what = f'{column.name} up to {max(abs(ends[0]), abs(ends[1])):.2f} {ours.unit}'
-        lines.append(f'action: {what}' + _frame(column))
+        offset = index < len(relative) and relative[index]
+        lines.append(
+            f'action: {what}{_frame(column)}'
+            + (', given as an offset from the state' if offset else '')
+        )
     for column in state:
         what = column.name
         if column.is_gripper:
             what += f': {column.opened:g} is open, {column.closed:g} closed'
-        elif column.low is not None and column.high is not None:
-            what += f' {column.low:.3g} .. {column.high:.3g} {column.unit}'
+        else:
+            what += f' {_span(column)}'
         lines.append(f'state: {what}' + _frame(column))
     return lines
 
 
-def describe_images(dataset: str, family: str, crop_area: float | None) -> list[str]:
-    """Say what the training of a known dataset did to the images; see `describe_meaning`."""
+def describe_images(dataset: Dataset | None, crop_area: float | None) -> list[str]:
+    """
+    Say what training did to the images; see `describe_meaning`.
+
+    Args:
+        dataset: what describes the columns; None: names and units that the user gave.
+        crop_area: share of the image that the policy uses; None: a family without it.
+
+    Returns:
+        Any number of lines.
+    """
     lines = []
     if crop_area is not None and crop_area < 1:
         lines.append(f'image: {crop_area:g} of the area is used, at the centre')
-    known = dataset_of_key(dataset, family)
-    if known is not None and known.rotated_180:
+    if dataset is not None and dataset.rotated_180:
         lines.append(
             "image: trained on the simulator's pictures turned by 180 degrees, which are upright "
             'and mirrored left to right; see doc/datasets.md'
         )
     return lines
+
+
+def _span(column: Column) -> str:
+    """Describe the range of a position in the dataset's unit, and in SI where that is another."""
+    if column.low is None or column.high is None:
+        return f'in {column.unit}, over a range that is not known'
+    low, high = column.low, column.high
+    if column.unit in _SCALES:
+        scale = _SCALES[column.unit]
+        return f'{low:.3g} .. {high:.3g} on a scale of {scale} over its calibrated range'
+    text = f'{low:.3g} .. {high:.3g}' + ('' if column.unit == '1' else f' {column.unit}')
+    unit = {'length': 'm', 'angle': 'rad'}.get(column.measures, column.unit)
+    if column.unit != unit:
+        text += f' = {low * column.si:.3g} .. {high * column.si:.3g} {unit}'
+    return text
 
 
 def _frame(column: Column) -> str:

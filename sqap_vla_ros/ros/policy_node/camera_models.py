@@ -56,7 +56,7 @@ class CameraModels:
             text = (
                 f'{topic}: frame_id is {frame_id[:SHOWN]!a}, expected {camera.optical_frame!r} '
                 f'(optical_frame of camera {camera.name!r} in the profile); the pose in use is '
-                'that of the profile'
+                'that of optical_frame'
             )
             if topic not in self._warned:
                 self._warned.add(topic)

@@ -72,6 +72,8 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
         age_s = inputs.age_s(topic)
         values[f'{topic} rate (Hz)'] = f'{rate.hz(now_s):.1f}'
         values[f'{topic} age (s)'] = f'{age_s:.3f}'
+        if topic in inputs.invalid:
+            problems.append(f'{topic}: {inputs.invalid[topic]}')
         if age_s < np.inf:
             continue
         if topic in inputs.topics.required:

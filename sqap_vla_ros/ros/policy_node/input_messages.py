@@ -82,23 +82,6 @@ def read_pose(message: PoseStamped, base_frame: str) -> Pose:
     return position, quaternion
 
 
-def check_unit(quaternion: NDArray[np.float64]) -> None:
-    """
-    Check that a quaternion [4] stands for an orientation.
-
-    Raises:
-        InvalidMessage: It is not of unit length, for example all zeros, as in a message whose
-            orientation nobody has filled in.
-    """
-    length = float(np.linalg.norm(quaternion))
-    if abs(length - 1) > 0.01:
-        raise InvalidMessage(
-            'orientation',
-            f'the orientation has length {length:.3f}, expected a unit quaternion; the policy '
-            'needs the orientation of the end effector',
-        )
-
-
 def read_joints(message: JointState, needed: Iterable[str]) -> dict[str, float]:
     """
     Read joint positions.

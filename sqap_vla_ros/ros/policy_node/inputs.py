@@ -27,7 +27,6 @@ from sqap_vla_ros.ros.policy_node.camera_models import CameraModels
 from sqap_vla_ros.ros.policy_node.graph_checks import IncompatibleQos
 from sqap_vla_ros.ros.policy_node.input_messages import (
     check_age,
-    check_unit,
     InvalidMessage,
     Pose,
     read_joints,
@@ -86,15 +85,14 @@ class Inputs:
         """Topic to the rate of its valid messages."""
         self.rejected: Counter[str] = Counter()
         """'TOPIC: REASON' to the number of rejected messages."""
+        self.invalid: dict[str, str] = {}
+        """Topic to the reason why its newest message was rejected; none where it was valid."""
         self.incompatible = IncompatibleQos()
         self.unlikely: list[str] = []
         """One line for each state column of the last observation far outside the training data."""
         self._node, self._profile, self._spec = node, profile, spec
         self._on_valid = on_valid
         self._state = RobotState(profile, spec, settings)
-        self._needs_orientation = any(column.rotation for column in spec.state) or any(
-            column.frame == 'end_effector' for column in spec.action.columns
-        )
         self.models = CameraModels(
             {camera.name: camera for camera in profile.cameras},
             lambda text: node.get_logger().warning(text),
@@ -243,8 +241,10 @@ class Inputs:
                 check_age(stamp_ns, now_ns, self.settings.max_stamp_age_s)
             received = Received(self._readers[topic](message), stamp_ns, time.monotonic())
         except UserError as error:
+            self.invalid[topic] = str(error)
             self._reject(topic, error)
             return
+        self.invalid.pop(topic, None)
         with self._lock:
             self._latest[topic] = received
         self.rates[topic].tick(received.received_s)
@@ -267,10 +267,7 @@ class Inputs:
         return message
 
     def _read_pose(self, message: PoseStamped) -> Pose:
-        pose = read_pose(message, self.settings.base_frame)
-        if self._needs_orientation:
-            check_unit(pose[1])
-        return pose
+        return read_pose(message, self.settings.base_frame)
 
     def _read_joints(self, message: JointState) -> dict[str, float]:
         return read_joints(message, self._state.joints)

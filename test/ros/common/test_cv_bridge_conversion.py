@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.ros.common import cv_bridge_conversion
+from sqap_vla_ros.ros.common.encodings import ENCODINGS, ImageError, ImageProblem
 from sqap_vla_ros.ros.common.image_conversion import (
-    ENCODINGS,
     image_to_rgb,
     image_to_rgb_without_cv_bridge,
-    ImageError,
-    ImageProblem,
 )
 
 SHAPES, PADDINGS = ((4, 6), (7, 8), (1, 2), (48, 64)), (0, 1, 3, 4, 12)

@@ -10,12 +10,10 @@ from PIL import Image
 import pytest
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.common.encodings import ENCODINGS, ImageError, ImageProblem
 from sqap_vla_ros.ros.common.image_conversion import (
     compressed_image_to_rgb,
-    ENCODINGS,
     image_to_rgb,
-    ImageError,
-    ImageProblem,
     rgb_to_image,
 )
 

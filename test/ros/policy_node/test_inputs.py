@@ -412,6 +412,10 @@ def test_a_depth_image_on_the_topic_of_a_camera_is_rejected_by_name():
     rig = camera_rig()
     rig.send('wrist/image', Image(height=4, width=4, encoding='16UC1', step=8, data=bytes(32)))
     assert rig.rejected('wrist/image') == {'wrist/image: no_picture'}
+    (problem,) = input_values(rig.inputs, protects=False)[1]
+    assert problem == rig.node.warnings[-1] and 'wrist/image: image: encoding 16UC1' in problem
+    rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)))
+    assert not input_values(rig.inputs, protects=False)[1]
 
 
 def test_an_old_transform_is_rejected_as_an_old_message_is(transforms):

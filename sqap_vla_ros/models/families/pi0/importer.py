@@ -3,6 +3,8 @@
 from pathlib import Path
 import re
 
+import torch
+
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
@@ -10,7 +12,8 @@ from sqap_vla_ros.models.families.pi0.formats import read_format
 from sqap_vla_ros.models.families.pi0.meaning import find_pi0_meaning
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
-from sqap_vla_ros.models.importers.fields import positive_number
+from sqap_vla_ros.models.importers.fields import expect, positive_number
+from sqap_vla_ros.models.importers.prismatic_keys import count_layers
 from sqap_vla_ros.models.importers.released import ImportOptions, Released, Vocabulary
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 
@@ -48,6 +51,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
     root = 'model.' if any(n.startswith(f'model.{_PREFIX}') for n in reader.names()) else ''
     sources = _sources(reader, root)
     check_sources(reader, sources, UNUSED)
+    _check_one_embedding(reader, f'{root}{_PREFIX}')
     form = read_format(folder, data, options)
     model = _model(reader, root, path, data, form.horizon, options.attention_heads)
     size = model['vlm_config']['vision_config']['image_size']
@@ -62,6 +66,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
                 f'{path}: {columns} {part} columns, but the weights take '
                 f'{model[f"max_{part}_dim"]} at most'
             )
+        expect(path, data, f'max_{part}_dim', model[f'max_{part}_dim'])
     meaning = find_pi0_meaning(folder, form, options)
     config = Pi0Config(
         model=model,
@@ -117,8 +122,20 @@ def _sources(reader: CheckpointReader, root: str) -> dict[str, Source]:
 
 def _embeddings(reader, inner):
     """Input and output embeddings are one tensor, stored under either name or under both."""
-    name = f'{inner}{_LANGUAGE}embed_tokens.weight'
-    return name if name in reader.names() else f'{inner}paligemma.lm_head.weight'
+    name, output = f'{inner}{_LANGUAGE}embed_tokens.weight', f'{inner}paligemma.lm_head.weight'
+    return name if name in reader.names() else output
+
+
+def _check_one_embedding(reader: CheckpointReader, inner: str) -> None:
+    """Refuse two embeddings that differ: the model has one, and nothing says which it is."""
+    name, output = f'{inner}{_LANGUAGE}embed_tokens.weight', f'{inner}paligemma.lm_head.weight'
+    if {name, output} <= reader.names() and not torch.equal(
+        reader.tensor(name), reader.tensor(output)
+    ):
+        raise UserError(
+            f'{reader.where}: {name} and {output} differ, though pi0 has one embedding for both; '
+            'the checkpoint is damaged or of another model'
+        )
 
 
 def _model(reader, root, path, data, horizon, heads):
@@ -140,27 +157,27 @@ def _model(reader, root, path, data, horizon, heads):
             f'{reader.where}: tensor {inner}paligemma.model.vision_tower.vision_model.'
             'post_layernorm.weight is missing; expected a pi0 checkpoint'
         )
-    width, _, patch, _ = reader.shape(f'{inner}{tower}embeddings.patch_embedding.weight')
-    patches = reader.shape(f'{inner}{tower}embeddings.position_embedding.weight')[0]
+    width, _, patch, _ = reader.sizes(f'{inner}{tower}embeddings.patch_embedding.weight', 4)
+    patches = reader.sizes(f'{inner}{tower}embeddings.position_embedding.weight', 2)[0]
     vision = {
         'model_type': 'siglip_vision_model',
         'hidden_size': width,
         'patch_size': patch,
         'image_size': round(patches**0.5) * patch,
         'num_attention_heads': ATTENTION_HEADS,
-        'num_hidden_layers': _depth(reader, f'{inner}{tower}encoder.layers.'),
-        'intermediate_size': reader.shape(f'{inner}{tower}encoder.layers.0.mlp.fc1.weight')[0],
-        'projection_dim': reader.shape(
-            f'{inner}paligemma.model.multi_modal_projector.linear.weight'
+        'num_hidden_layers': count_layers(reader, f'{inner}{tower}encoder.layers.'),
+        'intermediate_size': reader.sizes(f'{inner}{tower}encoder.layers.0.mlp.fc1.weight', 2)[0],
+        'projection_dim': reader.sizes(
+            f'{inner}paligemma.model.multi_modal_projector.linear.weight', 2
         )[0],
         'hidden_act': 'gelu_pytorch_tanh',
         'layer_norm_eps': 1e-6,
         'vision_use_head': False,
     }
     text = _gemma(reader, f'{inner}{_LANGUAGE}', heads)
-    vocabulary = reader.shape(_embeddings(reader, inner))[0]
-    state = reader.shape(f'{root}state_proj.weight')[1]
-    actions = reader.shape(f'{root}action_in_proj.weight')[1]
+    vocabulary = reader.sizes(_embeddings(reader, inner), 2)[0]
+    state = reader.sizes(f'{root}state_proj.weight', 2)[1]
+    actions = reader.sizes(f'{root}action_in_proj.weight', 2)[1]
     return {
         'vlm_config': {
             'model_type': 'paligemma',
@@ -181,14 +198,14 @@ def _model(reader, root, path, data, horizon, heads):
 
 def _gemma(reader, prefix, heads):
     layer = f'{prefix}layers.0.'
-    inner, width = reader.shape(f'{layer}mlp.gate_proj.weight')
-    rows = {n: reader.shape(f'{layer}self_attn.{n}_proj.weight')[0] for n in ('q', 'k')}
+    inner, width = reader.sizes(f'{layer}mlp.gate_proj.weight', 2)
+    rows = {n: reader.sizes(f'{layer}self_attn.{n}_proj.weight', 2)[0] for n in ('q', 'k')}
     count, key_heads, head = _heads(f'{reader.where}: {layer}self_attn', rows, heads)
     return {
         'model_type': 'gemma',
         'hidden_size': width,
         'intermediate_size': inner,
-        'num_hidden_layers': _depth(reader, f'{prefix}layers.'),
+        'num_hidden_layers': count_layers(reader, f'{prefix}layers.'),
         'head_dim': head,
         'num_attention_heads': count,
         'num_key_value_heads': key_heads,
@@ -217,13 +234,3 @@ def _heads(where: str, rows: dict[str, int], given: int | None) -> tuple[int, in
             'cannot share (--attention-heads)'
         )
     return count, rows['k'] // head, head
-
-
-def _depth(reader, prefix):
-    return len(
-        {
-            name.removeprefix(prefix).split('.')[0]
-            for name in reader.names()
-            if name.startswith(prefix)
-        }
-    )

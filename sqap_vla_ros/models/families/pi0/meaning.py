@@ -55,8 +55,12 @@ def find_pi0_meaning(folder: Path, form: Format, options: ImportOptions) -> Mean
         action = _absolute(action, state, np.array(relative) * scale)
     return replace(
         meaning,
-        state=meaning.state if state is None else with_ranges(meaning.state, state, where),
-        action=meaning.action if action is None else with_ranges(meaning.action, action, where),
+        state=meaning.state
+        if state is None
+        else with_ranges(meaning.state, state, f'{where}: state'),
+        action=meaning.action
+        if action is None
+        else with_ranges(meaning.action, action, f'{where}: action'),
         relative=relative,
     )
 
