@@ -50,6 +50,8 @@ class Case:
     """One column of the state and one of the actions never moved in the data."""
     empty_cameras: int = 0
     text_length: int = 48
+    bfloat16: bool = False
+    """The model is in bfloat16, but for what lerobot keeps in float32."""
 
     def options(self) -> ImportOptions:
         """Return what an import needs to be told: names, units and time."""
@@ -88,6 +90,7 @@ CASES = (
     ),
     Case('empty_camera', empty_cameras=1),
     Case('short_text', text_length=5),
+    Case('bfloat16', bfloat16=True),
     Case('constant', constant=True),
     Case('constant_range', 'MIN_MAX', constant=True),
     Case('constant_quantiles', 'QUANTILES', constant=True),
@@ -164,5 +167,7 @@ def write_weights(folder: Path, changed: Mapping[str, torch.Tensor] | None = Non
             found = stored.get(bare.replace('vision_tower.', 'vision_tower.vision_model.'))
         weights[name] = torch.zeros(shape) if found is None else found
         assert list(weights[name].shape) == shape, name
+    for name in json.loads((FIXTURES / 'bfloat16.json').read_text()) if case.bfloat16 else ():
+        weights[name] = weights[name].to(torch.bfloat16)
     save_file(weights, folder / 'model.safetensors')
     tiny.write_tokenizer(folder)

@@ -78,6 +78,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         dataset=form.dataset,
         preprocessing=form.library,
         letterbox_bars=form.bars,
+        bfloat16_tables=form.bfloat16,
         state=meaning.state,
         relative_actions=meaning.relative,
         **meaning.config_fields(),
