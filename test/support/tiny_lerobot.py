@@ -144,16 +144,19 @@ def inputs(case: Case) -> list[Given]:
 def write_folder(case: Case, folder: Path):
     """Write a folder that lerobot saved: its own files, and the tiny weights under its names."""
     shutil.copytree(FIXTURES / case.name, folder)
-    write_weights(folder)
+    write_weights(folder, mixed=case.bfloat16)
 
 
-def write_weights(folder: Path, changed: Mapping[str, torch.Tensor] | None = None):
+def write_weights(
+    folder: Path, changed: Mapping[str, torch.Tensor] | None = None, mixed: bool = False
+):
     """
     Write the tokenizer, and the tiny weights under lerobot's names.
 
     Args:
         folder: created if it is missing.
         changed: tensors that replace those of `tiny_pi0`, by the names there.
+        mixed: store in bfloat16 what lerobot stores so with `dtype='bfloat16'`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored = tiny.tensors() | dict(changed or {})
@@ -167,7 +170,7 @@ def write_weights(folder: Path, changed: Mapping[str, torch.Tensor] | None = Non
             found = stored.get(bare.replace('vision_tower.', 'vision_tower.vision_model.'))
         weights[name] = torch.zeros(shape) if found is None else found
         assert list(weights[name].shape) == shape, name
-    for name in json.loads((FIXTURES / 'bfloat16.json').read_text()) if case.bfloat16 else ():
+    for name in json.loads((FIXTURES / 'bfloat16.json').read_text()) if mixed else ():
         weights[name] = weights[name].to(torch.bfloat16)
     save_file(weights, folder / 'model.safetensors')
     tiny.write_tokenizer(folder)

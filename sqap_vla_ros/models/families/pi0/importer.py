@@ -14,7 +14,12 @@ from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
 from sqap_vla_ros.models.importers.fields import expect, positive_number
 from sqap_vla_ros.models.importers.prismatic_keys import count_layers
-from sqap_vla_ros.models.importers.released import ImportOptions, Released, Vocabulary
+from sqap_vla_ros.models.importers.released import (
+    ImportOptions,
+    refuse_unused,
+    Released,
+    Vocabulary,
+)
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 
 GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
@@ -45,6 +50,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
     Raises:
         UserError: names the file and the key that is missing or belongs to another model.
     """
+    refuse_unused(options, 'pi0', ('crop_area',))
     path = folder / CONFIG_FILE
     data = read_json(path)
     reader = SafetensorsReader(folder)
