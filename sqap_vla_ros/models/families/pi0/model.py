@@ -197,7 +197,7 @@ class Pi0Model(VlaModel):
         if self._rotary is None or self._rotary.inv_freq.device != hidden.device:
             rotary = GemmaRotaryEmbedding(self.pi0.config.vlm_config.text_config)
             if self.config.bfloat16_tables:
-                rotary.inv_freq = rotary.inv_freq.to(torch.bfloat16).float()
+                rotary.inv_freq.copy_(rotary.inv_freq.to(torch.bfloat16))
             object.__setattr__(self, '_rotary', rotary.to(hidden.device))
         positions = torch.arange(first, first + hidden.shape[1], device=hidden.device)[None]
         tables: Rotary = self._rotary(hidden, positions)  # type: ignore[misc]
