@@ -2,19 +2,30 @@
 
 from dataclasses import asdict, fields, is_dataclass
 import json
+import math
 from pathlib import Path
-from typing import Any, get_args, get_type_hints, TYPE_CHECKING, TypeVar
+from typing import Any, get_args, get_origin, get_type_hints, TYPE_CHECKING, TypeVar
 
 from sqap_vla_ros.columns import columns_from_plain, columns_from_units
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.family import CONFIG_FILE
+from sqap_vla_ros.models.importers.datasets import LONGEST_S, SHORTEST_S
 from sqap_vla_ros.models.registry import all_families, build_model, family_of
 
 if TYPE_CHECKING:
     from sqap_vla_ros.models.vla_model import VlaModel
 
 Config = TypeVar('Config')
+_TYPES: dict[Any, tuple[str, Any]] = {
+    bool: ('true or false', bool),
+    int: ('a whole number', int),
+    float: ('a number', (int, float)),
+    str: ('text', str),
+    dict: ('an object', dict),
+    tuple: ('a list', (list, tuple)),
+}
+"""Declared type of a field to its name in messages and the types of JSON that it takes."""
 
 
 def save_config(config: Any, directory: Path) -> None:
@@ -45,7 +56,9 @@ def load_config(directory: Path) -> Any:
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
     try:
-        return build_config(family.config, _with_columns(family.config, data))
+        config = build_config(family.config, _with_columns(family.config, data))
+        _check_interface(config)
+        return config
     except (TypeError, ValueError) as error:
         raise UserError(f'{path}: {error}') from None
 
@@ -72,6 +85,27 @@ def _with_columns(kind: type, data: dict[str, Any]) -> dict[str, Any]:
         if repeated:
             raise ValueError(f'{part}: column {repeated[0]!r} is there more than once')
     return data
+
+
+def _check_interface(config: Any) -> None:
+    """
+    Check the fields that every family has, and that depend on each other.
+
+    Raises:
+        ValueError: names the field and what was expected.
+    """
+    cameras = config.cameras
+    if not cameras or len(set(cameras)) != len(cameras):
+        raise ValueError(f'cameras is {list(cameras)}, expected one or more different names')
+    if not SHORTEST_S <= config.step_s <= LONGEST_S:
+        raise ValueError(f'step_s is {config.step_s:g}, expected {SHORTEST_S:g} .. {LONGEST_S:g}')
+    columns = len(getattr(config, 'action', ()))
+    for name in ('action_scale', 'action_offset', 'relative_actions'):
+        values = getattr(config, name, ())
+        if columns and values and len(values) != columns:
+            raise ValueError(f'{name} has {len(values)} values, expected {columns} or none')
+    if not all(math.isfinite(scale) and scale for scale in config.action_scale):
+        raise ValueError('action_scale has values that are 0 or not finite')
 
 
 def model_without_weights(config: Any, where: Path) -> 'VlaModel':
@@ -110,13 +144,18 @@ def build_config(kind: type[Config], data: dict[str, Any]) -> Config:
     if unknown:
         raise TypeError(f'unknown field {unknown[0]!r} in {kind.__name__}')
     types = get_type_hints(kind)
-    return kind(**{name: _build_field(types[name], value) for name, value in data.items()})
+    return kind(**{name: _build_field(name, types[name], value) for name, value in data.items()})
 
 
-def _build_field(declared: Any, value: Any) -> Any:
+def _build_field(name: str, declared: Any, value: Any) -> Any:
     if isinstance(declared, type) and is_dataclass(declared):
         return build_config(declared, value)
-    if not isinstance(value, list):
+    kind = get_origin(declared) or declared
+    if kind in _TYPES:
+        word, accepted = _TYPES[kind]
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f'{name} is {str(value)[:60]!r}, expected {word}')
+    if kind is not tuple:
         return value
     items = get_args(declared)[:1]
-    return tuple(_build_field(items[0], item) if items else item for item in value)
+    return tuple(_build_field(name, items[0], item) if items else item for item in value)

@@ -212,6 +212,11 @@ def _sources(path: Path, steps: list[Step], normalizer: Step) -> dict[str, tuple
             raise UserError(f'{step.where}: renames a second time, which is not supported')
         if STATE in {*names, *names.values()} and step.index > normalizer.index:
             raise UserError(f'{step.where}: renames {STATE} after it was normalised')
+        if STATE in names and STATE not in names.values():
+            raise UserError(
+                f'{step.where}: renames {STATE} to {names[STATE]}, so that the policy would get '
+                'no state'
+            )
         for old, new in names.items():
             sources[new] = (*sources.get(new, ()), old)
         for old in names:

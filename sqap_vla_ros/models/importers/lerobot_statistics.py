@@ -38,7 +38,9 @@ def read_state_file(
             f'{where}: state_file is {name!r:.80}, expected the name of a file in {folder}'
         )
     path = folder / name
-    with open_safetensors(path, f'it is the state_file of {where}') as file:
+    if not path.is_file():
+        raise UserError(f'{where}: state_file {name} is missing in {folder}')
+    with open_safetensors(path) as file:
         return path, {key: file.get_tensor(key) for key in file.keys()}
 
 

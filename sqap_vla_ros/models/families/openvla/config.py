@@ -31,3 +31,8 @@ class OpenVlaConfig:
     dataset: str = ''
     """Key of the dataset statistics in use."""
     model_type: str = 'openvla'
+
+    def __post_init__(self) -> None:
+        """Check the cameras; raises ValueError."""
+        if len(self.cameras) != 1:
+            raise ValueError(f'cameras is {list(self.cameras)}, expected one name')

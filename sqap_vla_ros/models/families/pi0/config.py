@@ -41,3 +41,14 @@ class Pi0Config:
     relative_actions: tuple[bool, ...] = ()
     """Which action columns are offsets from the same column of the state; empty: none."""
     model_type: str = 'pi0'
+
+    def __post_init__(self) -> None:
+        """Check the fields that depend on each other; raises ValueError."""
+        if self.preprocessing not in ('openpi', 'lerobot'):
+            raise ValueError(
+                f'preprocessing is {self.preprocessing!r}, expected openpi or lerobot'
+            )
+        if self.horizon != self.model.get('chunk_size', self.horizon):
+            raise ValueError(
+                f'horizon is {self.horizon}, but model.chunk_size {self.model["chunk_size"]}'
+            )
