@@ -186,6 +186,37 @@ class Column:
         return self.opened + closure * (self.closed - self.opened)
 
 
+def check_state_column(column: Column) -> None:
+    """
+    Check that a robot can measure a state column.
+
+    Raises:
+        ValueError: nobody said what it means, or it is no position, orientation, joint or gripper
+            in the base frame.
+    """
+    where = f'state column {column.name!r} (unit {column.unit!r})'
+    if not column.quantity:
+        raise ValueError(
+            f'{where}: nobody said what it means; import the policy again with --columns'
+        )
+    if column.frame not in ('', 'base'):
+        raise ValueError(f'{where}: frame is {column.frame!r}; the pose is measured in base')
+    if column.is_gripper:
+        return
+    component = column.name.removeprefix(TOOL)
+    known = column.name.startswith(JOINT) or (
+        component != column.name
+        and (component in ('x', 'y', 'z') or component in ORIENTATIONS.get(column.rotation, ()))
+    )
+    if not known:
+        raise ValueError(
+            f'{where} is not known; a robot measures end_effector.x .. .z, end_effector.qx .. '
+            '.qw, .rx .. .rz, .roll .. .yaw, .r1 .. .r6, gripper and joint.NAME'
+        )
+    if column.quantity != POSITION:
+        raise ValueError(f'{where} is a {column.quantity}; positions are measured')
+
+
 def columns_from_units(names: Sequence[str], units: Sequence[str]) -> tuple[Column, ...]:
     """
     Give names and units, as policies of version 1 have them, their meaning.

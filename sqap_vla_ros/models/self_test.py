@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.columns import check_state_column
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.importers.meaning import describe_meaning
 from sqap_vla_ros.models.preprocessing.words import split_words
@@ -97,14 +98,11 @@ def check_columns(policy: Policy) -> tuple[Check, list[str]]:
         )
     except UserError as error:
         return Check('columns', False, str(error)), []
-    unknown = [column.name for column in policy.spec.state if not column.quantity]
-    if unknown:
-        return Check(
-            'columns',
-            False,
-            f'nobody said what the state column {unknown[0]!r} means; import the policy again '
-            'with --columns',
-        ), lines
+    try:
+        for column in policy.spec.state:
+            check_state_column(column)
+    except ValueError as error:
+        return Check('columns', False, str(error)), lines
     return Check('columns', True, 'quantity, unit and frame of each column are known'), lines
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.columns import (
     ANGULAR,
+    check_state_column,
     Column,
     columns_from_units,
     LINEAR,
@@ -138,7 +139,9 @@ def find_meaning(
     )
     try:
         SiActions(ActionSpec.of(action, step_s, 1))
-    except UserError as error:
+        for column in state:
+            check_state_column(column)
+    except (UserError, ValueError) as error:
         raise UserError(f'dataset {key!r}: {error}') from None
     scale = () if all(factor == 1 for factor in scale) else scale
     return Meaning(state, action, scale, relative, step_s, dataset)

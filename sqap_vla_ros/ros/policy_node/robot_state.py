@@ -9,11 +9,10 @@ from scipy.spatial.transform import Rotation
 
 from sqap_vla_ros.columns import (
     AXIS_ANGLE,
+    check_state_column,
     Column,
     EULER,
-    JOINT,
     ORIENTATIONS,
-    POSITION,
     QUATERNION,
     TOOL,
 )
@@ -101,33 +100,20 @@ class RobotState:
         return found
 
     def _check(self, column: Column) -> None:
-        where = f'policy: state column {column.name!r} (unit {column.unit!r})'
-        if not column.quantity:
+        try:
+            check_state_column(column)
+        except ValueError as error:
+            raise UserError(f'policy: {error}') from None
+        if (
+            column.is_gripper
+            and not self._settings.gripper_joint
+            and self._profile.gripper.assumed is None
+        ):
             raise UserError(
-                f'{where}: nobody said what it means; import the policy again with --columns'
+                'policy: its state has the gripper, and nothing measures how far it is closed; '
+                'set gripper.joint in the profile or parameter gripper_joint, or '
+                'gripper.assumed where nothing measures it'
             )
-        if column.frame not in ('', 'base'):
-            raise UserError(f'{where}: frame is {column.frame!r}; this node measures in base')
-        if column.is_gripper:
-            if not self._settings.gripper_joint and self._profile.gripper.assumed is None:
-                raise UserError(
-                    'policy: its state has the gripper, and nothing measures how far it is '
-                    'closed; set gripper.joint in the profile or parameter gripper_joint, or '
-                    'gripper.assumed where nothing measures it'
-                )
-            return
-        component = column.name.removeprefix(TOOL)
-        known = column.name.startswith(JOINT) or (
-            component != column.name
-            and (component in _AXES or component in ORIENTATIONS.get(column.rotation, ()))
-        )
-        if not known:
-            raise UserError(
-                f'{where} is not known; this node measures end_effector.x .. .z, end_effector.qx '
-                '.. .qw, .rx .. .rz, .roll .. .yaw, .r1 .. .r6, gripper and joint.NAME'
-            )
-        if column.quantity != POSITION:
-            raise UserError(f'{where} is a {column.quantity}; this node measures positions')
         joint_calibration(self._profile, column)
 
     def _joint(self, column: Column) -> str | None:
