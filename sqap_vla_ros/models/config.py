@@ -56,7 +56,7 @@ def load_config(directory: Path) -> Any:
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
     try:
-        config = build_config(family.config, _with_columns(family.config, data))
+        config: Any = build_config(family.config, _with_columns(family.config, data))
         _check_interface(config)
         return config
     except (TypeError, ValueError) as error:
