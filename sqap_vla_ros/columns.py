@@ -112,9 +112,11 @@ class Column:
     """Upper end of the training data's range, in `unit`; None: not known."""
 
     def __post_init__(self) -> None:
-        where = f'column {self.name!r}'
+        where = f'column {self.name[:80]!r}'
         if not self.name:
             raise ValueError('a column has no name')
+        if not self.name.isprintable() or len(self.name.split()) != 1:
+            raise ValueError(f'{where}: a name is one word')
         if self.unit not in UNITS:
             raise ValueError(f'{where}: unit is {self.unit!r}, expected one of {", ".join(UNITS)}')
         for field, value, known in (
@@ -131,7 +133,17 @@ class Column:
         numbers = (self.opened, self.closed, self.low, self.high)
         if not all(number is None or math.isfinite(number) for number in numbers):
             raise ValueError(f'{where}: opened, closed, low and high must be finite numbers')
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f'{where}: low is {self.low:g}, above high {self.high:g}')
+        if not self.is_gripper and (self.opened, self.closed) != (None, None):
+            raise ValueError(f'{where}: only a gripper has opened and closed')
+        if self.rotation and self.name.startswith((LINEAR, JOINT, JOINT_POSITION, JOINT_VELOCITY)):
+            raise ValueError(f'{where}: it is no part of a rotation')
         if self.is_gripper and self.quantity:
+            if self.quantity != RATIO:
+                raise ValueError(
+                    f'{where}: a gripper is a ratio, in any unit; opened and closed say its ends'
+                )
             if self.opened is None or self.closed is None or self.opened == self.closed:
                 raise ValueError(
                     f'{where}: opened and closed must say which of its values is the open '

@@ -109,8 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
     from sqap_vla_ros.models.import_policy import import_policy
     from sqap_vla_ros.models.importers.released import ImportOptions
 
-    if arguments.crop_area is not None and not 0 < arguments.crop_area <= 1:
-        raise UserError(f'--crop-area is {arguments.crop_area}, expected more than 0, at most 1')
+    if arguments.crop_area is not None and not 0.01 <= arguments.crop_area <= 1:
+        raise UserError(f'--crop-area is {arguments.crop_area}, expected 0.01 .. 1')
     if arguments.step_s is not None and not 0 < arguments.step_s < float('inf'):
         raise UserError(f'--step-s is {arguments.step_s}, expected more than 0')
     if arguments.letterbox_bars is not None and not -10 <= arguments.letterbox_bars <= 10:

@@ -111,6 +111,8 @@ def _check(column: Column) -> None:
     }
     for prefix, quantities in kinds.items():
         if column.name.startswith(prefix):
+            if prefix in (LINEAR, ANGULAR) and column.name.removeprefix(prefix) not in _AXES:
+                raise UserError(f'{where} is not known; its axis is x, y or z')
             if column.quantity not in quantities:
                 raise UserError(
                     f'{where} is a {column.quantity}, expected one of {", ".join(quantities)}'

@@ -21,6 +21,7 @@ from sqap_vla_ros.files import replaced_directory
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.loading import calibration_of, is_compressed, load_model
+from sqap_vla_ros.models.registry import make_policy
 
 MODEL_CARD = 'README.md'
 
@@ -67,6 +68,7 @@ def compress(
     _check_output(source, output)
     # Mapped: of a large model, only the current layer and the packed ones are in memory.
     model = load_model(source, mapped=True)
+    make_policy(model, source, {})  # what keeps a policy from loading is told now
     layers = layer_names(model, recipe)
     calibration = calibration_of(source, recipe, Path(samples) if samples else None)
     compress_model(model, recipe, calibration, progress)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints, TYPE_CHECKING, TypeVar
 
-from sqap_vla_ros.columns import columns_from_units
+from sqap_vla_ros.columns import columns_from_plain, columns_from_units
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.family import CONFIG_FILE
@@ -51,13 +51,26 @@ def load_config(directory: Path) -> Any:
 
 
 def _with_columns(kind: type, data: dict[str, Any]) -> dict[str, Any]:
-    """Describe the columns of a configuration that has only their names and units, as before."""
+    """
+    Check the columns of a configuration, and describe those that have only names and units.
+
+    Raises:
+        ValueError: names the field and the column that is wrong.
+    """
     data = dict(data)
     for part in {'state', 'action'} & {field.name for field in fields(kind)}:
         names, units = (data.pop(f'{part}_{what}', None) for what in ('names', 'units'))
         if isinstance(names, list) and isinstance(units, list):
             columns = columns_from_units(names, units)
             data[part] = [asdict(column) for column in columns]
+        try:
+            found = columns_from_plain(data.get(part, []))
+        except ValueError as error:
+            raise ValueError(f'{part}: {error}') from None
+        listed = [column.name for column in found]
+        repeated = sorted({name for name in listed if listed.count(name) > 1})
+        if repeated:
+            raise ValueError(f'{part}: column {repeated[0]!r} is there more than once')
     return data
 
 

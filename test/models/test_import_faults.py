@@ -334,7 +334,7 @@ FAULTS = {
         ('rope_parameters', 'linear'),
     ),
     'wider state than the weights take': ('pi0', config(max_state_dim=64), ('max_state_dim',)),
-    'features as a list': ('pi0', config(input_features=[[1]]), ('camera',)),
+    'features as a list': ('pi0', config(input_features=[[1]]), ('input_features is [[1]]',)),
     'way of normalising as a list': (
         'pi0',
         config(normalization_mapping={'STATE': [], 'ACTION': 'MEAN_STD', 'VISUAL': 'IDENTITY'}),

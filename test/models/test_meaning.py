@@ -10,6 +10,7 @@ from sqap_vla_ros.cli import main
 from sqap_vla_ros.columns import Column
 from sqap_vla_ros.control.si_actions import SiActions
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.models.import_policy import open_released
 from sqap_vla_ros.models.importers.datasets import find_dataset
 from sqap_vla_ros.models.importers.meaning import (
     Convention,
@@ -194,3 +195,12 @@ def test_a_gripper_whose_data_lie_elsewhere_is_refused():
         with pytest.raises(UserError, match='gripper is .* in the training data'):
             with_ranges(columns, data_range(statistics), 'statistics.json')
     assert with_ranges(columns, data_range({'q01': [0.0], 'q99': [1.0]}), '')[0].high == 1.0
+
+
+def test_a_file_that_was_not_fetched_is_told_before_what_the_columns_mean(tmp_path):
+    write_openvla(tmp_path / 'released', 'unknown', [1.0] * 6)
+    (tmp_path / 'released' / 'tokenizer.json').write_text(
+        f'version https://git-lfs.github.com/spec/v1\noid sha256:{7:064}\nsize 4925122448\n'
+    )
+    with pytest.raises(UserError, match='tokenizer.json: a Git LFS pointer'):
+        open_released(tmp_path / 'released')

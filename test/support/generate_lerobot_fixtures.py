@@ -8,7 +8,9 @@ Not run in CI. Needs a separate environment (Python 3.12):
 
 For each case lerobot's `save_pretrained` writes `config.json` and both pipelines with their state
 files. The weights are those of `tiny_pi0.tensors`, which the tests draw again; `weights.json` has
-the names and shapes under which lerobot saves them.
+the names and shapes under which lerobot saves them, `bfloat16.json` the names of those that a
+model in bfloat16 has in that type. Such a model computes in float32 here, so that the actions show
+what lerobot rounds, and not how it rounds sums.
 """
 
 import json
@@ -66,10 +68,11 @@ def build(config: PI0Config) -> modeling_pi0.PI0Policy:
     )
     stored = tiny.tensors()
     head = stored[f'{tiny.PREFIX}paligemma.lm_head.weight']
-    inner.lm_head.weight = torch.nn.Parameter(head.clone())
-    inner.model.language_model.embed_tokens.weight = torch.nn.Parameter(head.clone())
+    kind = inner.lm_head.weight.dtype
+    inner.lm_head.weight = torch.nn.Parameter(head.to(kind, copy=True))
+    inner.model.language_model.embed_tokens.weight = torch.nn.Parameter(head.to(kind, copy=True))
     both.gemma_expert.lm_head.weight = torch.nn.Parameter(
-        torch.zeros(tiny.VOCABULARY, tiny.EXPERT['width'])
+        torch.zeros(tiny.VOCABULARY, tiny.EXPERT['width'], dtype=kind)
     )
     stored[f'{tiny.PREFIX}paligemma.model.language_model.embed_tokens.weight'] = head.clone()
     own = policy.model.state_dict()
@@ -106,6 +109,7 @@ def make_config(case: cases.Case) -> PI0Config:
         use_relative_actions=case.relative,
         empty_cameras=case.empty_cameras,
         tokenizer_max_length=case.text_length,
+        dtype='bfloat16' if case.bfloat16 else 'float32',
     )
 
 
@@ -124,13 +128,18 @@ def record(case: cases.Case, out: Path) -> dict[str, torch.Tensor]:
         before.save_pretrained(folder)
         after.save_pretrained(folder)
         with safe_open(Path(folder) / 'model.safetensors', 'pt') as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in sorted(file.keys())}
+            slices = {name: file.get_slice(name) for name in sorted(file.keys())}
+            shapes = {name: found.get_shape() for name, found in slices.items()}
+            halves = [name for name, found in slices.items() if found.get_dtype() == 'BF16']
         (out / 'weights.json').write_text(json.dumps(shapes, indent=0) + '\n')
+        if case.bfloat16:
+            (out / 'bfloat16.json').write_text(json.dumps(halves, indent=0) + '\n')
         shutil.rmtree(out / case.name, ignore_errors=True)
         (out / case.name).mkdir(parents=True)
         for path in Path(folder).glob('*'):
             if path.name not in ('model.safetensors', 'README.md'):
                 shutil.copy(path, out / case.name)
+    policy.model.float()  # its arithmetic; what was rounded to bfloat16 stays so
     found = {}
     for index, given in enumerate(cases.inputs(case)):
         noise = torch.from_numpy(given.noise)

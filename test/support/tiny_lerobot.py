@@ -50,6 +50,8 @@ class Case:
     """One column of the state and one of the actions never moved in the data."""
     empty_cameras: int = 0
     text_length: int = 48
+    bfloat16: bool = False
+    """The model is in bfloat16, but for what lerobot keeps in float32."""
 
     def options(self) -> ImportOptions:
         """Return what an import needs to be told: names, units and time."""
@@ -88,6 +90,7 @@ CASES = (
     ),
     Case('empty_camera', empty_cameras=1),
     Case('short_text', text_length=5),
+    Case('bfloat16', bfloat16=True),
     Case('constant', constant=True),
     Case('constant_range', 'MIN_MAX', constant=True),
     Case('constant_quantiles', 'QUANTILES', constant=True),
@@ -141,16 +144,19 @@ def inputs(case: Case) -> list[Given]:
 def write_folder(case: Case, folder: Path):
     """Write a folder that lerobot saved: its own files, and the tiny weights under its names."""
     shutil.copytree(FIXTURES / case.name, folder)
-    write_weights(folder)
+    write_weights(folder, mixed=case.bfloat16)
 
 
-def write_weights(folder: Path, changed: Mapping[str, torch.Tensor] | None = None):
+def write_weights(
+    folder: Path, changed: Mapping[str, torch.Tensor] | None = None, mixed: bool = False
+):
     """
     Write the tokenizer, and the tiny weights under lerobot's names.
 
     Args:
         folder: created if it is missing.
         changed: tensors that replace those of `tiny_pi0`, by the names there.
+        mixed: store in bfloat16 what lerobot stores so with `dtype='bfloat16'`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored = tiny.tensors() | dict(changed or {})
@@ -164,5 +170,7 @@ def write_weights(folder: Path, changed: Mapping[str, torch.Tensor] | None = Non
             found = stored.get(bare.replace('vision_tower.', 'vision_tower.vision_model.'))
         weights[name] = torch.zeros(shape) if found is None else found
         assert list(weights[name].shape) == shape, name
+    for name in json.loads((FIXTURES / 'bfloat16.json').read_text()) if mixed else ():
+        weights[name] = weights[name].to(torch.bfloat16)
     save_file(weights, folder / 'model.safetensors')
     tiny.write_tokenizer(folder)

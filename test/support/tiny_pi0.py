@@ -28,7 +28,7 @@ EXPERT = {
 }
 VOCABULARY, COLUMNS, HORIZON = 512, 32, 50
 STATES, ACTIONS = 8, 7
-GRIPPERS = {'observation.state': 3, 'action': 6}
+GRIPPERS = {'observation.state': [3, 7], 'action': [6]}
 """Columns that are a gripper, 0 .. 1."""
 CAMERAS = ('base_0_rgb', 'left_wrist_0_rgb')
 PREFIX = 'paligemma_with_expert.'

@@ -10,6 +10,9 @@ from sqap_vla_ros.profiles.document import Problem, read_document, Section
 from sqap_vla_ros.resources import find_resource
 
 FOLDER = 'config/datasets'
+SHORTEST_S, LONGEST_S = 0.001, 60.0
+"""Time between two actions."""
+LARGEST_SCALE = 1e4
 _QUANTITIES = ('displacement', 'velocity', 'position', 'offset', 'ratio')
 _DIMENSIONLESS = 'ratio'
 
@@ -120,7 +123,7 @@ def _dataset(top: Section, path: Path) -> Dataset:
         tuple(scale for _, scale in action),
         tuple(column for column, _ in state),
         top.names('keys'),
-        top.number('step_s', 'time', low=0.001, high=60.0),
+        top.number('step_s', 'time', low=SHORTEST_S, high=LONGEST_S),
         top.names('family'),
         crop,
         rotated,
@@ -131,13 +134,16 @@ def _dataset(top: Section, path: Path) -> Dataset:
 
 
 def _column(section: Section) -> tuple[Column, float]:
+    before = len(section.problems)
     name = section.text('name') or '?'
     quantity = section.text('quantity', choices=_QUANTITIES) or ''
     unit = section.text('unit', choices=tuple(UNITS)) or '1'
     frame = section.text('frame', '', choices=('', *FRAMES))
     rotation = section.text('rotation', '', choices=('', *ROTATIONS))
     ends = [section.number(key, _DIMENSIONLESS) for key in ('opened', 'closed', 'low', 'high')]
-    scale = section.number('scale', _DIMENSIONLESS, 1.0)
+    scale = section.number('scale', _DIMENSIONLESS, 1.0, low=-LARGEST_SCALE, high=LARGEST_SCALE)
+    if scale == 0:
+        section.problem(f'{section.path}: scale is 0, expected what a stored 1.0 is')
     section.close()
     cartesian = name.startswith(('linear.', 'angular.', 'end_effector.'))
     if cartesian and not frame:
@@ -146,6 +152,8 @@ def _column(section: Section) -> tuple[Column, float]:
     turns = name.startswith('angular.') or (component != name and component not in 'xyz')
     if turns and not rotation:
         section.problem(f'{section.path}: {name} needs a rotation: {", ".join(ROTATIONS)}')
+    if len(section.problems) > before:  # what follows from them would only confuse
+        return Column('?', '', '1'), scale
     try:
         return Column(name, quantity, unit, frame, rotation, *ends), scale
     except ValueError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.files import refuse_pointer
 
 _NO_DECODER = ' has no language decoder, which this package prunes and quantizes; it'
 UNSUPPORTED = {
@@ -91,7 +92,9 @@ def refuse_foreign(where: Path | str, files: Iterable[str]) -> None:
 
 def refuse_foreign_folder(folder: Path) -> None:
     """
-    Refuse as `refuse_foreign` does, and by the code that a checkpoint brings along.
+    Refuse as `refuse_foreign` does, and by what is in the files.
+
+    That is the code that a checkpoint brings along, and a pointer in place of a file (Git LFS).
 
     Raises:
         UserError: see `refuse_foreign`.
@@ -99,6 +102,9 @@ def refuse_foreign_folder(folder: Path) -> None:
     files = [
         path for pattern in ('*', 'checkpoints/*', 'params/*') for path in folder.glob(pattern)
     ]
+    for path in sorted(files):
+        if path.is_file():
+            refuse_pointer(path)
     refuse_foreign(folder, [path.relative_to(folder).as_posix() for path in files])
     code, word = _OFT_CODE
     if (folder / code).is_file() and word in (folder / code).read_bytes()[: 2**20]:

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open, SafetensorError
 import torch
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.files import open_safetensors
 
 STATISTICS = ('mean', 'std', 'min', 'max', 'q01', 'q10', 'q90', 'q99')
 _BUFFER = '.buffer'
@@ -38,14 +38,8 @@ def read_state_file(
             f'{where}: state_file is {name!r:.80}, expected the name of a file in {folder}'
         )
     path = folder / name
-    if not path.is_file():
-        raise UserError(f'{where}: state_file {name} is missing in {folder}')
-    try:
-        with safe_open(path, 'pt') as file:
-            return path, {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = ' '.join(str(error).split())[:120]
-        raise UserError(f'{path}: truncated or not a safetensors file ({reason})') from None
+    with open_safetensors(path, f'it is the state_file of {where}') as file:
+        return path, {key: file.get_tensor(key) for key in file.keys()}
 
 
 def dataset_names(tensors: Iterable[str]) -> list[str]:

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionSpec
-from sqap_vla_ros.columns import Column, columns_from_units, names_and_units, OFFSET, POSITION
+from sqap_vla_ros.columns import (
+    ANGULAR,
+    Column,
+    columns_from_units,
+    LINEAR,
+    names_and_units,
+    OFFSET,
+    POSITION,
+)
 from sqap_vla_ros.control.si_actions import SiActions
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.importers.datasets import (
@@ -15,6 +23,8 @@ from sqap_vla_ros.models.importers.datasets import (
     dataset_of_key,
     find_dataset,
     known_datasets,
+    LONGEST_S,
+    SHORTEST_S,
 )
 from sqap_vla_ros.models.importers.released import ImportOptions
 
@@ -98,17 +108,29 @@ def find_meaning(
         )
         scale: tuple[float, ...] = ()
     else:
+        if dataset.families and family not in dataset.families:
+            raise UserError(
+                f'{dataset.where}: is for checkpoints of {", ".join(dataset.families)} (family), '
+                f'not of {family}'
+            )
         state, action, scale = dataset.state, dataset.action, dataset.action_scale
         if not counts[0]:
             state = ()
         _check_counts(dataset, (len(state), len(action)), counts)
         _check_given('state', state, options.state_names, options.state_units, dataset)
         _check_given('action', action, options.action_names, options.action_units, dataset)
-    step_s = options.step_s or (None if dataset is None else dataset.step_s)
+    step_s = options.step_s
+    if step_s is None and dataset is not None:
+        step_s = dataset.step_s
     if step_s is None:
         raise UserError(
             f'dataset {key!r}: the time between its actions is not known; give it with --step-s'
         )
+    if not SHORTEST_S <= step_s <= LONGEST_S:
+        raise UserError(
+            f'--step-s is {step_s:g}, expected {SHORTEST_S:g} .. {LONGEST_S:g} (seconds)'
+        )
+    _check_groups(key, action)
     relative = tuple(column.quantity == OFFSET for column in action)
     action = tuple(
         replace(column, quantity=POSITION) if column.quantity == OFFSET else column
@@ -209,7 +231,8 @@ def describe_meaning(
         if column.is_gripper:
             what = f'{column.name}: {column.opened:g} is open, {column.closed:g} closed'
         elif known and column.quantity in ('displacement', 'velocity'):
-            what = f'{column.name} up to {max(abs(ends[0]), abs(ends[1])):.2f} {ours.unit}'
+            most = max(abs(ends[0]), abs(ends[1]))
+            what = f'{column.name} up to {most:{".2f" if most >= 0.1 else ".2g"}} {ours.unit}'
         offset = index < len(relative) and relative[index]
         lines.append(
             f'action: {what}{_frame(column)}'
@@ -302,6 +325,18 @@ def _named(
     return columns
 
 
+def _check_groups(key: str, action: Sequence[Column]) -> None:
+    """Refuse part of a twist: nobody says what the other axes do."""
+    names = [column.name for column in action]
+    for prefix in (LINEAR, ANGULAR):
+        missing = [name for axis in 'xyz' if (name := f'{prefix}{axis}') not in names]
+        if 0 < len(missing) < 3:
+            raise UserError(
+                f'dataset {key!r}: action column {missing[0]!r} is missing; the three axes belong '
+                'together'
+            )
+
+
 def _check_counts(dataset: Dataset, described: tuple[int, int], counts: tuple[int, int]) -> None:
     for part, here, there in zip(('state', 'action'), described, counts):
         if here != there:
@@ -321,5 +356,6 @@ def _check_given(
         if given and given != ours:
             raise UserError(
                 f'--{part}-{what} says {",".join(given)}, but {dataset.where} says '
-                f'{",".join(ours)}; leave one of them out'
+                f'{",".join(ours)}; leave one of them out, or say what the columns mean with '
+                '--columns FILE.yaml'
             )

@@ -68,6 +68,16 @@ CONVENTION = Convention(
 (prismatic/vla/datasets/rlds/oxe/transforms.py): 1 is an open gripper."""
 
 
+PI0_OPTIONS = (
+    'state_names',
+    'state_units',
+    'relative_actions',
+    'letterbox_bars',
+    'attention_heads',
+)
+"""Fields of `ImportOptions` that mean nothing for a Prismatic model."""
+
+
 def read_vision(
     reader: CheckpointReader,
     prefixes: tuple[str, str],
@@ -255,10 +265,19 @@ def action_columns(
         columns = len(statistics['action']['q01'])
     except (KeyError, TypeError, ValueError):
         raise UserError(f'{where}: {dataset}: action.q01 is missing') from None
+    if len(options.cameras) > 1:
+        raise UserError(
+            f'--cameras names {len(options.cameras)} cameras, but the model has one image'
+        )
     convention = CONVENTION
     if columns != len(CONVENTION.action_names):
         convention = replace(CONVENTION, action_names=())
     meaning = find_meaning(dataset, (0, columns), options, family, convention)
-    found = data_range(statistics['action'], np.array(meaning.action_scale or 1.0))
+    scale = np.array(meaning.action_scale or (1.0,) * columns)
+    found = data_range(statistics['action'], scale)
+    for index, normalised in enumerate(statistics['action'].get('mask') or ()):
+        if not normalised and not meaning.action[index].is_gripper:
+            # Such a column leaves the model as it is, in -1 .. 1, whatever the data had.
+            found.low[index], found.high[index] = -scale[index], scale[index]
     action = with_ranges(meaning.action, found, f'{where}: {dataset}')
     return {**meaning.config_fields(), 'action': action}

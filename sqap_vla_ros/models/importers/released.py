@@ -14,7 +14,7 @@ class ImportOptions:
     """
     Choices that a released checkpoint leaves open.
 
-    Each family reads the fields that it has a use for and ignores the others.
+    Each family reads the fields that it has a use for and refuses the others.
     """
 
     dataset: str | None = None
@@ -50,6 +50,26 @@ class ImportOptions:
     """pi0 of lerobot only: value of the bars beside an image; None: -1, -3 before 0.5.0."""
     attention_heads: int | None = None
     """pi0 only: heads of language model and expert, which no file has; None: 8, as published."""
+
+
+def refuse_unused(options: ImportOptions, title: str, unused: tuple[str, ...]) -> None:
+    """
+    Refuse options that a family has no use for: the user expects them to do something.
+
+    Args:
+        options: what the user said.
+        title: of the family, for messages.
+        unused: names of fields.
+
+    Raises:
+        UserError: names the first option that was given.
+    """
+    for name in unused:
+        if getattr(options, name) not in (None, ()):
+            raise UserError(
+                f'--{name.replace("_", "-")}: means nothing for a checkpoint of {title}; leave '
+                'it out'
+            )
 
 
 @dataclass(frozen=True)

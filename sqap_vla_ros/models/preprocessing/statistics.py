@@ -48,7 +48,9 @@ class Statistics:
         return ((state - self.state_mean) / self.state_std).astype(np.float32)
 
 
-def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
+def load_statistics(
+    directory: Path, dataset: str, states: int, actions: int | None = None
+) -> Statistics:
     """
     Read `dataset_statistics.json`: `{dataset: {action: {q01, q99, mask}, state: {mean, std}}}`.
 
@@ -56,6 +58,7 @@ def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
         directory: policy directory.
         dataset: key of the statistics.
         states: number of state columns of the policy; 0 where it takes no state.
+        actions: number of action columns; None: as many as there are.
 
     Returns:
         The statistics.
@@ -64,10 +67,12 @@ def load_statistics(directory: Path, dataset: str, states: int) -> Statistics:
         UserError: names the file and the missing or wrong field.
     """
     path = Path(directory) / STATISTICS_FILE
-    return parse_statistics(read_json(path), dataset, states, path)
+    return parse_statistics(read_json(path), dataset, states, path, actions)
 
 
-def parse_statistics(data: dict[str, Any], dataset: str, states: int, path: Path) -> Statistics:
+def parse_statistics(
+    data: dict[str, Any], dataset: str, states: int, path: Path, actions: int | None = None
+) -> Statistics:
     """
     Check and convert what `load_statistics` has read; importers check with it before they copy.
 
@@ -76,6 +81,7 @@ def parse_statistics(data: dict[str, Any], dataset: str, states: int, path: Path
         dataset: key of the statistics.
         states: number of state columns of the policy; 0 where it takes no state.
         path: of the file, for messages.
+        actions: number of action columns; None: as many as there are.
 
     Raises:
         UserError: names the file, the field and the column that is missing or wrong.
@@ -84,7 +90,7 @@ def parse_statistics(data: dict[str, Any], dataset: str, states: int, path: Path
         raise UserError(f'{path}: no dataset {dataset!r}; it has {", ".join(sorted(data))}')
     where = f'{path}: {dataset}'
     action = _part(data[dataset], 'action', where)
-    low = column_values(action, 'q01', f'{where}: action', None)
+    low = column_values(action, 'q01', f'{where}: action', actions)
     high = column_values(action, 'q99', f'{where}: action', len(low))
     mask = action.get('mask', [True] * len(low))
     if (

@@ -16,6 +16,7 @@ from sqap_vla_ros.models.importers.prismatic import (
     IMAGENET,
     llama_arguments,
     llama_vocabulary,
+    PI0_OPTIONS,
     read_vision,
     tower_sources,
     unused_tensors,
@@ -25,7 +26,12 @@ from sqap_vla_ros.models.importers.prismatic_keys import (
     llama_sources,
     projector_sources,
 )
-from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions, Released
+from sqap_vla_ros.models.importers.released import (
+    choose_dataset,
+    ImportOptions,
+    refuse_unused,
+    Released,
+)
 from sqap_vla_ros.models.importers.sources import check_sources, Source
 from sqap_vla_ros.models.preprocessing.statistics import parse_statistics, STATISTICS_FILE
 
@@ -52,6 +58,7 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
     Raises:
         UserError: names the file and the key that is missing or belongs to another model.
     """
+    refuse_unused(options, 'CogACT', (*PI0_OPTIONS, 'crop_area'))
     path = folder / CONFIG_FILE
     settings = section(path, read_json(path), 'vla')
     base = settings.get('base_vlm')

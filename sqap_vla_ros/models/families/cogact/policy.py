@@ -113,5 +113,5 @@ def make_policy(
     else:
         tokenizer = WordTokenizer.load(directory, config.text_length)
     check_vocabulary(directory, tokenizer, config.llama['vocab_size'])
-    statistics = load_statistics(directory, config.dataset, len(config.state))
+    statistics = load_statistics(directory, config.dataset, len(config.state), len(config.action))
     return CogActPolicy(model, tokenizer, statistics, description, runtime)

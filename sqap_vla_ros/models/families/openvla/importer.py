@@ -15,12 +15,18 @@ from sqap_vla_ros.models.importers.prismatic import (
     llama_arguments,
     llama_vocabulary,
     Normalisation,
+    PI0_OPTIONS,
     read_vision,
     tower_sources,
     unused_tensors,
 )
 from sqap_vla_ros.models.importers.prismatic_keys import llama_sources, projector_sources
-from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions, Released
+from sqap_vla_ros.models.importers.released import (
+    choose_dataset,
+    ImportOptions,
+    refuse_unused,
+    Released,
+)
 from sqap_vla_ros.models.importers.sources import check_sources, Source
 from sqap_vla_ros.models.preprocessing.statistics import parse_statistics, STATISTICS_FILE
 
@@ -50,6 +56,7 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
     Raises:
         UserError: names the file and the key that is missing or belongs to another model.
     """
+    refuse_unused(options, 'OpenVLA', PI0_OPTIONS)
     path = folder / CONFIG_FILE
     data = read_json(path)
     stated = {'vision_backbone_id': None, 'image_resize_strategy': None, **data}

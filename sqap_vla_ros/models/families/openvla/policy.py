@@ -84,5 +84,5 @@ def make_policy(
     """Read tokenizer and statistics from the policy directory; see `Family.make_policy`."""
     tokenizer = PrismaticTokenizer.load(directory)
     check_vocabulary(directory, tokenizer, model.config.llama['vocab_size'])
-    statistics = load_statistics(directory, model.config.dataset, 0)
+    statistics = load_statistics(directory, model.config.dataset, 0, len(model.config.action))
     return OpenVlaPolicy(model, tokenizer, statistics, description, runtime)

@@ -32,6 +32,12 @@ class Pi0Config:
     """Whose images, prompt and flow times: 'openpi' or 'lerobot'; they differ."""
     letterbox_bars: float = -1.0
     """Value of the bars beside a letterboxed image, where an image is in [-1, 1]."""
+    bfloat16_tables: bool = False
+    """
+    Whether rotary frequencies, and lerobot's scale of embeddings, are rounded to bfloat16.
+
+    Both libraries do so to a model in that type, and it was trained with them.
+    """
     relative_actions: tuple[bool, ...] = ()
     """Which action columns are offsets from the same column of the state; empty: none."""
     model_type: str = 'pi0'

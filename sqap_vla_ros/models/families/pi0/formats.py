@@ -55,6 +55,8 @@ class Format:
     text_length: int
     relative: tuple[bool, ...] | None
     """Which actions are offsets from the state; None: the folder does not say."""
+    bfloat16: bool
+    """Whether the library holds the model in bfloat16."""
     action_names: tuple[str, ...] = ()
     """Of the training data; empty: the folder does not say."""
     bars: float = -1.0
@@ -116,6 +118,7 @@ def _read_lerobot(folder: Path, data: dict[str, Any], options: ImportOptions) ->
         flow_steps=whole_number(path, data, 'num_inference_steps', STEPS, 1, LONGEST),
         text_length=pipelines.text_length,
         relative=pipelines.relative,
+        bfloat16=_is_bfloat16(path, data, 'dtype'),
         action_names=pipelines.action_names,
         bars=-1.0 if options.letterbox_bars is None else options.letterbox_bars,
         image_size=None if resolution is None else (resolution[0], resolution[1]),
@@ -164,6 +167,7 @@ def _read_openpi(
         flow_steps=whole_number(path, data, 'num_inference_steps', STEPS, 1, LONGEST),
         text_length=whole_number(path, data, 'max_token_len', 48, 1, LONGEST),
         relative=None,
+        bfloat16=_is_bfloat16(path, data, 'precision'),
     )
 
 
@@ -184,6 +188,13 @@ def _openpi_statistics(
         )
     cut = {name: values[:columns] for name, values in whole_width.statistics.items()}
     return make_normalisation(where, cut, columns, 'MEAN_STD', OPENPI, OPENPI_EPSILON)
+
+
+def _is_bfloat16(path: Path, data: Mapping[str, Any], field: str) -> bool:
+    kind = data.get(field, 'float32')
+    if kind not in ('float32', 'bfloat16'):
+        raise UserError(f"{path}: {field} is {kind!r:.60}, expected 'float32' or 'bfloat16'")
+    return bool(kind == 'bfloat16')
 
 
 def _is_size(value: Any) -> bool:

@@ -14,7 +14,12 @@ from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
 from sqap_vla_ros.models.importers.fields import expect, positive_number
 from sqap_vla_ros.models.importers.prismatic_keys import count_layers
-from sqap_vla_ros.models.importers.released import ImportOptions, Released, Vocabulary
+from sqap_vla_ros.models.importers.released import (
+    ImportOptions,
+    refuse_unused,
+    Released,
+    Vocabulary,
+)
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 
 GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
@@ -45,6 +50,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
     Raises:
         UserError: names the file and the key that is missing or belongs to another model.
     """
+    refuse_unused(options, 'pi0', ('crop_area',))
     path = folder / CONFIG_FILE
     data = read_json(path)
     reader = SafetensorsReader(folder)
@@ -61,12 +67,12 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
             f'{size} x {size}'
         )
     for part, columns in (('state', form.state.columns), ('action', form.action.columns)):
-        expect(path, data, f'max_{part}_dim', model[f'max_{part}_dim'])
         if columns > model[f'max_{part}_dim']:
             raise UserError(
                 f'{path}: {columns} {part} columns, but the weights take '
                 f'{model[f"max_{part}_dim"]} at most'
             )
+        expect(path, data, f'max_{part}_dim', model[f'max_{part}_dim'])
     meaning = find_pi0_meaning(folder, form, options)
     config = Pi0Config(
         model=model,
@@ -78,6 +84,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         dataset=form.dataset,
         preprocessing=form.library,
         letterbox_bars=form.bars,
+        bfloat16_tables=form.bfloat16,
         state=meaning.state,
         relative_actions=meaning.relative,
         **meaning.config_fields(),

@@ -119,7 +119,12 @@ def _relative(
         where = 'the columns' if meaning.dataset is None else meaning.dataset.where
         said.append((where, meaning.relative))
     if not said:
-        open_columns = [c.name for c in meaning.action if c.quantity in (POSITION, DISPLACEMENT)]
+        open_columns = [
+            column.name
+            for column in meaning.action
+            if column.quantity == POSITION
+            or (column.quantity == DISPLACEMENT and column.joint is None)
+        ]
         if open_columns:
             raise UserError(
                 f'{folder}: openpi does not store whether {open_columns[0]} is predicted as it is '

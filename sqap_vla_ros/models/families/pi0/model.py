@@ -54,6 +54,11 @@ class Pi0Model(VlaModel):
         self._language.embed_tokens = nn.Embedding(
             embedding.num_embeddings, embedding.embedding_dim
         )
+        # Of words; lerobot holds it in the type of the model.
+        scale = torch.tensor(embedding.embedding_dim**0.5, dtype=torch.float64, device='cpu')
+        if config.bfloat16_tables and config.preprocessing == LEROBOT:
+            scale = scale.to(torch.bfloat16)
+        self._embedding_scale = float(scale)
         self._rotary: GemmaRotaryEmbedding | None = None
         self._query_key_quantizer: QueryKeyQuantizer | None = None
 
@@ -113,7 +118,7 @@ class Pi0Model(VlaModel):
         Returns:
             The cache of the prefix, and the kept visual tokens [budget] or None.
         """
-        words = self._language.embed_tokens(text) * visual.shape[-1] ** 0.5
+        words = self._language.embed_tokens(text) * self._embedding_scale
         hidden = torch.cat([visual, words.to(visual.dtype)], 1)
         cache = KeyValueCache(position=hidden.shape[1])
         _, kept = run_pruned_layers(
@@ -191,6 +196,8 @@ class Pi0Model(VlaModel):
         """Cosine and sine [1, N, d] of N positions from `first` on."""
         if self._rotary is None or self._rotary.inv_freq.device != hidden.device:
             rotary = GemmaRotaryEmbedding(self.pi0.config.vlm_config.text_config)
+            if self.config.bfloat16_tables:
+                rotary.inv_freq = rotary.inv_freq.to(torch.bfloat16).float()
             object.__setattr__(self, '_rotary', rotary.to(hidden.device))
         positions = torch.arange(first, first + hidden.shape[1], device=hidden.device)[None]
         tables: Rotary = self._rotary(hidden, positions)  # type: ignore[misc]
