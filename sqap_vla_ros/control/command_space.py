@@ -8,7 +8,6 @@ rows to commands, the limiter, and the measured position that the limiter needs.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
-import math
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -18,13 +17,10 @@ from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.control.command import Command, CommandMapping
 from sqap_vla_ros.control.joint_command import JointCommand, JointCommandLimiter, JointMapping
 from sqap_vla_ros.control.joint_limits import JointLimits
-from sqap_vla_ros.control.limits import CommandLimiter, MAX_PERIOD_S, MotionLimits
+from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.velocity_limiter import Limit
 
 RobotCommand: TypeAlias = Command | JointCommand
-MEASURED_S = 0.4
-"""Time constant with which joints that are moved to a position are believed to be where they are
-measured, seconds: longer than the lag of a servo, shorter than a motion."""
 
 
 class Limiter(Protocol):
@@ -212,8 +208,6 @@ class JointSpace(CommandSpace):
         super().__init__(JointCommandLimiter(joints, gripper_debounce_s, gripper_min_change))
         self._positions: Mapping[str, float] = {}
         self._measured_ns = 0
-        self._estimate: dict[str, float] = {}
-        """Joint name to position as `_follow` estimates it; empty at standstill."""
 
     def measure_joints(self, positions: Mapping[str, float], steady_ns: int) -> None:
         """See `CommandSpace`."""
@@ -224,14 +218,13 @@ class JointSpace(CommandSpace):
     ) -> JointCommand:
         """See `CommandSpace`."""
         place = self._place(steady_ns)
-        wanted = self._mapping.command(row, self._follow(place, period_s))
+        wanted = self._mapping.command(row, place)
         if share < 1:
             wanted = wanted.scaled(share)
         return self._limiter.limit(wanted, period_s, place)
 
     def stop(self, period_s: float, steady_ns: int) -> JointCommand:
         """See `CommandSpace`."""
-        self._estimate = {}
         return self._limiter.limit(None, period_s, self._place(steady_ns))
 
     def needs_pose(self, limits: MotionLimits) -> bool:
@@ -249,35 +242,6 @@ class JointSpace(CommandSpace):
             name: position + velocities.get(name, 0.0) * age_s
             for name, position in self._positions.items()
         }
-
-    def _follow(self, place: Mapping[str, float], period_s: float) -> dict[str, float]:
-        """
-        Estimate where the joints will be once the servos have done what was commanded.
-
-        The estimate moves with the commands and is drawn to the measured positions slowly. A servo
-        lags by up to 0.1 s: with the measured position in its place, an approach of a position
-        overshoots, and where it is as fast as the rows of a policy at 30 Hz, it never settles.
-
-        Args:
-            place: Joint name to measured position, rad or m.
-            period_s: Time since the last command, seconds.
-
-        Returns:
-            Joint name to position, rad or m.
-        """
-        period_s = min(max(period_s, 0.0), MAX_PERIOD_S) if period_s < math.inf else 0.0
-        velocities = self._limiter.velocities
-        share = period_s / (MEASURED_S + period_s)
-        followed = {}
-        for name, measured in place.items():
-            before = self._estimate.get(name)
-            if before is None:
-                followed[name] = measured
-            else:
-                moved = before + velocities.get(name, 0.0) * period_s
-                followed[name] = moved + share * (measured - moved)
-        self._estimate = followed
-        return followed
 
 
 def command_space(

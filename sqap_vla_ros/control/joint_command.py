@@ -19,8 +19,6 @@ from sqap_vla_ros.errors import UserError
 VELOCITY, POSITION = 'joint_velocity.', 'joint_position.'
 SETTLE_ROWS = 2.0
 """Time constant, in rows, with which a position target is approached."""
-BRAKING_SHARE = 0.5
-"""Share of a joint's acceleration limit with which it is planned to stop at a position."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,6 @@ class JointMapping:
                 f'action columns have units {sorted(units)}, expected {sorted(allowed)}'
             )
         self._settle_s = SETTLE_ROWS * spec.step_s
-        self._accelerations = {name: limits.acceleration for name, limits in joints.items()}
 
     def command(self, row: NDArray[np.float64], positions: Mapping[str, float]) -> JointCommand:
         """
@@ -117,16 +114,11 @@ class JointMapping:
         values = {name: float(row[index]) for name, index in self._indices.items()}
         if self.positional:
             values = {
-                name: self._approach(name, value - positions.get(name, math.nan))
+                name: (value - positions.get(name, math.nan)) / self._settle_s
                 for name, value in values.items()
             }
         gripper = None if self._gripper is None else float(row[self._gripper])
         return JointCommand(values, positions, gripper)
-
-    def _approach(self, name: str, distance: float) -> float:
-        """Velocity towards a position, from which the joint can brake until it is there."""
-        braking = math.sqrt(2 * BRAKING_SHARE * self._accelerations[name] * abs(distance))
-        return max(min(distance / self._settle_s, braking), -braking)
 
 
 class JointCommandLimiter:

@@ -198,6 +198,8 @@ def test_relative_actions_in_degrees_end_where_lerobot_says(tmp_path):
 
 
 DEGREES = 20.0, -30.0, 25.0, -15.0, 40.0
+AT_10_HZ = '--step-s', '0.1'
+"""The policy's rows decide how fast a position is approached; the stand-in's servos lag."""
 AT_REST = dict(zip(SO101, (0.1, 0.2, -0.1, 0.0, 0.3))) | {'gripper': 0.0}
 
 
@@ -223,7 +225,9 @@ def absolute_policy(like, goal):
 
 def test_positions_in_degrees_are_reached_with_the_shipped_profile(repository, tmp_path):
     # lerobot 0.6.1, processor/normalize_processor.py line 361: x std + mean.
-    imported = import_as_a_user(tmp_path, absolute_policy('degrees', DEGREES), 'so101_degrees')
+    imported = import_as_a_user(
+        tmp_path, absolute_policy('degrees', DEGREES), 'so101_degrees', *AT_10_HZ
+    )
     profile = so101(repository, tmp_path / 'so101.yaml')
     with drive(tmp_path, imported, profile, AT_REST) as rig:
         rig.wait_state('READY')
@@ -239,7 +243,9 @@ def test_positions_in_percent_are_reached_with_a_calibrated_range(repository, tm
     # motors/motors_bus.py: -100 and 100 are the ends of the calibrated range.
     percent = 15.0, -30.0, 25.0, -40.0, 20.0
     ends = ((-1.8, 1.9), (-1.7, 1.6), (1.6, -1.5), (-1.6, 1.6), (-2.7, 2.5))
-    imported = import_as_a_user(tmp_path, absolute_policy('min_max', percent), 'so101_percent')
+    imported = import_as_a_user(
+        tmp_path, absolute_policy('min_max', percent), 'so101_percent', *AT_10_HZ
+    )
     profile = so101(repository, tmp_path / 'so101.yaml', **dict(zip(SO101, ends)))
     first, last = np.transpose(ends)
     target = first + (np.array(percent) + 100) / 200 * (last - first)
