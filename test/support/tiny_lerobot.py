@@ -156,6 +156,7 @@ def write_weights(
     Args:
         folder: created if it is missing.
         changed: tensors that replace those of `tiny_pi0`, by the names there.
+        bfloat16: as lerobot saves a model in bfloat16: some of the tensors are in it.
         mixed: store in bfloat16 what lerobot stores so with `dtype='bfloat16'`.
     """
     folder.mkdir(parents=True, exist_ok=True)
