@@ -265,7 +265,7 @@ FAULTS = {
     ),
     'missing state file': (
         [lambda folder: (folder / tiny.STATE_FILE).unlink()],
-        (BEFORE, tiny.STATE_FILE, 'no such file'),
+        (BEFORE, tiny.STATE_FILE, 'is missing'),
     ),
     'damaged state file': (
         [lambda folder: write(folder, tiny.STATE_FILE, b'no tensors')],
