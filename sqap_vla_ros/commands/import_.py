@@ -164,7 +164,7 @@ def describe_import(released: 'Released', columns: str = '') -> list[str]:
     """
     from sqap_vla_ros.action_chunk import ActionSpec
     from sqap_vla_ros.models.importers.datasets import dataset_of_key, find_dataset
-    from sqap_vla_ros.models.importers.meaning import describe_images, describe_meaning
+    from sqap_vla_ros.models.importers.description import describe_images, describe_meaning
 
     config = released.config
     if not hasattr(config, 'action'):

@@ -13,7 +13,7 @@ import numpy as np
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.columns import check_state_column
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.importers.meaning import describe_meaning
+from sqap_vla_ros.models.importers.description import describe_meaning
 from sqap_vla_ros.models.preprocessing.words import split_words
 from sqap_vla_ros.policy import Observation, Policy
 

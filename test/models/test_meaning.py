@@ -12,10 +12,10 @@ from sqap_vla_ros.control.si_actions import SiActions
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.import_policy import open_released
 from sqap_vla_ros.models.importers.datasets import find_dataset
+from sqap_vla_ros.models.importers.description import describe_meaning
 from sqap_vla_ros.models.importers.meaning import (
     Convention,
     data_range,
-    describe_meaning,
     find_meaning,
     with_ranges,
 )
