@@ -173,6 +173,7 @@ def describe_import(released: 'Released', columns: str = '') -> list[str]:
         find_dataset(columns) if columns else dataset_of_key(config.dataset, config.model_type)
     )
     return [
+        f'cameras, in the order of training: {", ".join(config.cameras)}',
         *describe_meaning(
             getattr(config, 'state', ()),
             ActionSpec.of(config.action, config.step_s, 1),

@@ -52,6 +52,7 @@ class SiActions:
     def __init__(self, spec: ActionSpec) -> None:
         for column in spec.columns:
             _check(column)
+        _check_groups(spec)
         self._step_s = spec.step_s
         self._factors = np.array([_factor(column, spec.step_s) for column in spec.columns])
         self._grippers = [
@@ -147,6 +148,22 @@ def _check_cartesian(column: Column, where: str) -> None:
         )
 
 
+def _check_groups(spec: ActionSpec) -> None:
+    """Raise UserError where the three axes of a velocity are not complete, or of two frames."""
+    for prefix in (LINEAR, ANGULAR):
+        frames = {c.frame for c in spec.columns if c.name.startswith(prefix)}
+        missing = [name for axis in _AXES if (name := f'{prefix}{axis}') not in spec.names]
+        if 0 < len(missing) < 3:
+            raise UserError(
+                f'policy: action column {missing[0]!r} is missing; the three axes belong together'
+            )
+        if len(frames) > 1:
+            raise UserError(
+                f'policy: action columns {prefix}x .. {prefix}z are in the frames '
+                f'{" and ".join(sorted(frames))}; expected one frame'
+            )
+
+
 def _factor(column: Column, step_s: float) -> float:
     if column.quantity == RATIO or column.measures not in _SI_UNITS:
         return 1.0
@@ -177,10 +194,4 @@ def _euler_columns(spec: ActionSpec) -> list[int]:
         )
     if not found or found[0].rotation != EULER:
         return []
-    names = [f'{ANGULAR}{axis}' for axis in _AXES]
-    missing = [name for name in names if name not in spec.names]
-    if missing:
-        raise UserError(
-            f'policy: action column {missing[0]!r} is missing: Euler angles need three'
-        )
-    return [spec.names.index(name) for name in names]
+    return [spec.names.index(f'{ANGULAR}{axis}') for axis in _AXES]

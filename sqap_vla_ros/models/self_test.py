@@ -89,7 +89,7 @@ def check_columns(policy: Policy) -> tuple[Check, list[str]]:
     """
     spec = policy.spec.action
     columns = [
-        replace(column, low=float(low), high=float(high))
+        replace(column, low=float(low), high=float(high)) if column.low is None else column
         for column, low, high in zip(spec.columns, *policy.action_bounds())
     ]
     try:

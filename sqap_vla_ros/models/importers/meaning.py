@@ -8,11 +8,9 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.columns import (
-    ANGULAR,
     check_state_column,
     Column,
     columns_from_units,
-    LINEAR,
     names_and_units,
     OFFSET,
     POSITION,
@@ -129,7 +127,6 @@ def find_meaning(
         raise UserError(
             f'--step-s is {step_s:g}, expected {SHORTEST_S:g} .. {LONGEST_S:g} (seconds)'
         )
-    _check_groups(key, action)
     relative = tuple(column.quantity == OFFSET for column in action)
     action = tuple(
         replace(column, quantity=POSITION) if column.quantity == OFFSET else column
@@ -237,18 +234,6 @@ def _named(
     if repeated:
         raise UserError(f'--{part}-names: {repeated[0]!r} is there more than once')
     return columns
-
-
-def _check_groups(key: str, action: Sequence[Column]) -> None:
-    """Refuse part of a twist: nobody says what the other axes do."""
-    names = [column.name for column in action]
-    for prefix in (LINEAR, ANGULAR):
-        missing = [name for axis in 'xyz' if (name := f'{prefix}{axis}') not in names]
-        if 0 < len(missing) < 3:
-            raise UserError(
-                f'dataset {key!r}: action column {missing[0]!r} is missing; the three axes belong '
-                'together'
-            )
 
 
 def _check_counts(dataset: Dataset, described: tuple[int, int], counts: tuple[int, int]) -> None:

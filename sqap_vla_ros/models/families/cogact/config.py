@@ -58,6 +58,14 @@ class CogActConfig:
     model_type: str = 'cogact'
 
     def __post_init__(self) -> None:
-        """Check the cameras; raises ValueError."""
+        """Check the fields that depend on each other; raises ValueError."""
         if len(self.cameras) != 1:
             raise ValueError(f'cameras is {list(self.cameras)}, expected one name')
+        for vision in self.vision:
+            if vision.model.get('image_size', self.image_size) != self.image_size:
+                raise ValueError(
+                    f'image_size is {self.image_size}, but a vision tower reads '
+                    f'{vision.model["image_size"]}'
+                )
+        if self.horizon < 1 or self.text_length < 1:
+            raise ValueError('horizon and text_length must be at least 1')

@@ -33,6 +33,16 @@ class OpenVlaConfig:
     model_type: str = 'openvla'
 
     def __post_init__(self) -> None:
-        """Check the cameras; raises ValueError."""
+        """Check the fields that depend on each other; raises ValueError."""
         if len(self.cameras) != 1:
             raise ValueError(f'cameras is {list(self.cameras)}, expected one name')
+        for vision in self.vision:
+            if vision.model.get('image_size', self.image_size) != self.image_size:
+                raise ValueError(
+                    f'image_size is {self.image_size}, but a vision tower reads '
+                    f'{vision.model["image_size"]}'
+                )
+        if not 0 < self.crop_area <= 1:
+            raise ValueError(f'crop_area is {self.crop_area:g}, expected more than 0, at most 1')
+        if self.action_bins < 2:
+            raise ValueError(f'action_bins is {self.action_bins}, expected at least 2')

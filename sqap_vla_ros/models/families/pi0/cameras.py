@@ -38,6 +38,12 @@ def stored_cameras(
         renamed = sources.get(feature)
         if renamed == () or (renamed is None and re.fullmatch(EMPTY_CAMERA, feature)):
             continue  # no observation has it: masked
+        shape = entry.get('shape')
+        if isinstance(shape, list) and 3 not in (shape[:1] + shape[-1:]):
+            raise UserError(
+                f'{path}: camera {feature} has shape {shape!r:.60}, expected 3 channels: a depth '
+                'image is no picture'
+            )
         name = _short(renamed[0] if renamed else feature)
         if name in found:
             raise UserError(

@@ -48,6 +48,8 @@ class Pi0Config:
             raise ValueError(
                 f'preprocessing is {self.preprocessing!r}, expected openpi or lerobot'
             )
+        if min(self.horizon, self.flow_steps, self.text_length) < 1:
+            raise ValueError('horizon, flow_steps and text_length must be at least 1')
         if self.horizon != self.model.get('chunk_size', self.horizon):
             raise ValueError(
                 f'horizon is {self.horizon}, but model.chunk_size {self.model["chunk_size"]}'

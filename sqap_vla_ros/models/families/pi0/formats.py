@@ -15,7 +15,7 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.cameras import choose_cameras, stored_cameras
 from sqap_vla_ros.models.family import CONFIG_FILE
-from sqap_vla_ros.models.importers.fields import section, whole_number
+from sqap_vla_ros.models.importers.fields import expect, section, whole_number
 from sqap_vla_ros.models.importers.lerobot_pipeline import (
     ACTION,
     POSTPROCESSOR_FILE,
@@ -37,6 +37,14 @@ STEPS = 10
 LONGEST = 10_000
 """Rows of a chunk, steps and tokens of a prompt at most."""
 TRAIN_FILE = 'train_config.json'
+_LEROBOT_INERT: dict[str, tuple[object, ...]] = {
+    'n_obs_steps': (1,),
+    'adapt_to_pi_aloha': (False,),
+    'use_delta_joint_actions_aloha': (False,),
+    'use_peft': (False, None),
+}
+"""Fields of lerobot's configuration that change what goes in or comes out, and the values that do
+not."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +109,18 @@ def _read_lerobot(folder: Path, data: dict[str, Any], options: ImportOptions) ->
             f"{path}: action_horizon is openpi's, but {PREPROCESSOR_FILE} is lerobot's; expected "
             "lerobot's configuration (chunk_size, input_features) beside it"
         )
+    for field, allowed in _LEROBOT_INERT.items():
+        expect(path, data, field, *allowed)
     shape = section(path, section(path, data, 'output_features'), ACTION).get('shape')
     actions = shape[0] if isinstance(shape, list) and len(shape) == 1 else None
     pipelines = read_pipelines(folder, data, actions, options.dataset)
-    resolution = data.get('image_resolution')
+    # The second is its name before lerobot 0.4.
+    for field in ('image_resolution', 'resize_imgs_with_padding'):
+        resolution = data.get(field)
+        if resolution is not None:
+            break
     if resolution is not None and not _is_size(resolution):
-        raise UserError(f'{path}: image_resolution is {resolution!r:.60}, expected two numbers')
+        raise UserError(f'{path}: {field} is {resolution!r:.60}, expected two numbers')
     stored = stored_cameras(path, data, pipelines.sources)
     return Format(
         library=LEROBOT,
