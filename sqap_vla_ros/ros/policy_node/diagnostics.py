@@ -75,6 +75,8 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
         if topic in inputs.invalid:
             problems.append(f'{topic}: {inputs.invalid[topic]}')
         if age_s < np.inf:
+            if topic in inputs.topics.required and age_s > inputs.settings.observation_timeout_s:
+                problems.append(f'{topic}: the last valid message came {age_s:.1f} s ago')
             continue
         if topic in inputs.topics.required:
             problems.append(f'no valid message on {topic} yet: {inputs.why_missing(topic)}')

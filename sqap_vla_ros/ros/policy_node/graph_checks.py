@@ -47,6 +47,29 @@ class IncompatibleQos:
         return list(self._found.values())
 
 
+def other_type(node: Node, topic: str, expected: type) -> str | None:
+    """
+    Find publishers of another message type on a topic that a node subscribes to.
+
+    Args:
+        node: Node that subscribes.
+        topic: Resolved topic.
+        expected: Type of message of the subscription.
+
+    Returns:
+        What is published and what was expected; None if that is the same.
+    """
+    package, _, _ = expected.__module__.partition('.')
+    wanted = f'{package}/msg/{expected.__name__}'
+    found = sorted({info.topic_type for info in node.get_publishers_info_by_topic(topic)})
+    if not found or wanted in found:
+        return None
+    return (
+        f'{found[0]} is published there, expected {wanted}; name another topic in the profile '
+        '(for an image: or transport: raw or compressed)'
+    )
+
+
 def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:
     """
     Find other nodes that publish on the command topics of a node.
@@ -61,13 +84,14 @@ def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:
     problems = []
     for topic in topics:
         resolved = node.resolve_topic_name(topic)
-        others = sorted(
-            {
-                info.node_name
-                for info in node.get_publishers_info_by_topic(resolved)
-                if (info.node_name, info.node_namespace) != (node.get_name(), node.get_namespace())
-            }
-        )
+        found = [
+            (info.node_name, info.node_namespace)
+            for info in node.get_publishers_info_by_topic(resolved)
+        ]
+        own = node.get_name(), node.get_namespace()
+        others = sorted({name for name, namespace in found if (name, namespace) != own})
+        if found.count(own) > 1:
+            others.append(f'another node named {own[0]}')
         if others:
             problems.append(
                 f'{topic}: also published by {", ".join(others)}; stop it, or give '

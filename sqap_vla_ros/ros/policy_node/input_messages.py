@@ -9,6 +9,7 @@ from sensor_msgs.msg import JointState
 
 from sqap_vla_ros.errors import UserError
 
+DAY_S = 86400.0
 FUTURE_STAMP_S = 0.1
 """How far in the future a stamp may be: clocks of two machines differ."""
 QUATERNION_TOLERANCE = 0.01
@@ -39,12 +40,29 @@ def check_age(stamp_ns: int, now_ns: int, max_age_s: float) -> None:
     """
     age_s = (now_ns - stamp_ns) / 1e9
     if age_s > max_age_s or age_s < -FUTURE_STAMP_S:
-        raise InvalidMessage(
-            'stamp',
-            f'stamp is {age_s:.2f} s old by this clock, expected '
-            f'{-FUTURE_STAMP_S:g} .. {max_age_s:g} s; synchronise the clocks or set '
-            'use_sim_time as the publisher does',
+        raise InvalidMessage('stamp', _wrong_stamp(stamp_ns, now_ns, age_s, max_age_s))
+
+
+def _wrong_stamp(stamp_ns: int, now_ns: int, age_s: float, max_age_s: float) -> str:
+    """Say what is wrong with a stamp, and what is the most likely cause."""
+    if now_ns == 0:
+        return (
+            'use_sim_time is set, and no /clock has arrived; start what publishes /clock, or set '
+            'use_sim_time to false'
         )
+    if stamp_ns == 0:
+        return 'stamp is 0: its publisher does not fill header.stamp; expected the time of capture'
+    expected = f'expected {-FUTURE_STAMP_S:g} .. {max_age_s:g} s'
+    if abs(age_s) > DAY_S:
+        return (
+            f'stamp is {age_s:.0f} s old by this clock, {expected}: it counts from another '
+            'beginning, such as the start of the machine or of a simulation; let its publisher '
+            'use the ROS clock, or set use_sim_time as it does'
+        )
+    return (
+        f'stamp is {age_s:.2f} s old by this clock, {expected}; synchronise the clocks or set '
+        'use_sim_time as the publisher does'
+    )
 
 
 def read_pose(message: PoseStamped, base_frame: str) -> Pose:

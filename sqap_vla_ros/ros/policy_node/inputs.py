@@ -24,7 +24,7 @@ from sqap_vla_ros.ros.common.image_conversion import compressed_image_to_rgb, im
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
 from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.policy_node.camera_models import CameraModels
-from sqap_vla_ros.ros.policy_node.graph_checks import IncompatibleQos
+from sqap_vla_ros.ros.policy_node.graph_checks import IncompatibleQos, other_type
 from sqap_vla_ros.ros.policy_node.input_messages import (
     check_age,
     InvalidMessage,
@@ -37,6 +37,9 @@ from sqap_vla_ros.ros.policy_node.measurements import RateMeter
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 from sqap_vla_ros.ros.policy_node.robot_state import RobotState
 from sqap_vla_ros.ros.policy_node.transforms import TransformPoller
+
+REJECTION_PERIOD_S = 2.0
+"""Shortest time between two lines about rejected messages of one topic."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,9 @@ class Inputs:
             camera.name: camera for camera in profile.cameras if camera.name in spec.cameras
         }
         self._readers: dict[str, Callable[[Any], Any]] = {}
+        self._types: dict[str, type] = {}
+        self._rejected_s: dict[str, float] = {}
+        """Topic to when its last rejection was logged, steady clock, s."""
         self._frames: dict[str, str] = {}
         self._subscriptions: list[Subscription] = []
         self._subscribe_all()
@@ -129,9 +135,13 @@ class Inputs:
             return 'its messages are not valid; the log says why'
         if topic in self._frames:
             return 'nobody broadcasts this transform'
-        count = self._node.count_publishers(self._node.resolve_topic_name(topic))
+        resolved = self._node.resolve_topic_name(topic)
+        count = self._node.count_publishers(resolved)
         if not count:
             return 'nobody publishes it; start its source, or remap the topic'
+        other = other_type(self._node, resolved, self._types[topic])
+        if other is not None:
+            return other
         return (
             f'{count} publisher{"s" * (count > 1)}, and nothing arrives; compare the quality '
             'of service, and restart the source if this node was restarted (Fast DDS)'
@@ -218,6 +228,7 @@ class Inputs:
         if topic in self._readers:
             return
         self._readers[topic], self.rates[topic] = read, RateMeter()
+        self._types[topic] = message_type
         self._subscriptions.append(
             self._node.create_subscription(
                 message_type,
@@ -253,7 +264,11 @@ class Inputs:
     def _reject(self, topic: str, error: UserError) -> None:
         reason = getattr(error, 'reason', None)
         self.rejected[f'{topic}: {getattr(reason, "value", reason) or "invalid"}'] += 1
-        self._node.get_logger().warning(f'{topic}: {error}', throttle_duration_sec=2.0)
+        # Each topic has its own throttle: a noisy one must not hide what is wrong with another.
+        now_s = time.monotonic()
+        if now_s - self._rejected_s.get(topic, -REJECTION_PERIOD_S) >= REJECTION_PERIOD_S:
+            self._rejected_s[topic] = now_s
+            self._node.get_logger().warning(f'{topic}: {error}')
 
     def _read_image(self, camera: Camera, message: Image | CompressedImage) -> np.ndarray:
         convert = compressed_image_to_rgb if camera.compressed else image_to_rgb

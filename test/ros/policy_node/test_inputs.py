@@ -29,6 +29,7 @@ from sqap_vla_ros.profiles.robot_profile import (
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.common.messages import header
 from sqap_vla_ros.ros.policy_node.diagnostics import input_values
+from sqap_vla_ros.ros.policy_node.input_messages import check_age, InvalidMessage
 from sqap_vla_ros.ros.policy_node.input_topics import topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
@@ -57,10 +58,13 @@ class StandInNode:
 
     def __init__(self):
         self.callbacks, self.kinds, self.warnings = {}, {}, []
-        self.publishers = {}
+        self.publishers, self.types = {}, {}
 
     def resolve_topic_name(self, topic):
         return f'/arm/{topic}'
+
+    def get_publishers_info_by_topic(self, topic):
+        return [SimpleNamespace(topic_type=kind) for kind in self.types.get(topic, ())]
 
     def count_publishers(self, topic):
         return self.publishers.get(topic, 0)
@@ -173,11 +177,44 @@ def test_joints_are_found_by_the_robots_name_whatever_their_order():
     assert rig.inputs.observation('go')[0].state == pytest.approx([0.5, -1.0, 0.0])
 
 
+def test_a_noisy_topic_does_not_hide_what_is_wrong_with_another():
+    rig = Rig()
+    for _ in range(5):
+        rig.send('wrist/image', Image(encoding='nv12', width=2, height=2))
+    rig.send('joint_states', joints(('finger',), (0.0,)))
+    assert [text.partition(':')[0] for text in rig.node.warnings] == [
+        'wrist/image',
+        'joint_states',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('stamp_ns', 'now_ns', 'words'),
+    [
+        (0, NOW_NS, 'header.stamp'),
+        (NOW_NS, 0, '/clock'),
+        (5_000_000_000, 10**18, 'another beginning'),
+        (NOW_NS + 9_000_000_000, NOW_NS, 'synchronise'),
+        (NOW_NS - 3_000_000_000, NOW_NS, 'synchronise'),
+    ],
+)
+def test_a_wrong_stamp_is_told_with_its_likely_cause(stamp_ns, now_ns, words):
+    with pytest.raises(InvalidMessage, match=words) as caught:
+        check_age(stamp_ns, now_ns, 1.0)
+    assert caught.value.reason == 'stamp'
+
+
 def test_why_an_input_is_missing_is_told_apart():
     rig = Rig()
     assert 'nobody publishes it' in rig.inputs.why_missing('joint_states')
     rig.node.publishers['/arm/joint_states'] = 1
+    rig.node.types['/arm/joint_states'] = ['sensor_msgs/msg/JointState']
     assert '1 publisher, and nothing arrives' in rig.inputs.why_missing('joint_states')
+    rig.node.types['/arm/joint_states'] = ['std_msgs/msg/String']
+    assert (
+        'std_msgs/msg/String is published there, expected sensor_msgs/msg/JointState'
+        in rig.inputs.why_missing('joint_states')
+    )
     rig.send('joint_states', joints(('finger',), (0.0,)))
     assert 'not valid' in rig.inputs.why_missing('joint_states')
     assert 'nobody publishes it' in rig.inputs.why_missing('wrist/image')
