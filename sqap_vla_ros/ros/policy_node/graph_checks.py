@@ -70,6 +70,29 @@ def other_type(node: Node, topic: str, expected: type) -> str | None:
     )
 
 
+def several_publishers(node: Node, topics: Iterable[str]) -> list[str]:
+    """
+    Find input topics with more than one publisher, whose messages contradict each other.
+
+    Args:
+        node: Node that subscribes.
+        topics: Topics, not resolved.
+
+    Returns:
+        One line for each.
+    """
+    problems = []
+    for topic in topics:
+        found = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
+        if len(found) > 1:
+            names = sorted({info.node_name for info in found})
+            problems.append(
+                f'{topic}: {len(found)} publishers ({", ".join(names)[:200]}); their messages '
+                'contradict each other: leave one of them, such as the driver'
+            )
+    return problems
+
+
 def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:
     """
     Find other nodes that publish on the command topics of a node.

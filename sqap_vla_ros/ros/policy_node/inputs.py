@@ -123,6 +123,12 @@ class Inputs:
         if self._poller is not None:
             self._poller.close()
 
+    @property
+    def subscribed(self) -> list[str]:
+        """Topics of cameras, pose and joints; poses from TF are not among them."""
+        topics = (self.topics.pose, self.topics.joints, *self.topics.images.values())
+        return [topic for topic in topics if topic in self._types]
+
     def age_s(self, topic: str) -> float:
         """Steady time since the last valid message of a topic, s; infinite if there is none."""
         with self._lock:

@@ -25,6 +25,7 @@ from sqap_vla_ros.profiles.notes import notes_on
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Changed
 from sqap_vla_ros.ros.common.node_process import run_node
+from sqap_vla_ros.ros.common.parameter_checks import unmatched_files, unused_parameters
 from sqap_vla_ros.ros.policy_node import parameters
 from sqap_vla_ros.ros.policy_node.configured import Configured
 from sqap_vla_ros.ros.policy_node.inference_link import make_client
@@ -346,6 +347,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     def make() -> PolicyNode:
         node = PolicyNode()
+        given = sys.argv if arguments is None else arguments
+        for line in (
+            *unused_parameters(node),
+            *unmatched_files(given, node.get_fully_qualified_name()),
+        ):
+            node.get_logger().warning(line)
         if (
             node.settings.autostart
             and node.trigger_configure() == TransitionCallbackReturn.SUCCESS

@@ -25,11 +25,13 @@ from sqap_vla_ros.ros.common.messages import (
 )
 from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.policy_node.diagnostics import diagnostic_array, input_values, memory_mb
-from sqap_vla_ros.ros.policy_node.graph_checks import other_publishers
+from sqap_vla_ros.ros.policy_node.graph_checks import other_publishers, several_publishers
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.measurements import LatencyWindow
 
 PATH_WIDTH_M = 0.004
+MAX_LOGGED = 50
+"""Problems of the graph that are logged at most: names come from outside."""
 
 
 class Reports:
@@ -45,6 +47,8 @@ class Reports:
     def __init__(self, node: Node, frame_id: str, command_topics: Iterable[str]) -> None:
         self._node, self._frame_id = node, frame_id
         self._command_topics = list(command_topics)
+        self._logged: set[str] = set()
+        """Problems of the graph that were logged."""
         self._state = node.create_publisher(String, '~/state', LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._chunk = node.create_publisher(ActionChunk, '~/action_chunk', 1)
@@ -126,13 +130,14 @@ class Reports:
                 inputs, self._description.get('protection_radius_m', 0.0) > 0
             )
             values |= topics
+            problems += self._noted(several_publishers(self._node, inputs.subscribed))
         if status is not None:
             values |= {f'chunks: {k.value}': str(n) for k, n in status.offers.items()}
             values |= {f'limited: {k.value}': str(n) for k, n in status.limits.items()}
             problems += [
                 f'{name} is frozen: same image, new stamps' for name in status.frozen_cameras
             ]
-        problems += other_publishers(self._node, self._command_topics)
+        problems += self._noted(other_publishers(self._node, self._command_topics))
         values |= self._latencies.summary() | self._policy_values()
         values['node memory peak (MB)'] = memory_mb()
         values['ignored instructions'] = str(self.ignored_instructions)
@@ -146,6 +151,14 @@ class Reports:
                 values,
             )
         )
+
+    def _noted(self, problems: list[str]) -> list[str]:
+        """Log each problem of the graph once; returns them all."""
+        for problem in problems:
+            if problem not in self._logged and len(self._logged) < MAX_LOGGED:
+                self._logged.add(problem)
+                self._node.get_logger().warning(problem)
+        return problems
 
     def _publish_path(self, answer: Answer, chunk: Chunk) -> None:
         start_m = answer.request.observation.end_effector_m
