@@ -163,15 +163,13 @@ def describe_import(released: 'Released', columns: str = '') -> list[str]:
         columns: the file or known dataset that the user named; empty: the policy's own dataset.
     """
     from sqap_vla_ros.action_chunk import ActionSpec
-    from sqap_vla_ros.models.importers.datasets import dataset_of_key, find_dataset
+    from sqap_vla_ros.models.importers.datasets import dataset_for
     from sqap_vla_ros.models.importers.description import describe_images, describe_meaning
 
     config = released.config
     if not hasattr(config, 'action'):
         return []
-    dataset = (
-        find_dataset(columns) if columns else dataset_of_key(config.dataset, config.model_type)
-    )
+    dataset = dataset_for(columns, config.dataset, config.model_type)
     return [
         f'cameras, in the order of training: {", ".join(config.cameras)}',
         *describe_meaning(

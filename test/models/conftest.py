@@ -4,7 +4,10 @@ import pytest
 
 from sqap_vla_ros.models.import_policy import import_policy
 
+from support.pi0_folders import broken, originals, refusal
 from support.released_families import FAMILIES, write_released
+
+__all__ = ('broken', 'originals', 'refusal')
 
 
 @pytest.fixture(scope='session')

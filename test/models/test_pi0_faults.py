@@ -1,4 +1,4 @@
-"""Faults of pi0 folders, of lerobot and of openpi: one line that names file, step or key."""
+"""Faults of lerobot's pi0 folders: one line that names file, step or key."""
 
 from dataclasses import replace
 import json
@@ -8,63 +8,13 @@ import pytest
 import torch
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.models.import_policy import import_policy, open_released
+from sqap_vla_ros.models.import_policy import open_released
 
 from support import tiny_pi0 as tiny
-from support.broken_checkpoint import change_json, change_tensors, copy_of, write
-from support.released_families import write_openpi, write_released
+from support.broken_checkpoint import change_json, change_tensors, write
+from support.pi0_folders import AFTER, BEFORE, config, JOINTS, POSITIONS
 
-BEFORE, AFTER = 'policy_preprocessor.json', 'policy_postprocessor.json'
 STATE, ACTION = 'observation.state', 'action'
-JOINTS = tuple('abcdefg')
-POSITIONS = {
-    'state_names': tuple(f'joint.{name}' for name in (*JOINTS, 'h')),
-    'state_units': ('rad',) * 8,
-    'action_names': tuple(f'joint_position.{name}' for name in JOINTS),
-    'action_units': ('rad',) * 7,
-}
-
-
-@pytest.fixture(scope='module')
-def originals(tmp_path_factory):
-    root = tmp_path_factory.mktemp('originals')
-    return {
-        'lerobot': (root / 'lerobot', write_released('pi0', root / 'lerobot')),
-        'openpi': (root / 'openpi', write_openpi(root / 'openpi')),
-    }
-
-
-@pytest.fixture
-def broken(originals, tmp_path):
-    """Return a function that changes a copy of a folder; returns it and the usual options."""
-
-    def run(kind, *changes):
-        folder, options = originals[kind]
-        copy = copy_of(folder, tmp_path / f'source{len(list(tmp_path.iterdir()))}')
-        for change in changes:
-            change(copy)
-        return copy, options
-
-    return run
-
-
-@pytest.fixture
-def refusal(broken):
-    """Return a function that changes a folder and returns what import says."""
-
-    def run(kind, *changes, **options):
-        folder, usual = broken(kind, *changes)
-        with pytest.raises(UserError) as caught:
-            import_policy(folder, folder.parent / 'out', replace(usual, **options))
-        message = str(caught.value)
-        assert '\n' not in message and not (folder.parent / 'out').exists()
-        return message
-
-    return run
-
-
-def config(**fields):
-    return lambda folder: change_json(folder, 'config.json', lambda data: data.update(fields))
 
 
 def step(file, name, **fields):
@@ -457,119 +407,3 @@ def test_actions_in_another_order_than_the_training_data_are_refused(refusal):
     names = [f'{name}.pos' for name in reversed(JOINTS)]
     message = refusal('lerobot', config(action_feature_names=names), **POSITIONS)
     assert 'column 0 is joint_position.a' in message and 'g.pos' in message
-
-
-# openpi.
-
-
-def openpi(**fields):
-    return lambda folder: change_json(folder, 'config.json', lambda data: data.update(fields))
-
-
-def assets(**changes):
-    return lambda folder: change_json(
-        folder, tiny.ASSETS, lambda data: data['norm_stats'].update(changes)
-    )
-
-
-def second_dataset(folder):
-    (folder / 'assets/other').mkdir()
-    (folder / 'assets/other/norm_stats.json').write_text((folder / tiny.ASSETS).read_text())
-
-
-def test_openpi_does_not_say_whether_positions_are_offsets(refusal, originals):
-    message = refusal('openpi', **POSITIONS)
-    assert 'joint_position.a' in message
-    assert '--relative-actions' in message and '--no-relative-actions' in message
-    folder, options = originals['openpi']
-    options = replace(options, **POSITIONS)
-    chosen = replace(options, relative_actions=POSITIONS['action_names'][:6])
-    assert open_released(folder, chosen).config.relative_actions == (True,) * 6 + (False,)
-    assert not open_released(folder, replace(options, relative_actions=())).config.relative_actions
-    message = refusal('openpi', **POSITIONS, relative_actions=('joint_position.z',))
-    assert 'joint_position.z' in message
-
-
-def test_openpi_displacements_may_be_offsets_too(refusal):
-    """The policy that openpi trained on LIBERO gives them minus the state."""
-    units = ('m',) * 3 + ('rad',) * 3 + ('1',)
-    assert '--no-relative-actions' in refusal('openpi', action_units=units)
-
-
-def test_openpi_has_its_own_number_of_rows(broken):
-    folder, options = broken('openpi', openpi(action_horizon=10))
-    config = open_released(folder, options).config
-    assert config.horizon == 10 and config.model['chunk_size'] == 10
-    assert config.dataset == 'tiny' and config.flow_steps == 10
-
-
-@pytest.mark.parametrize(
-    ('changes', 'options', 'words'),
-    [
-        ([lambda f: write(f, 'config.json', json.dumps(tiny.lerobot_config()))], {},
-         ('action_horizon is missing',)),
-        ([lambda f: write(f, BEFORE, '{}')], {}, (BEFORE, 'norm_stats.json')),
-        ([lambda f: (f / tiny.ASSETS).unlink()], {}, ('norm_stats.json',)),
-        ([second_dataset], {}, ('--dataset', 'other, tiny')),
-        ([], {'dataset': 'mars'}, ("'mars'", 'tiny')),
-        ([], {'cameras': ()}, ('--cameras', 'base_0_rgb')),
-        ([], {'cameras': ('left_wrist_0_rgb', 'front')}, ('order of the checkpoint',)),
-        ([], {'cameras': ('a', 'a')}, ('a twice',)),
-        ([], {'cameras': ('a', 'b', 'c', 'd')}, ('3 cameras', 'names 4')),
-        ([], {'letterbox_bars': -3.0}, ('--letterbox-bars', 'before 0.5.0')),
-        ([assets(state=None)], {}, ('state is missing',)),
-        ([assets(actions={'mean': [0.0] * 7})], {}, ('actions.std is missing',)),
-        ([openpi(action_horizon=0)], {}, ('action_horizon is 0',)),
-    ],
-)  # fmt: skip
-def test_faults_of_openpi_folders(changes, options, words, refusal):
-    message = refusal('openpi', *changes, **options)
-    for word in words:
-        assert word in message
-
-
-def test_openpi_statistics_may_be_padded_to_the_width_of_the_model(broken, refusal):
-    def pad(value):
-        return lambda folder: change_json(folder, tiny.ASSETS, lambda d: widen(d, value))
-
-    def widen(data, value):
-        for entry in data['norm_stats'].values():
-            for field in entry:
-                entry[field] += [value] * (tiny.COLUMNS - len(entry[field]))
-
-    folder, options = broken('openpi', pad(0.0))
-    assert open_released(folder, options).statistics['tiny']['action']['columns'] == tiny.ACTIONS
-    assert '32 columns are in use, but 8 names' in refusal('openpi', pad(0.5))
-
-
-def test_openpi_chooses_its_cameras_by_name(originals):
-    folder, options = originals['openpi']
-    chosen = replace(options, cameras=('right_wrist_0_rgb', 'base_0_rgb'))
-    assert open_released(folder, chosen).config.cameras == ('base_0_rgb', 'right_wrist_0_rgb')
-    named = replace(options, cameras=('front', 'hand'))
-    assert open_released(folder, named).config.cameras == ('front', 'hand')
-
-
-# Heads.
-
-
-def two_key_heads(stored):
-    random = np.random.RandomState(8)
-    for name in [n for n in stored if n.endswith(('k_proj.weight', 'v_proj.weight'))]:
-        if 'vision_tower' not in name:
-            rows = random.randn(*stored[name].shape).astype(np.float32) / 8
-            stored[name] = torch.cat([stored[name], torch.from_numpy(rows)])
-
-
-def test_two_key_heads_are_no_wider_head(broken, refusal):
-    """q_proj has 64 rows and k_proj 16: 8 and 2 heads of 8, 4 and 1 of 16, ..."""
-    change = lambda folder: change_tensors(folder, two_key_heads)  # noqa: E731
-    message = refusal('lerobot', change)
-    assert '64 rows and k_proj 16' in message and '--attention-heads' in message
-    folder, options = broken('lerobot', change)
-    for heads, expected in ((8, (8, 2, 8)), (4, (4, 1, 16))):
-        model = open_released(folder, replace(options, attention_heads=heads)).config.model
-        for part in (model['dit_config'], model['vlm_config']['text_config']):
-            found = (part['num_attention_heads'], part['num_key_value_heads'], part['head_dim'])
-            assert found == expected
-    assert 'cannot share' in refusal('lerobot', change, attention_heads=7)

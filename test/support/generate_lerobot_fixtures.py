@@ -29,7 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers.processors import TemplateProcessing
 import torch
-from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisionModel
+from transformers import PreTrainedTokenizerFast
 
 from support import tiny_lerobot as cases
 from support import tiny_pi0 as tiny
@@ -54,18 +54,7 @@ def build(config: PI0Config) -> modeling_pi0.PI0Policy:
     policy = modeling_pi0.PI0Policy(config)
     both = policy.model.paligemma_with_expert
     inner = both.paligemma
-    inner.model.vision_tower = SiglipVisionModel(
-        SiglipVisionConfig(
-            **tiny.VISION,
-            num_attention_heads=16,
-            image_size=224,
-            patch_size=14,
-            vision_use_head=False,
-        )
-    )
-    inner.model.multi_modal_projector.linear = torch.nn.Linear(
-        tiny.VISION['hidden_size'], tiny.LANGUAGE['width']
-    )
+    tiny.shrink_vision(inner.model)
     stored = tiny.tensors()
     head = stored[f'{tiny.PREFIX}paligemma.lm_head.weight']
     kind = inner.lm_head.weight.dtype

@@ -20,7 +20,6 @@ from unittest.mock import MagicMock
 import numpy as np
 from safetensors.torch import save_file
 import torch
-from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from support import tiny_pi0 as tiny
 from support import tiny_released
@@ -61,18 +60,7 @@ def build(source: Path):
         )
     )
     inner = model.paligemma_with_expert.paligemma
-    inner.model.vision_tower = SiglipVisionModel(
-        SiglipVisionConfig(
-            **tiny.VISION,
-            num_attention_heads=16,
-            image_size=224,
-            patch_size=14,
-            vision_use_head=False,
-        )
-    )
-    inner.model.multi_modal_projector.linear = torch.nn.Linear(
-        tiny.VISION['hidden_size'], tiny.LANGUAGE['width']
-    )
+    tiny.shrink_vision(inner.model)
     stored = tiny.tensors()
     head = stored[f'{tiny.PREFIX}paligemma.lm_head.weight']
     full = torch.zeros_like(inner.lm_head.weight)

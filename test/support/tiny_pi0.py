@@ -301,3 +301,21 @@ def write_tokenizer(folder: Path):
         },
     }
     (folder / 'tokenizer.json').write_text(json.dumps(tokenizer))
+
+
+def shrink_vision(paligemma):
+    """Give the official PaliGemma model, before its weights are loaded, the tiny vision tower."""
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    paligemma.vision_tower = SiglipVisionModel(
+        SiglipVisionConfig(
+            **VISION,
+            num_attention_heads=16,
+            image_size=224,
+            patch_size=14,
+            vision_use_head=False,
+        )
+    )
+    paligemma.multi_modal_projector.linear = torch.nn.Linear(
+        VISION['hidden_size'], LANGUAGE['width']
+    )

@@ -77,6 +77,24 @@ def dataset_of_key(key: str, family: str) -> Dataset | None:
     return None
 
 
+def dataset_for(columns: str, key: str, family: str) -> Dataset | None:
+    """
+    Find what describes the columns of a checkpoint.
+
+    Args:
+        columns: file or known dataset that the user named; empty: none.
+        key: of the statistics in the checkpoint.
+        family: `model_type` of the checkpoint.
+
+    Returns:
+        What the user named, else the known dataset of that key; None if there is neither.
+
+    Raises:
+        UserError: what the user named does not exist, or is wrong.
+    """
+    return find_dataset(columns) if columns else dataset_of_key(key, family)
+
+
 @cache
 def known_datasets() -> tuple[Dataset, ...]:
     """List the datasets that are shipped with the package."""

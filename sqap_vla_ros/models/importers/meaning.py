@@ -19,8 +19,7 @@ from sqap_vla_ros.control.si_actions import SiActions
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.importers.datasets import (
     Dataset,
-    dataset_of_key,
-    find_dataset,
+    dataset_for,
     known_datasets,
     LONGEST_S,
     SHORTEST_S,
@@ -90,7 +89,7 @@ def find_meaning(
     Raises:
         UserError: nobody said it, or what was said contradicts the checkpoint or itself.
     """
-    dataset = find_dataset(options.columns) if options.columns else dataset_of_key(key, family)
+    dataset = dataset_for(options.columns, key, family)
     if not options.columns and dataset is not None and len(dataset.action) != counts[1]:
         dataset = None  # another dataset of this name
     if dataset is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sqap_vla_ros.columns import Column
-from sqap_vla_ros.models.layers.vision_config import VisionConfig
+from sqap_vla_ros.models.layers.vision_config import check_one_image, VisionConfig
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,7 @@ class OpenVlaConfig:
 
     def __post_init__(self) -> None:
         """Check the fields that depend on each other; raises ValueError."""
-        if len(self.cameras) != 1:
-            raise ValueError(f'cameras is {list(self.cameras)}, expected one name')
-        for vision in self.vision:
-            if vision.model.get('image_size', self.image_size) != self.image_size:
-                raise ValueError(
-                    f'image_size is {self.image_size}, but a vision tower reads '
-                    f'{vision.model["image_size"]}'
-                )
+        check_one_image(self.cameras, self.vision, self.image_size)
         if not 0 < self.crop_area <= 1:
             raise ValueError(f'crop_area is {self.crop_area:g}, expected more than 0, at most 1')
         if self.action_bins < 2:

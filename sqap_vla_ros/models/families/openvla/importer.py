@@ -8,7 +8,7 @@ from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import SafetensorsReader
-from sqap_vla_ros.models.importers.datasets import dataset_of_key, find_dataset
+from sqap_vla_ros.models.importers.datasets import dataset_for
 from sqap_vla_ros.models.importers.fields import expect, is_number, section, whole_number
 from sqap_vla_ros.models.importers.prismatic import (
     action_columns,
@@ -110,9 +110,7 @@ def _crop_area(dataset: str, options: ImportOptions) -> float:
     """Return the share of the image that is used: the user's, the known dataset's, or all."""
     if options.crop_area is not None:
         return options.crop_area
-    known = (
-        find_dataset(options.columns) if options.columns else dataset_of_key(dataset, 'openvla')
-    )
+    known = dataset_for(options.columns, dataset, 'openvla')
     return (known and known.crop_area) or 1.0
 
 
