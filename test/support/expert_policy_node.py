@@ -30,6 +30,7 @@ from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.msg import InferenceStats
 from sqap_vla_ros.simulation.arm import SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
+from sqap_vla_ros.system.child_process import wait_until
 
 PERIOD_S = 0.02
 
@@ -90,13 +91,18 @@ class ExpertPolicyNode(LifecycleNode):
         self.diagnostics.publish(DiagnosticArray(status=[status]))
 
     def scene(self):
-        future = self.parameters.call_async(GetParameters.Request(names=['task', 'seed']))
-        while not future.done():
-            time.sleep(0.01)
-        task, seed = future.result().values
+        task, seed = self.ask_for_scene().values
         arm = self.arms.setdefault(task.string_value, SimulatedArm(task.string_value))
         arm.reset(seed=seed.integer_value)
         return arm
+
+    def ask_for_scene(self):
+        # A request is lost while this process has not discovered the service, so it is repeated.
+        while True:
+            future = self.parameters.call_async(GetParameters.Request(names=['task', 'seed']))
+            if wait_until(future.done, 2.0, 0.01):
+                return future.result()
+            self.parameters.remove_pending_request(future)
 
     def command(self, velocity):
         message = TwistStamped()

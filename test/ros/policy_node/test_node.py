@@ -1,5 +1,6 @@
 """The policy node in a process of its own, driven over DDS like a robot and a user would."""
 
+from itertools import pairwise
 import os
 import signal
 import subprocess
@@ -319,15 +320,28 @@ def test_real_time_chunking_continues_the_chunk_in_use(compressed, tmp_path):
     ) as rig:
         rig.wait_state('READY')
         assert rig.goal().accepted
-        # The first chunks only measure the delay.
-        assert wait_until(lambda: len(rig.chunks) > 8, PATIENCE_S), rig.explain()
-        rig.wait_moving()
-        columns = len(rig.chunks[-1].action_names)
-        before, after = (np.reshape(chunk.values, (-1, columns)) for chunk in rig.chunks[-2:])
-        stamps = [stamp_to_ns(chunk.header.stamp) for chunk in rig.chunks[-2:]]
-        passed = round((stamps[1] - stamps[0]) / rig.chunks[-1].step_duration.nanosec)
-        if passed < len(before):
-            np.testing.assert_allclose(after[0], before[passed], atol=1e-3)
+        # The first chunks only measure the delay, and a busy machine is sometimes too late to
+        # continue one. Without a continuation one pair in sixteen agrees: most values are clipped.
+        assert wait_until(lambda: in_a_row(rig.chunks) >= 4, PATIENCE_S), rig.explain()
+
+
+def in_a_row(chunks):
+    """Count the longest series of chunks that continue the one before."""
+    longest = count = 0
+    for before, after in pairwise(list(chunks)):
+        count = count + 1 if continues(before, after) else 0
+        longest = max(longest, count)
+    return longest
+
+
+def continues(before, after):
+    """Whether a chunk begins with the row of the chunk before that was due at its stamp."""
+    passed_ns = stamp_to_ns(after.header.stamp) - stamp_to_ns(before.header.stamp)
+    passed = round(passed_ns / before.step_duration.nanosec)
+    rows, first = (
+        np.reshape(chunk.values, (-1, len(chunk.action_names))) for chunk in (before, after)
+    )
+    return passed < len(rows) and np.allclose(first[0], rows[passed], atol=1e-3)
 
 
 def test_on_sigterm_the_last_command_is_a_hold(compressed, tmp_path):
