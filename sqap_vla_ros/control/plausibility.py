@@ -1,0 +1,262 @@
+"""
+How far measurements are believed: as far as the commands explain them.
+
+The position of an arm is measured late, seldom, and sometimes wrongly: the last pose is sent again
+with new stamps, a second publisher sends zeros, a controller has been deactivated. What was
+commanded is known exactly. A `PathTracker` compares the two and answers three questions:
+
+* How far did the arm not do what it was told? That is the tracking error.
+* Where can the arm be now? Between the measurement, moved on by what was commanded since its
+  stamp, and the place where the commands lead if the arm has yet to do what it missed.
+* How fast does it move, as measured?
+
+All times are nanoseconds on the clock of the observations, on which measurements are stamped: a
+simulated arm moves in simulated time.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import hypot
+from typing import NamedTuple
+
+from sqap_vla_ros.control.limits import require_positive
+
+WINDOW = 2.0
+"""Length of the commanded path over which the tracking error is taken, in units of its limit. An
+arm that always makes less than half of the commanded path exceeds the limit; one that makes more
+never does."""
+RECENT_S = 0.5
+"""The fastest command within this time decides how far a lagging arm may be behind."""
+HISTORY_S = 5.0
+"""Commands are remembered for this time; no measurement that is used is older."""
+VELOCITY_S = 0.15
+"""Measurements of this time give the measured velocity."""
+
+
+@dataclass(frozen=True)
+class TrackingLimits:
+    """
+    How far a measurement may differ from the commands.
+
+    Raises:
+        ValueError: A limit is wrong; the message names the field.
+    """
+
+    error: float = 0.05
+    """Largest distance between what was commanded and what was measured, m or rad."""
+    delay_s: float = 0.1
+    """How long the arm may lag: `error` grows by this time times the fastest recent command."""
+
+    def __post_init__(self) -> None:
+        require_positive('error', self.error)
+        if not 0 <= self.delay_s < 10:
+            raise ValueError(f'delay_s is {self.delay_s}, expected 0 to 10 seconds')
+
+
+class _Knot(NamedTuple):
+    """A command: from `clock_ns` on, `velocity` holds; before, the path had come this far."""
+
+    clock_ns: int
+    place: list[float]
+    velocity: list[float]
+    length: float
+
+
+class _Record(NamedTuple):
+    """A measurement, and where the commands had led at its stamp."""
+
+    stamp_ns: int
+    measured: list[float]
+    ahead: list[float]
+    """Commanded minus measured place."""
+    length: float
+
+
+class PathTracker:
+    """
+    Compares the commanded with the measured path of one group of axes; not thread-safe.
+
+    Args:
+        axes: Number of axes: 3 for a position or a rotation, 1 for a joint.
+        limits: When the error is too large.
+    """
+
+    def __init__(self, axes: int, limits: TrackingLimits) -> None:
+        self.limits = limits
+        self._axes = axes
+        self._knots: deque[_Knot] = deque()
+        self._records: deque[_Record] = deque()
+
+    def restart(self) -> None:
+        """Take the newest measurement for the truth: what was missed before is forgotten."""
+        while len(self._records) > 1:
+            self._records.popleft()
+
+    def forget(self) -> None:
+        """Forget everything, after a jump of the clock."""
+        self._knots.clear()
+        self._records.clear()
+
+    def command(self, velocity: Sequence[float], clock_ns: int) -> None:
+        """
+        Note a command; it holds until the next one.
+
+        Args:
+            velocity: [axes], m/s or rad/s.
+            clock_ns: When it is sent.
+        """
+        place, length = self._commanded(clock_ns)
+        if self._knots:
+            clock_ns = max(clock_ns, self._knots[-1].clock_ns)
+        self._knots.append(_Knot(clock_ns, place, list(velocity), length))
+        while clock_ns - self._knots[0].clock_ns > HISTORY_S * 1e9:
+            self._knots.popleft()
+
+    def measure(self, position: Sequence[float], stamp_ns: int) -> bool:
+        """
+        Note a measurement.
+
+        Args:
+            position: [axes], finite, m or rad.
+            stamp_ns: When it was taken.
+
+        Returns:
+            Whether it is newer than the one before; if not, it is ignored.
+        """
+        records = self._records
+        if records and stamp_ns <= records[-1].stamp_ns:
+            return False
+        place, length = self._commanded(stamp_ns)
+        records.append(
+            _Record(
+                stamp_ns,
+                list(position),
+                [a - b for a, b in zip(place, position)],
+                length,
+            )
+        )
+        # The first record lies just before the window, or begins it.
+        window = WINDOW * self.limits.error
+        while len(records) > 2 and records[1].length <= length - window:
+            if stamp_ns - records[1].stamp_ns < VELOCITY_S * 1e9:
+                break
+            records.popleft()
+        return True
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a measurement."""
+        return bool(self._records)
+
+    @property
+    def missed(self) -> list[float]:
+        """[axes], m or rad: commanded minus measured motion over the window; 0 without one."""
+        if not self._records:
+            return [0.0] * self._axes
+        last = self._records[-1]
+        begin = self._begin()
+        return [now - then for now, then in zip(last.ahead, begin.ahead)]
+
+    @property
+    def error(self) -> float:
+        """Size of `missed`, m or rad."""
+        return hypot(*self.missed)
+
+    @property
+    def allowed(self) -> float:
+        """Largest error that is accepted at present, m or rad."""
+        if not self._knots:
+            return self.limits.error
+        since_ns = self._knots[-1].clock_ns - RECENT_S * 1e9
+        speed = 0.0
+        for knot in reversed(self._knots):
+            speed = max(speed, hypot(*knot.velocity))
+            if knot.clock_ns <= since_ns:
+                break
+        return self.limits.error + self.limits.delay_s * speed
+
+    @property
+    def last_change(self) -> float:
+        """How far the last measurement is from the one before and what was commanded since."""
+        if len(self._records) < 2:
+            return 0.0
+        before, last = self._records[-2], self._records[-1]
+        return hypot(*(now - then for now, then in zip(last.ahead, before.ahead)))
+
+    def place(self, clock_ns: int) -> list[float] | None:
+        """
+        Move the newest measurement on by what was commanded since its stamp.
+
+        Args:
+            clock_ns: Now.
+
+        Returns:
+            [axes], m or rad; None without a measurement.
+        """
+        if not self._records:
+            return None
+        last = self._records[-1]
+        return [at - ahead for at, ahead in zip(self._commanded(clock_ns)[0], last.ahead)]
+
+    def span(self, clock_ns: int) -> tuple[list[float], list[float]] | None:
+        """
+        Bound where the arm can be, if it does what it was told or has yet to do it.
+
+        Args:
+            clock_ns: Now.
+
+        Returns:
+            Lowest and highest place of each axis, m or rad; None without a measurement.
+        """
+        place = self.place(clock_ns)
+        if place is None:
+            return None
+        missed = self.missed
+        return (
+            [at + min(rest, 0.0) for at, rest in zip(place, missed)],
+            [at + max(rest, 0.0) for at, rest in zip(place, missed)],
+        )
+
+    def velocity(self) -> list[float] | None:
+        """
+        Measure the velocity.
+
+        Returns:
+            [axes], m/s or rad/s, of the newest measurements within VELOCITY_S; None with fewer
+            than two.
+        """
+        if not self._records:
+            return None
+        last = self._records[-1]
+        first = next(
+            r for r in self._records if last.stamp_ns - r.stamp_ns <= VELOCITY_S * 1e9
+        )
+        if first is last:
+            return None
+        span_s = (last.stamp_ns - first.stamp_ns) * 1e-9
+        return [(now - then) / span_s for now, then in zip(last.measured, first.measured)]
+
+    def _begin(self) -> _Record:
+        """Find the record at the beginning of the window."""
+        window = WINDOW * self.limits.error
+        last = self._records[-1]
+        begin = self._records[0]
+        for record in self._records:
+            if record.length > last.length - window:
+                break
+            begin = record
+        return begin
+
+    def _commanded(self, clock_ns: float) -> tuple[list[float], float]:
+        """Compute where the commands lead until a time, and the length of that path."""
+        if not self._knots:
+            return [0.0] * self._axes, 0.0
+        index = bisect_right(self._knots, clock_ns, key=lambda knot: knot.clock_ns) - 1
+        knot = self._knots[max(index, 0)]
+        after_s = max(clock_ns - knot.clock_ns, 0) * 1e-9
+        return (
+            [at + axis * after_s for at, axis in zip(knot.place, knot.velocity)],
+            knot.length + hypot(*knot.velocity) * after_s,
+        )
