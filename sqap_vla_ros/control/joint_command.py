@@ -19,6 +19,8 @@ from sqap_vla_ros.errors import UserError
 VELOCITY, POSITION = 'joint_velocity.', 'joint_position.'
 SETTLE_ROWS = 2.0
 """Time constant, in rows, with which a position target is approached."""
+BRAKING_SHARE = 0.5
+"""Share of a joint's acceleration limit with which it is planned to stop at a position."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class JointCommand:
     velocities: Mapping[str, float]
     """Joint name to velocity: rad/s, or m/s for a prismatic joint."""
     positions: Mapping[str, float] = field(default_factory=dict)
-    """Joint name to position now, rad or m: measured, then extrapolated with the last command."""
+    """Joint name to position now, rad or m: where the commands lead from the measured position at
+    the last start. Sensors no longer change it. Empty before the first measurement."""
     gripper: float | None = None
     """0 open .. 1 closed; None leaves the gripper as it is."""
 
@@ -98,6 +101,7 @@ class JointMapping:
                 f'action columns have units {sorted(units)}, expected {sorted(allowed)}'
             )
         self._settle_s = SETTLE_ROWS * spec.step_s
+        self._accelerations = {name: limits.acceleration for name, limits in joints.items()}
 
     def command(self, row: NDArray[np.float64], positions: Mapping[str, float]) -> JointCommand:
         """
@@ -105,7 +109,7 @@ class JointMapping:
 
         Args:
             row: [actions], in the units of the spec.
-            positions: Joint name to position now, rad or m.
+            positions: Joint name to position that the commands so far lead to, rad or m.
 
         Returns:
             The command. With position actions, the velocity of a joint whose position is unknown
@@ -114,11 +118,16 @@ class JointMapping:
         values = {name: float(row[index]) for name, index in self._indices.items()}
         if self.positional:
             values = {
-                name: (value - positions.get(name, math.nan)) / self._settle_s
+                name: self._approach(name, value - positions.get(name, math.nan))
                 for name, value in values.items()
             }
         gripper = None if self._gripper is None else float(row[self._gripper])
-        return JointCommand(values, positions, gripper)
+        return JointCommand(values, gripper=gripper)
+
+    def _approach(self, name: str, distance: float) -> float:
+        """Velocity towards a position, from which the joint can brake until it is there."""
+        braking = math.sqrt(2 * BRAKING_SHARE * self._accelerations[name] * abs(distance))
+        return max(min(distance / self._settle_s, braking), -braking)
 
 
 class JointCommandLimiter:
@@ -163,14 +172,23 @@ class JointCommandLimiter:
         """Joint name to velocity in the last command."""
         return self._velocities
 
-    def reset(self) -> None:
-        """Continue from standstill instead of the last command."""
-        self._velocities = dict.fromkeys(self._velocities, 0.0)
+    def reset(self, velocities: Mapping[str, float] | None = None) -> None:
+        """
+        Continue from the given velocities instead of the last command.
+
+        Args:
+            velocities: Joint name to velocity, rad/s or m/s; None: standstill.
+        """
+        self._velocities = dict(velocities or dict.fromkeys(self._velocities, 0.0))
         self._limiter.reset(self._velocities)
 
     def limit(
-        self, wanted: JointCommand | None, period_s: float, positions: Mapping[str, float]
-    ) -> JointCommand:
+        self,
+        wanted: JointCommand | None,
+        period_s: float,
+        positions: Mapping[str, float],
+        highest: Mapping[str, float] | None = None,
+    ) -> tuple[dict[str, float], float | None]:
         """
         Compute the command to send now.
 
@@ -178,9 +196,10 @@ class JointCommandLimiter:
             wanted: What the policy wants; None stops along the stop profile.
             period_s: Time since the last call, seconds; see `JointLimiter.limit`.
             positions: Joint name to position now, rad or m.
+            highest: See `JointLimiter.limit`.
 
         Returns:
-            The limited command.
+            Joint name to velocity, rad/s or m/s, and the value of the gripper, None to leave it.
         """
         if MIN_PERIOD_S <= period_s < math.inf:
             value = (
@@ -190,6 +209,6 @@ class JointCommandLimiter:
             )
             self._gripper.step(value, min(period_s, MAX_PERIOD_S))
         self._velocities = self._limiter.limit(
-            None if wanted is None else wanted.velocities, period_s, positions
+            None if wanted is None else wanted.velocities, period_s, positions, highest
         )
-        return JointCommand(self._velocities, positions, self._gripper.value)
+        return self._velocities, self._gripper.value

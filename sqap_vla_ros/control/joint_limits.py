@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import math
 
 from sqap_vla_ros.control.limits import MAX_PERIOD_S, MIN_PERIOD_S, or_infinite, require_positive
+from sqap_vla_ros.control.plausibility import TrackingLimits
 from sqap_vla_ros.control.velocity_limiter import GroupLimits, Limit, VelocityLimiter
 
 
@@ -31,6 +32,8 @@ class JointLimits:
     """At least `acceleration`; None: equal to it."""
     stop_jerk: float | None = None
     """At least `jerk`; None: equal to it."""
+    tracking: TrackingLimits = TrackingLimits(0.1)
+    """How far the measured position may be from where the commands lead."""
 
     def __post_init__(self) -> None:
         for name in ('velocity', 'acceleration', 'jerk', 'stop_deceleration', 'stop_jerk'):
@@ -118,7 +121,11 @@ class JointLimiter:
             limiter.reset([velocities[name]])
 
     def limit(
-        self, wanted: Mapping[str, float] | None, period_s: float, positions: Mapping[str, float]
+        self,
+        wanted: Mapping[str, float] | None,
+        period_s: float,
+        positions: Mapping[str, float],
+        highest: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         """
         Compute the velocity of each joint to command now.
@@ -128,6 +135,7 @@ class JointLimiter:
             period_s: Time since the last call, seconds. Below MIN_PERIOD_S, or if it is not
                 finite, the last velocities are repeated.
             positions: Joint name to measured position, rad or m. Other joints are ignored.
+            highest: The joints are anywhere between `positions` and here; None: exactly there.
 
         Returns:
             Joint name to velocity, rad/s or m/s.
@@ -158,6 +166,7 @@ class JointLimiter:
                     None if wanted is None else [wanted[name] * share],
                     period_s,
                     () if wanted is None else [positions[name]],
+                    None if wanted is None or highest is None else [highest[name]],
                 )
                 limited |= limiter.limited
         self.limited = frozenset(limited)

@@ -53,6 +53,12 @@ class MotionLimits:
     """How long another gripper value must be wanted before it is commanded."""
     gripper_min_change: float = 0.05
     """Smaller changes of the gripper value are ignored."""
+    tracking_error_m: float = 0.05
+    """Largest distance of the measured position from where the commands lead."""
+    tracking_error_rad: float = 0.3
+    """The same for the orientation."""
+    tracking_delay_s: float = 0.1
+    """How long the arm may lag: errors grow by this time times the commanded speed."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -203,6 +209,7 @@ class CommandLimiter:
         wanted: Command | None,
         period_s: float,
         position_m: Sequence[float] | NDArray[np.float64] | None = None,
+        highest_m: Sequence[float] | None = None,
     ) -> Command:
         """
         Compute the command to send now.
@@ -213,6 +220,8 @@ class CommandLimiter:
                 finite, the last command is repeated.
             position_m: Measured end effector, [3] in the base frame, metres. With a workspace, a
                 position that is missing or not finite stops the robot.
+            highest_m: The end effector is anywhere between `position_m` and here, on each axis;
+                None: it is exactly there.
 
         Returns:
             The limited command.
@@ -226,7 +235,7 @@ class CommandLimiter:
             if wanted is not None and not self._position_known(position_m):
                 limited.add(Limit.POSITION_UNKNOWN)
                 wanted = None
-            limited |= self._step(wanted, period_s, position_m)
+            limited |= self._step(wanted, period_s, position_m, highest_m)
         self.limited = frozenset(limited)
         self.counts.update(limited)
         return Command(self._linear.velocity, self._angular.velocity, self._gripper.value)
@@ -243,6 +252,7 @@ class CommandLimiter:
         wanted: Command | None,
         period_s: float,
         position_m: Sequence[float] | NDArray[np.float64] | None,
+        highest_m: Sequence[float] | None,
     ) -> set[Limit]:
         if wanted is None:
             self._linear.step(None, period_s, ())
@@ -250,7 +260,7 @@ class CommandLimiter:
             self._gripper.step(None, period_s)
             return set()
         position = () if position_m is None else [float(axis) for axis in position_m]
-        self._linear.step(wanted.linear_m_s.tolist(), period_s, position)
+        self._linear.step(wanted.linear_m_s.tolist(), period_s, position, highest_m)
         self._angular.step(wanted.angular_rad_s.tolist(), period_s, ())
         limited = self._linear.limited | self._angular.limited
         if self._gripper.step(wanted.gripper, period_s) != wanted.gripper is not None:

@@ -24,9 +24,8 @@ from typing import NamedTuple
 from sqap_vla_ros.control.limits import require_positive
 
 WINDOW = 2.0
-"""Length of the commanded path over which the tracking error is taken, in units of its limit. An
-arm that always makes less than half of the commanded path exceeds the limit; one that makes more
-never does."""
+"""Length of the commanded path over which the error of an arm that is commanded by velocities is
+taken, in units of its limit: one that makes less than half of its path exceeds it."""
 RECENT_S = 0.5
 """The fastest command within this time decides how far a lagging arm may be behind."""
 HISTORY_S = 5.0
@@ -48,6 +47,9 @@ class TrackingLimits:
     """Largest distance between what was commanded and what was measured, m or rad."""
     delay_s: float = 0.1
     """How long the arm may lag: `error` grows by this time times the fastest recent command."""
+    absolute: bool = False
+    """Whether the arm is commanded by positions. Then the error is that of the position, not that
+    of the last part of the path, over which the drift of a velocity controller is forgotten."""
 
     def __post_init__(self) -> None:
         require_positive('error', self.error)
@@ -86,18 +88,22 @@ class PathTracker:
     def __init__(self, axes: int, limits: TrackingLimits) -> None:
         self.limits = limits
         self._axes = axes
+        self._window = WINDOW * limits.error
         self._knots: deque[_Knot] = deque()
         self._records: deque[_Record] = deque()
+        self._anchor: list[float] | None = None
 
     def restart(self) -> None:
         """Take the newest measurement for the truth: what was missed before is forgotten."""
         while len(self._records) > 1:
             self._records.popleft()
+        self._anchor = list(self._records[-1].ahead) if self._records else None
 
     def forget(self) -> None:
         """Forget everything, after a jump of the clock."""
         self._knots.clear()
         self._records.clear()
+        self._anchor = None
 
     def command(self, velocity: Sequence[float], clock_ns: int) -> None:
         """
@@ -137,11 +143,14 @@ class PathTracker:
                 length,
             )
         )
-        # The first record lies just before the window, or begins it.
-        window = WINDOW * self.limits.error
-        while len(records) > 2 and records[1].length <= length - window:
-            if stamp_ns - records[1].stamp_ns < VELOCITY_S * 1e9:
-                break
+        if self._anchor is None:
+            self._anchor = list(records[-1].ahead)
+        # The first record lies just before the window and before the time of the velocity.
+        while (
+            len(records) > 2
+            and (self.limits.absolute or records[1].length <= length - self._window)
+            and stamp_ns - records[1].stamp_ns >= VELOCITY_S * 1e9
+        ):
             records.popleft()
         return True
 
@@ -152,12 +161,11 @@ class PathTracker:
 
     @property
     def missed(self) -> list[float]:
-        """[axes], m or rad: commanded minus measured motion over the window; 0 without one."""
-        if not self._records:
+        """[axes], m or rad: commanded minus measured motion; 0 before the first measurement."""
+        if not self._records or self._anchor is None:
             return [0.0] * self._axes
-        last = self._records[-1]
-        begin = self._begin()
-        return [now - then for now, then in zip(last.ahead, begin.ahead)]
+        begin = self._anchor if self.limits.absolute else self._begin().ahead
+        return [now - then for now, then in zip(self._records[-1].ahead, begin)]
 
     @property
     def error(self) -> float:
@@ -176,6 +184,22 @@ class PathTracker:
             if knot.clock_ns <= since_ns:
                 break
         return self.limits.error + self.limits.delay_s * speed
+
+    def problem(self, name: str) -> str | None:
+        """
+        Say in words that the error is too large.
+
+        Args:
+            name: What is measured, for the message.
+
+        Returns:
+            One line; None if the error is within its limit.
+        """
+        error, allowed = self.error, self.allowed
+        if error <= allowed:
+            return None
+        what = 'jumped' if self.last_change > allowed / 2 else 'does not follow the commands'
+        return f'{name} {what}: {error:.3f} from where they lead (limit {allowed:.3f})'
 
     @property
     def last_change(self) -> float:
@@ -219,6 +243,22 @@ class PathTracker:
             [at + max(rest, 0.0) for at, rest in zip(place, missed)],
         )
 
+    def reference(self, clock_ns: int) -> list[float] | None:
+        """
+        Compute where the commands lead from the place of the last restart.
+
+        No later measurement changes it, so it can be sent to a controller that takes positions.
+
+        Args:
+            clock_ns: Now.
+
+        Returns:
+            [axes], m or rad; None before the first measurement.
+        """
+        if self._anchor is None:
+            return None
+        return [at - ahead for at, ahead in zip(self._commanded(clock_ns)[0], self._anchor)]
+
     def velocity(self) -> list[float] | None:
         """
         Measure the velocity.
@@ -230,9 +270,7 @@ class PathTracker:
         if not self._records:
             return None
         last = self._records[-1]
-        first = next(
-            r for r in self._records if last.stamp_ns - r.stamp_ns <= VELOCITY_S * 1e9
-        )
+        first = next(r for r in self._records if last.stamp_ns - r.stamp_ns <= VELOCITY_S * 1e9)
         if first is last:
             return None
         span_s = (last.stamp_ns - first.stamp_ns) * 1e-9
@@ -240,11 +278,10 @@ class PathTracker:
 
     def _begin(self) -> _Record:
         """Find the record at the beginning of the window."""
-        window = WINDOW * self.limits.error
         last = self._records[-1]
         begin = self._records[0]
         for record in self._records:
-            if record.length > last.length - window:
+            if record.length > last.length - self._window:
                 break
             begin = record
         return begin

@@ -21,7 +21,10 @@ from dataclasses import dataclass
 from enum import Enum
 from math import hypot, inf, isfinite, sqrt
 import operator
+from typing import TypeAlias
 
+_Places: TypeAlias = tuple[Sequence[float], Sequence[float]]
+"""Lowest and highest place of each axis."""
 _TINY = 1e-12
 _STANDSTILL = 1e-9
 """Speeds below this become zero, m/s or rad/s; bounds are met to this tolerance, m or rad."""
@@ -100,7 +103,11 @@ class VelocityLimiter:
         self.stopping = False
 
     def step(
-        self, wanted: Sequence[float] | None, period_s: float, position: Sequence[float]
+        self,
+        wanted: Sequence[float] | None,
+        period_s: float,
+        position: Sequence[float],
+        highest: Sequence[float] | None = None,
     ) -> list[float]:
         """
         Compute the velocity to command now.
@@ -109,6 +116,8 @@ class VelocityLimiter:
             wanted: [axes], finite; None stops.
             period_s: Time since the last step, seconds, positive.
             position: [axes], finite; ignored for a stop and where nothing is bounded.
+            highest: [axes]; the axes are anywhere between `position` and here. None: they are
+                exactly there.
 
         Returns:
             [axes], m/s or rad/s.
@@ -118,7 +127,8 @@ class VelocityLimiter:
             self.stopping = True
             acceleration = self._stop_step(period_s)
         else:
-            acceleration = self._move_step(wanted, period_s, position)
+            places = (position, position if highest is None else highest)
+            acceleration = self._move_step(wanted, period_s, places)
         velocity = _add(self.velocity, acceleration, period_s)
         if hypot(*velocity) < _STANDSTILL:
             velocity = [0.0] * len(velocity)
@@ -132,36 +142,36 @@ class VelocityLimiter:
         self.velocity = velocity
         return velocity
 
-    def _move_step(
-        self, wanted: Sequence[float], period_s: float, position: Sequence[float]
-    ) -> list[float]:
+    def _move_step(self, wanted: Sequence[float], period_s: float, places: _Places) -> list[float]:
         limits = self.limits
-        target = self._target(wanted, period_s, position)
+        target = self._target(wanted, period_s, places)
         size = hypot(*self.acceleration)
         # A stop may brake harder than motion; its limits apply until that has been undone.
         self.stopping = size > limits.acceleration * (1 + 1e-9)
         jerk = limits.stop_jerk if self.stopping else limits.jerk
         track = self._track_step(target, jerk, period_s)
-        if self._viable(track, jerk, period_s, position):
+        if self._viable(track, jerk, period_s, places):
             return track
         self.limited.add(limits.bound if self._bounded else Limit.SPEED)
         coast = _scaled(self.acceleration, max(0.0, 1 - jerk * period_s / max(size, _TINY)))
-        if self._viable(coast, jerk, period_s, position):
+        if self._viable(coast, jerk, period_s, places):
             return coast
         self.stopping = True
         return self._stop_step(period_s)
 
     def _target(
-        self, wanted: Sequence[float], period_s: float, position: Sequence[float]
+        self, wanted: Sequence[float], period_s: float, places: _Places
     ) -> Sequence[float]:
         limits = self.limits
         if self._bounded:
             bounded = [
                 min(
-                    max(axis, -self._approach(at - low, period_s)),
-                    self._approach(high - at, period_s),
+                    max(axis, -self._approach(lowest - low, period_s)),
+                    self._approach(high - highest, period_s),
                 )
-                for axis, at, low, high in zip(wanted, position, limits.low, limits.high)
+                for axis, lowest, highest, low, high in zip(
+                    wanted, *places, limits.low, limits.high
+                )
             ]
             if any(axis != free for axis, free in zip(bounded, wanted)):
                 self.limited.add(limits.bound)
@@ -238,7 +248,7 @@ class VelocityLimiter:
         acceleration: Sequence[float],
         jerk: float,
         period_s: float,
-        position: Sequence[float],
+        places: _Places,
     ) -> bool:
         """Whether the speed limit and the bounds can still be kept after this step."""
         limits = self.limits
@@ -248,13 +258,13 @@ class VelocityLimiter:
             return False
         if not self._bounded:
             return True
-        for (back, forth), at, low, high in zip(
-            self._stop_reach(velocity, acceleration, period_s), position, limits.low, limits.high
+        for (back, forth), lowest, highest, low, high in zip(
+            self._stop_reach(velocity, acceleration, period_s), *places, limits.low, limits.high
         ):
             # Outside a bound, motion further out is refused and motion back inside is allowed.
             if (
-                back > max(at - low, 0.0) + _STANDSTILL
-                or forth > max(high - at, 0.0) + _STANDSTILL
+                back > max(lowest - low, 0.0) + _STANDSTILL
+                or forth > max(high - highest, 0.0) + _STANDSTILL
             ):
                 return False
         return True

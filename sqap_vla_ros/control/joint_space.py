@@ -1,0 +1,110 @@
+"""Joint velocities, and the positions that they lead to."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.action_chunk import ActionSpec
+from sqap_vla_ros.control.command_space import CommandSpace
+from sqap_vla_ros.control.joint_command import JointCommand, JointCommandLimiter, JointMapping
+from sqap_vla_ros.control.joint_limits import JointLimits
+from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.control.plausibility import PathTracker
+
+
+class JointSpace(CommandSpace):
+    """
+    Joint velocities within the limits of each joint; no workspace is kept.
+
+    Each joint is kept in its range wherever it can be: where it was measured, moved on by what was
+    commanded since, and where it will be once it has made up for what it missed.
+
+    Args:
+        spec: Columns of the action rows.
+        joints: Joint name to its limits.
+        gripper_debounce_s: See `MotionLimits`.
+        gripper_min_change: See `MotionLimits`.
+
+    Raises:
+        UserError: The columns do not command exactly these joints.
+    """
+
+    _limiter: JointCommandLimiter
+
+    def __init__(
+        self,
+        spec: ActionSpec,
+        joints: Mapping[str, JointLimits],
+        gripper_debounce_s: float,
+        gripper_min_change: float,
+    ) -> None:
+        self._mapping = JointMapping(spec, joints)
+        super().__init__(JointCommandLimiter(joints, gripper_debounce_s, gripper_min_change))
+        self._trackers = {name: PathTracker(1, limits.tracking) for name, limits in joints.items()}
+
+    @property
+    def trackers(self) -> Mapping[str, PathTracker]:
+        """See `CommandSpace`."""
+        return self._trackers
+
+    def measure_joints(self, positions: Mapping[str, float], stamp_ns: int) -> bool:
+        """See `CommandSpace`."""
+        new = [
+            tracker.measure([positions[name]], stamp_ns)
+            for name, tracker in self._trackers.items()
+            if name in positions
+        ]
+        return any(new)
+
+    def move(
+        self, row: NDArray[np.float64], share: float, period_s: float, now_ns: int
+    ) -> JointCommand:
+        """See `CommandSpace`."""
+        wanted = self._mapping.command(row, self._ends(now_ns))
+        if share < 1:
+            wanted = wanted.scaled(share)
+        return self._limit(wanted, period_s, now_ns)
+
+    def stop(self, period_s: float, now_ns: int) -> JointCommand:
+        """See `CommandSpace`."""
+        return self._limit(None, period_s, now_ns)
+
+    def needs_pose(self, limits: MotionLimits) -> bool:
+        """See `CommandSpace`: never, as no workspace is kept."""
+        return False
+
+    def set_limits(self, limits: MotionLimits) -> None:
+        """See `CommandSpace`: does nothing, the limits of the joints are fixed."""
+
+    def restart_in_motion(self) -> None:
+        """See `CommandSpace`."""
+        self.restart()
+        self._limiter.reset(
+            {name: (tracker.velocity() or [0.0])[0] for name, tracker in self._trackers.items()}
+        )
+
+    def _limit(self, wanted: JointCommand | None, period_s: float, now_ns: int) -> JointCommand:
+        spans = {name: tracker.span(now_ns) for name, tracker in self._trackers.items()}
+        velocities, gripper = self._limiter.limit(
+            wanted,
+            period_s,
+            {name: span[0][0] for name, span in spans.items() if span},
+            {name: span[1][0] for name, span in spans.items() if span},
+        )
+        references = {}
+        for name, tracker in self._trackers.items():
+            reference = tracker.reference(now_ns)
+            if reference is not None:
+                references[name] = reference[0]
+            tracker.command([velocities[name]], now_ns)
+        return JointCommand(velocities, references, gripper)
+
+    def _ends(self, now_ns: int) -> dict[str, float]:
+        """Find where the joints will be once they have done what was commanded so far."""
+        ends = {}
+        for name, tracker in self._trackers.items():
+            place = tracker.place(now_ns)
+            if place is not None:
+                ends[name] = place[0] + tracker.missed[0]
+        return ends
