@@ -142,13 +142,20 @@ class CommandSpace(ABC):
         for tracker in self.trackers.values():
             tracker.forget()
 
+    def jumps(self) -> list[str]:
+        """Say what was measured to jump within the last JUMP_S, in words."""
+        return [text for name, tracker in self.trackers.items() if (text := tracker.jump(name))]
+
+    def measured_since(self, stamp_ns: int) -> bool:
+        """Whether everything that is ever measured has been measured at a time or after it."""
+        return all(tracker.measured_since(stamp_ns) for tracker in self.trackers.values())
+
+    def withdraw(self) -> None:
+        """Command no positions until `restart`: the robot is not where they would lead it from."""
+
     @abstractmethod
     def restart_in_motion(self) -> None:
         """Begin anew where the robot is measured to be, at its measured velocity."""
-
-    def reset(self) -> None:
-        """Continue from standstill instead of the last command."""
-        self._limiter.reset()
 
     @property
     def still(self) -> bool:

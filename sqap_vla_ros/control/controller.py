@@ -1,6 +1,6 @@
 """From the chunks of a policy to the commands for a robot, without ROS."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 
@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.chunk_executor import ChunkExecutor, ExecutorConfig, Offer
-from sqap_vla_ros.control.command_space import command_space, CommandSpace, RobotCommand
+from sqap_vla_ros.control.command_space import CommandSpace, RobotCommand
 from sqap_vla_ros.control.joint_limits import JointLimits
-from sqap_vla_ros.control.limits import MotionLimits, require_positive
+from sqap_vla_ros.control.limits import MAX_PERIOD_S, MotionLimits, require_positive
+from sqap_vla_ros.control.spaces import command_space
 from sqap_vla_ros.control.state_machine import Event, State, StateMachine, Transition, TRANSITIONS
 from sqap_vla_ros.control.velocity_limiter import Limit
 from sqap_vla_ros.control.watchdog import ClockJumpDetector, FrozenCameraDetector, InputWatchdog
@@ -43,6 +44,11 @@ class ControllerConfig:
     frozen_images: int = 10
     """Number of consecutive equal images that count as a frozen camera."""
     hold_on_frozen_camera: bool = False
+    gap_s: float = MAX_PERIOD_S
+    """Time between two ticks after which motion begins anew, at the measured velocity: the robot
+    may have executed all it had. Half of the horizon of its trajectories."""
+    gap_patience_s: float = 0.3
+    """Time to wait for a measurement after a gap; without one it holds."""
     clock_jump_s: float = 0.2
     """See `ClockJumpDetector`."""
     clock_pause_s: float = 0.5
@@ -54,6 +60,8 @@ class ControllerConfig:
             'ramp_in_s',
             'underrun_timeout_s',
             'first_chunk_timeout_s',
+            'gap_s',
+            'gap_patience_s',
             'clock_jump_s',
             'clock_pause_s',
         ):
@@ -134,12 +142,16 @@ class Controller:
         self._machine = StateMachine()
         self._clock_jumps = ClockJumpDetector(config.clock_jump_s, config.clock_pause_s)
         self._ticked_ns: int | None = None
+        self._gap_ns: tuple[int, int] | None = None
+        """When the last tick came late: observations' clock and steady clock."""
         self._on_wire = False
         self._begin_run(clock())
 
     # Inputs
 
-    def image(self, name: str, data: NDArray[np.uint8] | bytes, stamp_ns: int) -> None:
+    def image(
+        self, name: str, data: NDArray[np.uint8] | bytes, stamp_ns: int, age_s: float = 0.0
+    ) -> None:
         """
         Note that a valid image arrived.
 
@@ -147,6 +159,7 @@ class Controller:
             name: Name of the camera in `ControllerConfig.input_timeouts_s`.
             data: The image, or its bytes.
             stamp_ns: Its stamp, ns on the observations' clock.
+            age_s: Time since its stamp, seconds.
         """
         with self._lock:
             detector = self._cameras.setdefault(
@@ -154,36 +167,62 @@ class Controller:
             )
         # The checksum of a large image takes too long to be computed under the lock.
         detector.feed(data, stamp_ns)
-        self.arrived(name)
+        self.arrived(name, age_s)
 
-    def arrived(self, name: str) -> None:
-        """Note that a valid message of a watched input arrived."""
-        with self._lock:
-            self._watchdog.feed(name, self._clock())
-
-    def pose(self, position_m: ArrayLike) -> None:
+    def arrived(self, name: str, age_s: float = 0.0) -> None:
         """
-        Update the measured position of the end effector.
+        Note that a valid message of a watched input arrived.
+
+        Args:
+            name: Of the input.
+            age_s: Time since its stamp, seconds: an old message is as good as none.
+        """
+        with self._lock:
+            self._watchdog.feed(name, self._clock() - round(max(age_s, 0.0) * 1e9))
+
+    def pose(
+        self,
+        position_m: ArrayLike,
+        stamp_ns: int,
+        age_s: float = 0.0,
+        quaternion_xyzw: Sequence[float] | None = None,
+    ) -> None:
+        """
+        Note the measured pose of the end effector.
 
         Args:
             position_m: [3], base frame, metres. One that is not finite counts as missing.
+            stamp_ns: When it was measured, ns on the observations' clock. A pose that is not newer
+                than the last one counts as missing.
+            age_s: Time since then, seconds.
+            quaternion_xyzw: [4], in the base frame, of unit length; None: not measured.
         """
         position = np.array(position_m, np.float64)
         if position.shape == (3,) and np.isfinite(position).all():
             with self._lock:
-                steady_ns = self._clock()
-                self._space.measure_pose(position, steady_ns)
-                self._watchdog.feed(POSE, steady_ns)
+                if self._space.measure_pose(position.tolist(), quaternion_xyzw, stamp_ns):
+                    self.arrived(POSE, age_s)
 
-    def joints(self, positions: Mapping[str, float]) -> None:
+    def joints(
+        self,
+        positions: Mapping[str, float],
+        stamp_ns: int,
+        age_s: float = 0.0,
+        name: str = 'joints',
+    ) -> None:
         """
-        Update the measured joint positions; needed in joint space.
+        Note the measured joint positions; needed in joint space.
 
         Args:
             positions: Joint name to position, rad or m. Other joints are ignored.
+            stamp_ns: When they were measured, ns on the observations' clock. Positions that are
+                not newer than the last ones count as missing.
+            age_s: Time since then, seconds.
+            name: Name of the input in `ControllerConfig.input_timeouts_s`.
         """
         with self._lock:
-            self._space.measure_joints(positions, self._clock())
+            if self._space.measure_joints(positions, stamp_ns):
+                self.arrived(name, age_s)
 
     def offer(self, chunk: ActionChunk, now_ns: int) -> Offer:
         """
@@ -313,7 +352,12 @@ class Controller:
                 else (steady_ns - self._ticked_ns) * 1e-9
             )
             self._ticked_ns = steady_ns
+            moving = self._machine.state is State.RUNNING or self._on_wire
+            if moving and period_s > self.config.gap_s:
+                self._gap_ns = now_ns, steady_ns
             self._watch(now_ns, steady_ns)
+            if self._in_gap(steady_ns):
+                return None
             state = self._machine.state
             if state is State.RUNNING:
                 command = self._execute(now_ns, steady_ns, period_s)
@@ -322,7 +366,9 @@ class Controller:
                 return command
             if state in (State.UNREADY, State.READY) and not self._on_wire:
                 return None
-            command = self._space.stop(period_s, steady_ns)
+            command = self._space.stop(period_s, now_ns)
+            if command.still and self._space.tracking_problem():
+                self._space.withdraw()
             self._on_wire = state in (State.HOLDING, State.ESTOPPED) or not command.still
             return command
 
@@ -358,16 +404,19 @@ class Controller:
         with self._lock:
             state = self._machine.state
             stale = self._watchdog.stale(self._clock())
-            if stale and (state, event) in TRANSITIONS:
-                return Transition(state, event, state, '; '.join(map(str, stale)), False)
+            problems = [*map(str, stale), *self._space.jumps()]
+            if problems and (state, event) in TRANSITIONS:
+                return Transition(state, event, state, '; '.join(problems), False)
             return self._handle(event, reason)
 
     def _handle(self, event: Event, reason: str) -> Transition:
         before = self._machine.state
         if before is State.READY and not self._on_wire:
-            self._space.reset()  # nothing of ours is on the wire: motion begins at standstill
+            self._space.restart()  # nothing of ours is on the wire: motion begins at standstill
         transition = self._machine.handle(event, reason)
         if transition.accepted and State.RUNNING in (before, transition.after):
+            if event in (Event.START, Event.RESUME) and self._space.tracking_problem():
+                self._space.restart()
             self._begin_run(self._clock())
         return transition
 
@@ -380,6 +429,8 @@ class Controller:
 
     def _watch(self, now_ns: int, steady_ns: int) -> None:
         jump = self._clock_jumps.feed(now_ns, steady_ns)
+        if jump:
+            self._space.forget()
         if self._machine.state is not State.RUNNING:
             return
         # What is overdue before the next command is overdue now: stops begin within the timeout.
@@ -388,8 +439,28 @@ class Controller:
             self._handle(Event.CLOCK_JUMP, jump)
         elif stale:
             self._handle(Event.STALE_INPUT, '; '.join(map(str, stale)))
+        elif problem := self._space.tracking_problem():
+            self._handle(Event.TRACKING_ERROR, problem)
         elif self.config.hold_on_frozen_camera and self._frozen_cameras():
             self._handle(Event.FROZEN_CAMERA, ', '.join(self._frozen_cameras()))
+
+    def _in_gap(self, steady_ns: int) -> bool:
+        """Whether a measurement is waited for, from which motion goes on after late ticks."""
+        if self._gap_ns is None:
+            return False
+        since_ns, since_steady_ns = self._gap_ns
+        measured = self._space.measured_since(since_ns)
+        waited_s = (steady_ns - since_steady_ns) * 1e-9
+        if not measured and waited_s < self.config.gap_patience_s:
+            return True
+        if not measured:
+            self._handle(
+                Event.STALE_INPUT,
+                f'nothing was measured for {waited_s:.2f} s after a late command',
+            )
+        self._gap_ns = self._ramp_from_ns = None
+        self._space.restart_in_motion()
+        return False
 
     def _frozen_cameras(self) -> tuple[str, ...]:
         return tuple(name for name, detector in self._cameras.items() if detector.frozen)
@@ -398,12 +469,12 @@ class Controller:
         row = self._executor.row(now_ns)
         if row is None:
             self._watch_underrun(steady_ns)
-            return self._space.stop(period_s, steady_ns)
+            return self._space.stop(period_s, now_ns)
         if self._ramp_from_ns is None:
             self._ramp_from_ns = steady_ns
         self._active_ns = steady_ns
         share = (steady_ns - self._ramp_from_ns) * 1e-9 / self.config.ramp_in_s
-        return self._space.move(row, share, period_s, steady_ns)
+        return self._space.move(row, share, period_s, now_ns)
 
     def _watch_underrun(self, steady_ns: int) -> None:
         first = self._ramp_from_ns is None

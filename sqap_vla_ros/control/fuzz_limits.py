@@ -212,7 +212,7 @@ def _controller_sequence(rng: Random, limits: MotionLimits, audit: CommandAudit)
         now_ns = steady_ns[0] + offset_ns
         if rng.random() < 0.95:
             controller.arrived('camera')
-            controller.pose(position if rng.random() < 0.98 else position * nan)
+            controller.pose(position if rng.random() < 0.98 else position * nan, now_ns)
         event = rng.choice(_EVENTS) if rng.random() < 0.04 else None
         if tick == started:
             event = Event.START

@@ -1,6 +1,7 @@
 """Joint velocities, and the positions that they lead to."""
 
 from collections.abc import Mapping
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,12 @@ from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.control.command_space import CommandSpace
 from sqap_vla_ros.control.joint_command import JointCommand, JointCommandLimiter, JointMapping
 from sqap_vla_ros.control.joint_limits import JointLimits
-from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.control.limits import MAX_PERIOD_S, MotionLimits
 from sqap_vla_ros.control.plausibility import PathTracker
+
+MEASURED_S = 0.4
+"""Time constant with which joints are believed to be where they are measured while they approach a
+position, seconds: longer than the lag of a servo, shorter than a motion."""
 
 
 class JointSpace(CommandSpace):
@@ -50,6 +55,7 @@ class JointSpace(CommandSpace):
 
     def measure_joints(self, positions: Mapping[str, float], stamp_ns: int) -> bool:
         """See `CommandSpace`."""
+        self._unknown = set(self._trackers) - set(positions)
         new = [
             tracker.measure([positions[name]], stamp_ns)
             for name, tracker in self._trackers.items()
@@ -61,13 +67,14 @@ class JointSpace(CommandSpace):
         self, row: NDArray[np.float64], share: float, period_s: float, now_ns: int
     ) -> JointCommand:
         """See `CommandSpace`."""
-        wanted = self._mapping.command(row, self._ends(now_ns))
+        wanted = self._mapping.command(row, self._follow(period_s, now_ns))
         if share < 1:
             wanted = wanted.scaled(share)
         return self._limit(wanted, period_s, now_ns)
 
     def stop(self, period_s: float, now_ns: int) -> JointCommand:
         """See `CommandSpace`."""
+        self._followed = {}
         return self._limit(None, period_s, now_ns)
 
     def needs_pose(self, limits: MotionLimits) -> bool:
@@ -77,6 +84,20 @@ class JointSpace(CommandSpace):
     def set_limits(self, limits: MotionLimits) -> None:
         """See `CommandSpace`: does nothing, the limits of the joints are fixed."""
 
+    def restart(self) -> None:
+        """See `CommandSpace`."""
+        super().restart()
+        self._withdrawn = False
+
+    def forget(self) -> None:
+        """See `CommandSpace`."""
+        super().forget()
+        self.withdraw()
+
+    def withdraw(self) -> None:
+        """See `CommandSpace`."""
+        self._withdrawn = True
+
     def restart_in_motion(self) -> None:
         """See `CommandSpace`."""
         self.restart()
@@ -85,7 +106,11 @@ class JointSpace(CommandSpace):
         )
 
     def _limit(self, wanted: JointCommand | None, period_s: float, now_ns: int) -> JointCommand:
-        spans = {name: tracker.span(now_ns) for name, tracker in self._trackers.items()}
+        spans = {
+            name: tracker.span(now_ns)
+            for name, tracker in self._trackers.items()
+            if name not in self._unknown
+        }
         velocities, gripper = self._limiter.limit(
             wanted,
             period_s,
@@ -95,16 +120,39 @@ class JointSpace(CommandSpace):
         references = {}
         for name, tracker in self._trackers.items():
             reference = tracker.reference(now_ns)
-            if reference is not None:
+            if reference is not None and not self._withdrawn:
                 references[name] = reference[0]
             tracker.command([velocities[name]], now_ns)
         return JointCommand(velocities, references, gripper)
 
-    def _ends(self, now_ns: int) -> dict[str, float]:
-        """Find where the joints will be once they have done what was commanded so far."""
-        ends = {}
+    def _follow(self, period_s: float, now_ns: int) -> dict[str, float]:
+        """
+        Estimate where the joints will be once they have done what was commanded so far.
+
+        A servo lags by up to 0.1 s. With the measured position in the place of this one, an
+        approach overshoots, and as fast as the rows of a policy at 30 Hz it never settles. Joints
+        that are commanded by positions go where the commands lead. For others the estimate moves
+        with the commands and is drawn to the measured position slowly.
+
+        Args:
+            period_s: Time since the last command, seconds.
+            now_ns: Now.
+
+        Returns:
+            Joint name to position, rad or m.
+        """
+        period_s = min(max(period_s, 0.0), MAX_PERIOD_S) if period_s < math.inf else 0.0
+        share = period_s / (MEASURED_S + period_s)
+        followed: dict[str, float] = {}
         for name, tracker in self._trackers.items():
-            place = tracker.place(now_ns)
-            if place is not None:
-                ends[name] = place[0] + tracker.missed[0]
-        return ends
+            place, reference = tracker.place(now_ns), tracker.reference(now_ns)
+            if place is None or reference is None:
+                continue
+            if tracker.limits.absolute:
+                followed[name] = reference[0]
+                continue
+            moved = self._followed.get(name, place[0])
+            moved += self._limiter.velocities[name] * period_s
+            followed[name] = moved + share * (place[0] - moved)
+        self._followed = followed
+        return followed

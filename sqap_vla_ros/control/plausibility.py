@@ -30,6 +30,8 @@ RECENT_S = 0.5
 """The fastest command within this time decides how far a lagging arm may be behind."""
 HISTORY_S = 5.0
 """Commands are remembered for this time; no measurement that is used is older."""
+JUMP_S = 1.0
+"""For this time after a jump of the measurement nothing can be started."""
 VELOCITY_S = 0.15
 """Measurements of this time give the measured velocity."""
 
@@ -92,6 +94,8 @@ class PathTracker:
         self._knots: deque[_Knot] = deque()
         self._records: deque[_Record] = deque()
         self._anchor: list[float] | None = None
+        self._jump: tuple[int, float] | None = None
+        """Stamp and size of the last jump of the measurement."""
 
     def restart(self) -> None:
         """Take the newest measurement for the truth: what was missed before is forgotten."""
@@ -103,7 +107,7 @@ class PathTracker:
         """Forget everything, after a jump of the clock."""
         self._knots.clear()
         self._records.clear()
-        self._anchor = None
+        self._anchor = self._jump = None
 
     def command(self, velocity: Sequence[float], clock_ns: int) -> None:
         """
@@ -145,6 +149,8 @@ class PathTracker:
         )
         if self._anchor is None:
             self._anchor = list(records[-1].ahead)
+        if self.last_change > self.allowed:
+            self._jump = stamp_ns, self.last_change
         # The first record lies just before the window and before the time of the velocity.
         while (
             len(records) > 2
@@ -200,6 +206,24 @@ class PathTracker:
             return None
         what = 'jumped' if self.last_change > allowed / 2 else 'does not follow the commands'
         return f'{name} {what}: {error:.3f} from where they lead (limit {allowed:.3f})'
+
+    def jump(self, name: str) -> str | None:
+        """
+        Say in words that the measurement has just jumped.
+
+        Args:
+            name: What is measured, for the message.
+
+        Returns:
+            One line; None if there was no jump within JUMP_S before the newest measurement.
+        """
+        if self._jump is None or self._records[-1].stamp_ns - self._jump[0] > JUMP_S * 1e9:
+            return None
+        return f'{name} jumped by {self._jump[1]:.3f} (limit {self.allowed:.3f})'
+
+    def measured_since(self, stamp_ns: int) -> bool:
+        """Whether there is a measurement of a time or after it; true if there never was any."""
+        return not self._records or self._records[-1].stamp_ns >= stamp_ns
 
     @property
     def last_change(self) -> float:

@@ -36,6 +36,8 @@ class Event(Enum):
     STALE_INPUT = 'stale input'
     FROZEN_CAMERA = 'frozen camera'
     CLOCK_JUMP = 'clock jump'
+    TRACKING_ERROR = 'tracking error'
+    """The robot does not do what it is told, or is not measured where it is."""
     QUEUE_UNDERRUN = 'queue underrun'
     BAD_CHUNKS = 'bad chunks'
     SATURATED = 'sustained saturation'
@@ -48,6 +50,7 @@ FAULTS = (
     Event.STALE_INPUT,
     Event.FROZEN_CAMERA,
     Event.CLOCK_JUMP,
+    Event.TRACKING_ERROR,
     Event.QUEUE_UNDERRUN,
     Event.BAD_CHUNKS,
     Event.SATURATED,

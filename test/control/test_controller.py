@@ -49,7 +49,7 @@ class Robot:
             image = self.steady_ns.to_bytes(8, 'little') if self.image is None else self.image
             self.controller.image('camera', image, self.now_ns)
         if self.pose:
-            self.controller.pose(self.position)
+            self.controller.pose(self.position, self.now_ns)
 
     def run(self, seconds):
         """Tick for a while; returns the commands of it."""
@@ -319,7 +319,7 @@ def test_a_non_finite_pose_counts_as_missing():
     robot = moving()
     robot.pose = False
     for _ in range(30):
-        robot.controller.pose((np.nan, 0, 0))
+        robot.controller.pose((np.nan, 0, 0), robot.now_ns)
         robot.run(PERIOD_S)
     assert robot.controller.state is State.HOLDING
 
@@ -330,7 +330,7 @@ def test_the_workspace_is_kept_to_between_poses():
     robot.pose = False
     for tick in range(150):
         if tick % 5 == 0:
-            robot.controller.pose(robot.position)
+            robot.controller.pose(robot.position, robot.now_ns)
         robot.run(PERIOD_S)
         assert robot.position[0] <= 0.2 + 1e-6
     assert robot.controller.state is State.RUNNING
@@ -410,7 +410,7 @@ def test_inputs_events_and_ticks_may_come_from_different_threads():
     controller = robot.controller
     actions = (
         lambda: controller.image('camera', b'x', 1),
-        lambda: controller.pose((0, 0, 0)),
+        lambda: controller.pose((0, 0, 0), 1),
         lambda: controller.offer(robot.chunk(), robot.now_ns),
         controller.hold,
         controller.resume,

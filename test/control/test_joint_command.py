@@ -37,13 +37,13 @@ class Rig:
             LIMITS,
         )
         self.positions = {'a': 0.0, 'b': 0.0}
+        self.velocities = {}
         self.controller.event(Event.CONFIGURED)
         self.measure()
         assert self.controller.start().accepted
 
     def measure(self):
-        self.controller.joints(self.positions)
-        self.controller.arrived('joints')
+        self.controller.joints(self.positions, self.now_ns)
 
     def offer(self, row):
         chunk = ActionChunk(
@@ -57,12 +57,13 @@ class Rig:
     def run(self, ticks, measured=True):
         for _ in range(ticks):
             self.now_ns += PERIOD_NS
-            command = self.controller.tick(self.now_ns)
-            for name, velocity in command.velocities.items():
+            for name, velocity in self.velocities.items():
                 if name in self.positions:
                     self.positions[name] += velocity * PERIOD_NS * 1e-9
             if measured:
                 self.measure()
+            command = self.controller.tick(self.now_ns)
+            self.velocities = command.velocities
         return command
 
 
