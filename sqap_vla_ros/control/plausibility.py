@@ -250,6 +250,89 @@ class PathTracker:
 
     def span(self, clock_ns: int) -> tuple[list[float], list[float]] | None:
         """
+        Bound where the arm can be, or will be without further commands.
+
+        An arm that lags still has to do what was commanded within its delay before the stamp. One
+        that did not do what it was told may have yet to do it.
+
+        Args:
+            clock_ns: Now.
+
+        Returns:
+            Lowest and highest place of each axis, m or rad; None without a measurement.
+        """
+        place = self.place(clock_ns)
+        if place is None:
+            return None
+        stamp_ns = self._records[-1].stamp_ns
+        at_stamp = self._commanded(stamp_ns)[0]
+        begun = self._commanded(stamp_ns - self.limits.delay_s * 1e9)[0]
+        pending = [now - then for now, then in zip(at_stamp, begun)]
+        lowest, highest = [], []
+        for at, missed, under_way in zip(place, self.missed, pending):
+            lowest.append(at + min(missed, under_way, 0.0))
+            highest.append(at + max(missed, under_way, 0.0))
+        return lowest, highest
+
+    def problem(self, name: str) -> str | None:
+        """
+        Say in words that the error is too large.
+
+        Args:
+            name: What is measured, for the message.
+
+        Returns:
+            One line; None if the error is within its limit.
+        """
+        error, allowed = self.error, self.allowed
+        if error <= allowed:
+            return None
+        what = 'jumped' if self.last_change > allowed / 2 else 'does not follow the commands'
+        return f'{name} {what}: {error:.3f} from where they lead (limit {allowed:.3f})'
+
+    def jump(self, name: str) -> str | None:
+        """
+        Say in words that the measurement has just jumped.
+
+        Args:
+            name: What is measured, for the message.
+
+        Returns:
+            One line; None if there was no jump within JUMP_S before the newest measurement.
+        """
+        if self._jump is None or self._records[-1].stamp_ns - self._jump[0] > JUMP_S * 1e9:
+            return None
+        return f'{name} jumped by {self._jump[1]:.3f} (limit {self.allowed:.3f})'
+
+    def measured_since(self, stamp_ns: int) -> bool:
+        """Whether there is a measurement of a time or after it; true if there never was any."""
+        return not self._records or self._records[-1].stamp_ns >= stamp_ns
+
+    @property
+    def last_change(self) -> float:
+        """How far the last measurement is from the one before and what was commanded since."""
+        if len(self._records) < 2:
+            return 0.0
+        before, last = self._records[-2], self._records[-1]
+        return hypot(*(now - then for now, then in zip(last.ahead, before.ahead)))
+
+    def place(self, clock_ns: int) -> list[float] | None:
+        """
+        Move the newest measurement on by what was commanded since its stamp.
+
+        Args:
+            clock_ns: Now.
+
+        Returns:
+            [axes], m or rad; None without a measurement.
+        """
+        if not self._records:
+            return None
+        last = self._records[-1]
+        return [at - ahead for at, ahead in zip(self._commanded(clock_ns)[0], last.ahead)]
+
+    def span(self, clock_ns: int) -> tuple[list[float], list[float]] | None:
+        """
         Bound where the arm can be, if it does what it was told or has yet to do it.
 
         Args:
