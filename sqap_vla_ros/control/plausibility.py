@@ -149,6 +149,7 @@ class PathTracker:
         )
         if self._anchor is None:
             self._anchor = list(records[-1].ahead)
+        self._window = max(self._window, WINDOW * self.allowed)
         if self.last_change > self.allowed:
             self._jump = stamp_ns, self.last_change
         # The first record lies just before the window and before the time of the velocity.
