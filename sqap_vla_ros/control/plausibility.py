@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import exp, hypot
 from typing import NamedTuple
 
 from sqap_vla_ros.control.limits import require_positive
@@ -76,6 +76,8 @@ class _Record(NamedTuple):
     ahead: list[float]
     """Commanded minus measured place."""
     length: float
+    pending: tuple[list[float], list[float]]
+    """How far a lagging arm may still have to go, down (negative) and up, see `_pending`."""
 
 
 class PathTracker:
@@ -93,7 +95,7 @@ class PathTracker:
         self._window = WINDOW * limits.error
         self._knots: deque[_Knot] = deque()
         self._records: deque[_Record] = deque()
-        self._anchor: list[float] | None = None
+        self._anchor: _Record | None = None
         self._jump: tuple[int, float] | None = None
         """Stamp and size of the last jump of the measurement."""
 
@@ -101,7 +103,7 @@ class PathTracker:
         """Take the newest measurement for the truth: what was missed before is forgotten."""
         while len(self._records) > 1:
             self._records.popleft()
-        self._anchor = list(self._records[-1].ahead) if self._records else None
+        self._anchor = self._records[-1] if self._records else None
 
     def forget(self) -> None:
         """Forget everything, after a jump of the clock."""
@@ -145,10 +147,11 @@ class PathTracker:
                 list(position),
                 [a - b for a, b in zip(place, position)],
                 length,
+                self._pending(stamp_ns),
             )
         )
         if self._anchor is None:
-            self._anchor = list(records[-1].ahead)
+            self._anchor = records[-1]
         self._window = max(self._window, WINDOW * self.allowed)
         if self.last_change > self.allowed:
             self._jump = stamp_ns, self.last_change
@@ -171,8 +174,7 @@ class PathTracker:
         """[axes], m or rad: commanded minus measured motion; 0 before the first measurement."""
         if not self._records or self._anchor is None:
             return [0.0] * self._axes
-        begin = self._anchor if self.limits.absolute else self._begin().ahead
-        return [now - then for now, then in zip(self._records[-1].ahead, begin)]
+        return [now - then for now, then in zip(self._records[-1].ahead, self._begin().ahead)]
 
     @property
     def error(self) -> float:
@@ -191,6 +193,85 @@ class PathTracker:
             if knot.clock_ns <= since_ns:
                 break
         return self.limits.error + self.limits.delay_s * speed
+
+    def problem(self, name: str) -> str | None:
+        """
+        Say in words that the error is too large.
+
+        Args:
+            name: What is measured, for the message.
+
+        Returns:
+            One line; None if the error is within its limit.
+        """
+        error, allowed = self.error, self.allowed
+        if error <= allowed:
+            return None
+        what = 'jumped' if self.last_change > allowed / 2 else 'does not follow the commands'
+        return f'{name} {what}: {error:.3f} from where they lead (limit {allowed:.3f})'
+
+    def jump(self, name: str) -> str | None:
+        """
+        Say in words that the measurement has just jumped.
+
+        Args:
+            name: What is measured, for the message.
+
+        Returns:
+            One line; None if there was no jump within JUMP_S before the newest measurement.
+        """
+        if self._jump is None or self._records[-1].stamp_ns - self._jump[0] > JUMP_S * 1e9:
+            return None
+        return f'{name} jumped by {self._jump[1]:.3f} (limit {self.allowed:.3f})'
+
+    def measured_since(self, stamp_ns: int) -> bool:
+        """Whether there is a measurement of a time or after it; true if there never was any."""
+        return not self._records or self._records[-1].stamp_ns >= stamp_ns
+
+    @property
+    def last_change(self) -> float:
+        """How far the last measurement is from the one before and what was commanded since."""
+        if len(self._records) < 2:
+            return 0.0
+        before, last = self._records[-2], self._records[-1]
+        return hypot(*(now - then for now, then in zip(last.ahead, before.ahead)))
+
+    def place(self, clock_ns: int) -> list[float] | None:
+        """
+        Move the newest measurement on by what was commanded since its stamp.
+
+        Args:
+            clock_ns: Now.
+
+        Returns:
+            [axes], m or rad; None without a measurement.
+        """
+        if not self._records:
+            return None
+        last = self._records[-1]
+        return [at - ahead for at, ahead in zip(self._commanded(clock_ns)[0], last.ahead)]
+
+    def span(self, clock_ns: int) -> tuple[list[float], list[float]] | None:
+        """
+        Bound where the arm can be, or will be without further commands.
+
+        An arm that lags still has to do part of what was commanded. One that did not do what it
+        was told may have yet to do it: that, and what it had to do when it began to miss.
+
+        Args:
+            clock_ns: Now.
+
+        Returns:
+            Lowest and highest place of each axis, m or rad; None without a measurement.
+        """
+        place = self.place(clock_ns)
+        if place is None:
+            return None
+        now, then, missed = self._records[-1].pending, self._begin().pending, self.missed
+        return (
+            [at + min(a, b + m) for at, a, b, m in zip(place, now[0], then[0], missed)],
+            [at + max(a, b + m) for at, a, b, m in zip(place, now[1], then[1], missed)],
+        )
 
     def problem(self, name: str) -> str | None:
         """
@@ -365,7 +446,7 @@ class PathTracker:
         """
         if self._anchor is None:
             return None
-        return [at - ahead for at, ahead in zip(self._commanded(clock_ns)[0], self._anchor)]
+        return [at - ahead for at, ahead in zip(self._commanded(clock_ns)[0], self._anchor.ahead)]
 
     def velocity(self) -> list[float] | None:
         """
@@ -385,7 +466,9 @@ class PathTracker:
         return [(now - then) / span_s for now, then in zip(last.measured, first.measured)]
 
     def _begin(self) -> _Record:
-        """Find the record at the beginning of the window."""
+        """Find the record at the beginning of the window, or of the last restart."""
+        if self.limits.absolute and self._anchor is not None:
+            return self._anchor
         last = self._records[-1]
         begin = self._records[0]
         for record in self._records:
@@ -405,3 +488,29 @@ class PathTracker:
             [at + axis * after_s for at, axis in zip(knot.place, knot.velocity)],
             knot.length + hypot(*knot.velocity) * after_s,
         )
+
+    def _pending(self, clock_ns: int) -> tuple[list[float], list[float]]:
+        """
+        Bound what a lagging arm has yet to do of the commands until a time.
+
+        With a delay d and then a first-order lag of time constant T, d + T <= `delay_s` = D, the
+        part of a command that is s old is 1 up to d and exp(-(s - d) / T) beyond. For every such
+        arm it is at most 1 up to D and exp(-s / D) beyond. Motion down and up counts apart.
+        """
+        down, up = [0.0] * self._axes, [0.0] * self._axes
+        delay_s, end_s = self.limits.delay_s, 0.0
+        if not delay_s:
+            return down, up
+        for knot in reversed(self._knots):
+            begin_s = (clock_ns - knot.clock_ns) * 1e-9  # the command is `end_s` to `begin_s` old
+            if begin_s <= 0:
+                continue
+            weight = max(min(begin_s, delay_s) - end_s, 0.0) + delay_s * max(
+                exp(-max(end_s, delay_s) / delay_s) - exp(-max(begin_s, delay_s) / delay_s), 0.0
+            )
+            for axis, velocity in enumerate(knot.velocity):
+                (up if velocity > 0 else down)[axis] += velocity * weight
+            end_s = begin_s
+            if end_s > 5 * delay_s:
+                break
+        return down, up
