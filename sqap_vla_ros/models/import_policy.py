@@ -5,13 +5,14 @@ import json
 import math
 import os
 from pathlib import Path
+import re
 import shutil
 
 import torch
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json, replaced_directory
-from sqap_vla_ros.models.config import model_without_weights, save_config
+from sqap_vla_ros.models.config import check_interface, model_without_weights, save_config
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.evidence import refuse_foreign_folder, refuse_unsupported
 from sqap_vla_ros.models.importers.released import ImportOptions, Released
@@ -59,7 +60,12 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
             'of one model'
         )
     for opener in openers.values():
-        return opener(folder, options)
+        try:
+            released = opener(folder, options)
+            check_interface(released.config)
+        except ValueError as error:  # of a configuration
+            raise UserError(f'{folder}: {error}') from None
+        return released
     kind = data.get('type') or data.get('model_type')
     if any(kind == family.model_type for family in families):
         raise UserError(
@@ -205,6 +211,16 @@ def _check_tokenizer(released: Released) -> None:
             f'{path}: has ids up to {largest}, but the model embeds only {needed.size}; give the '
             f'folder of the tokenizer.json of {needed.title} with --tokenizer'
         )
+    if needed.spells is not None:
+        text, expected = needed.spells
+        tokens = tokenizer.encode(text, add_special_tokens=False).tokens
+        pattern = ''.join('.+' if token == '<unk>' else re.escape(token) for token in tokens)
+        if not re.fullmatch(pattern, expected):
+            raise UserError(
+                f'{path}: {text!r} becomes {"".join(tokens)!r}, expected {expected!r}: its '
+                f'normalizer or pre_tokenizer is not that of {needed.title}; give the folder of '
+                'its tokenizer.json with --tokenizer'
+            )
 
 
 def _check_space(output: Path, tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:

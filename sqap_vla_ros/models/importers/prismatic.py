@@ -159,7 +159,7 @@ def unused_tensors(prefixes: tuple[str, str], towers: list[Tower], llama: str) -
 
 def llama_vocabulary(size: int) -> Vocabulary:
     """Say what the tokenizer of a Prismatic model is checked for, with the embedding's rows."""
-    return Vocabulary('Llama 2', LLAMA_2_TOKENS, size)
+    return Vocabulary('Llama 2', LLAMA_2_TOKENS, size, ('Pick  up', '▁Pick▁▁up'))
 
 
 def llama_arguments(
@@ -274,7 +274,8 @@ def action_columns(
         convention = replace(CONVENTION, action_names=())
     meaning = find_meaning(dataset, (0, columns), options, family, convention)
     scale = np.array(meaning.action_scale or (1.0,) * columns)
-    found = data_range(statistics['action'], scale)
+    found = data_range(statistics['action'], scale, 'QUANTILES')
+    assert found is not None  # q01 is there
     for index, normalised in enumerate(statistics['action'].get('mask') or ()):
         if not normalised and not meaning.action[index].is_gripper:
             # Such a column leaves the model as it is, in -1 .. 1, whatever the data had.

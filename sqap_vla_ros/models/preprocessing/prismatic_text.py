@@ -62,6 +62,11 @@ def check_vocabulary(directory: Path, tokenizer: Sized, size: int) -> None:
         )
 
 
+def quoted_end(text: str, length: int = 80) -> str:
+    """Quote what was cut off for a message: escaped, at most `length` characters of it."""
+    return ascii(text if len(text) <= length else f'{text[:length]}...')
+
+
 class PrismaticTokenizer:
     """Tokenizes the prompt of OpenVLA and CogACT, without BOS, which the model adds."""
 
@@ -77,6 +82,15 @@ class PrismaticTokenizer:
         prompt = PROMPT.format(instruction=instruction.lower()[:INSTRUCTION_LIMIT])
         ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
         return ids if ids[-1] == EMPTY else [*ids, EMPTY]
+
+    def cut(self, instruction: str) -> str:
+        """Say in one line that the end of an instruction is cut; empty: it is not."""
+        if len(instruction) <= INSTRUCTION_LIMIT:
+            return ''
+        return (
+            f'instruction has {len(instruction)} characters, this policy reads '
+            f'{INSTRUCTION_LIMIT}; cut: {quoted_end(instruction[INSTRUCTION_LIMIT:])}'
+        )
 
     @classmethod
     def load(cls, directory: Path) -> 'PrismaticTokenizer':

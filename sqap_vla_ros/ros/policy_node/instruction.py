@@ -7,7 +7,7 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.preprocessing.words import check_words, describe_unknown
 
 MAX_WARNINGS = 50
-"""Unknown words that are warned about until the policy is loaded again."""
+"""Unknown words, and cut instructions, that are warned about until the policy is loaded again."""
 
 
 def clean_instruction(text: str, max_length: int) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.cameras import choose_cameras, stored_cameras
+from sqap_vla_ros.models.families.pi0.config import LONGEST
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.fields import expect, section, whole_number
 from sqap_vla_ros.models.importers.lerobot_pipeline import (
@@ -34,8 +35,6 @@ OPENPI_CAMERAS = 'base_0_rgb', 'left_wrist_0_rgb', 'right_wrist_0_rgb'
 OPENPI_EPSILON = 1e-6
 STEPS = 10
 """Euler steps of the flow, in both libraries, where a configuration does not say."""
-LONGEST = 10_000
-"""Rows of a chunk, steps and tokens of a prompt at most."""
 TRAIN_FILE = 'train_config.json'
 _LEROBOT_INERT: dict[str, tuple[object, ...]] = {
     'n_obs_steps': (1,),
@@ -148,6 +147,7 @@ def _read_openpi(
             f"{path}: action_horizon is missing; expected openpi's own {CONFIG_FILE}, which its "
             'conversion to PyTorch writes: it has the number of rows of a chunk'
         )
+    _refuse_lora(path, data)
     if options.letterbox_bars not in (None, -1.0):
         raise UserError(
             f"--letterbox-bars is {options.letterbox_bars:g}, but {folder} is in openpi's format, "
@@ -202,6 +202,17 @@ def _openpi_statistics(
         )
     cut = {name: values[:columns] for name, values in whole_width.statistics.items()}
     return make_normalisation(where, cut, columns, 'MEAN_STD', OPENPI, OPENPI_EPSILON)
+
+
+def _refuse_lora(path: Path, data: Mapping[str, Any]) -> None:
+    """Refuse openpi's LoRA variants: its conversion to PyTorch leaves their weights out."""
+    for field in ('paligemma_variant', 'action_expert_variant'):
+        if str(data.get(field, '')).endswith('_lora'):
+            raise UserError(
+                f"{path}: {field} is {data[field]!r:.60}: openpi's conversion to PyTorch leaves "
+                'LoRA weights out without a word; merge them into the JAX weights, convert those, '
+                f'and give {field} without _lora'
+            )
 
 
 def _is_bfloat16(path: Path, data: Mapping[str, Any], field: str) -> bool:

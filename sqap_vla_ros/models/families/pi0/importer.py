@@ -73,6 +73,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
                 f'{model[f"max_{part}_dim"]} at most'
             )
         expect(path, data, f'max_{part}_dim', model[f'max_{part}_dim'])
+    expect(path, data, 'action_dim', model['max_action_dim'])
     meaning = find_pi0_meaning(folder, form, options)
     config = Pi0Config(
         model=model,
@@ -101,7 +102,12 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         reader,
         sources,
         options.tokenizer or folder,
-        Vocabulary('PaliGemma', GEMMA_TOKENS, model['vlm_config']['text_config']['vocab_size']),
+        Vocabulary(
+            'PaliGemma',
+            GEMMA_TOKENS,
+            model['vlm_config']['text_config']['vocab_size'],
+            ('Pick  up', 'Pick▁▁up'),
+        ),
         own_types=('pi0.model.dit.', 'pi0.embed_action_time.', 'pi0.action_out_proj.'),
     )
 

@@ -21,7 +21,7 @@ from sqap_vla_ros.models.preprocessing.normalisation import (
     Normalisation,
     read_normalisation,
 )
-from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer
+from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer, quoted_end
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.token_geometry import fit_letterbox
 
@@ -116,11 +116,25 @@ class Pi0Tokenizer:
 
     def encode(self, instruction: str) -> list[int]:
         """Return at most `length` ids; a longer prompt is cut at its end, as in the library."""
+        return self._whole(instruction)[: self._length]
+
+    def cut(self, instruction: str) -> str:
+        """Say in one line that the end of a prompt is cut; empty: it is not."""
+        ids = self._whole(instruction)
+        if len(ids) <= self._length:
+            return ''
+        lost = ' '.join(self._tokenizer.decode(ids[self._length :]).replace('▁', ' ').split())
+        return (
+            f'instruction has {len(ids)} tokens, this policy reads {self._length}; cut, with the '
+            f'newline that ends a prompt: {quoted_end(lost)}; shorten it'
+        )
+
+    def _whole(self, instruction: str) -> list[int]:
         if self._library == LEROBOT:
             text = instruction if instruction.endswith('\n') else f'{instruction}\n'
-            return [self._bos, *self._ids(text)][: self._length]
+            return [self._bos, *self._ids(text)]
         cleaned = instruction.strip().replace('_', ' ').replace('\n', ' ')
-        return [self._bos, *self._ids(cleaned), self._newline][: self._length]
+        return [self._bos, *self._ids(cleaned), self._newline]
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -169,11 +183,13 @@ class Pi0Statistics:
         return self.action.unnormalise(action[:, : self.action.columns])
 
 
-def load_pi0_statistics(directory: Path, dataset: str, states: int, actions: int) -> Pi0Statistics:
+def load_pi0_statistics(
+    directory: Path, dataset: str, states: int, actions: int, library: str
+) -> Pi0Statistics:
     """
     Read `dataset_statistics.json`: `{dataset: {state: {...}, action: {...}}}`.
 
-    Each part is as `read_normalisation` takes it.
+    Each part is as `read_normalisation` takes it; library: 'openpi' or 'lerobot'.
 
     Raises:
         UserError: names the file and the missing or wrong field.
@@ -184,7 +200,9 @@ def load_pi0_statistics(directory: Path, dataset: str, states: int, actions: int
         raise UserError(f'{path}: no dataset {dataset!r}; it has {", ".join(sorted(data))}')
     return Pi0Statistics(
         *(
-            read_normalisation(f'{path}: {dataset}: {part}', data[dataset].get(part), columns)
+            read_normalisation(
+                f'{path}: {dataset}: {part}', data[dataset].get(part), columns, library
+            )
             for part, columns in (('state', states), ('action', actions))
         )
     )
