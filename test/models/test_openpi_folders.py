@@ -68,6 +68,10 @@ def test_openpi_has_its_own_number_of_rows(broken):
         ([assets(state=None)], {}, ('state is missing',)),
         ([assets(actions={'mean': [0.0] * 7})], {}, ('actions.std is missing',)),
         ([config(action_horizon=0)], {}, ('action_horizon is 0',)),
+        ([config(action_dim=24)], {}, ('action_dim is 24', '32')),
+        ([config(paligemma_variant='gemma_2b_lora')], {}, ('paligemma_variant', 'merge')),
+        ([config(action_expert_variant='gemma_300m_lora')], {}, ('action_expert_variant',)),
+        ([], {'cameras': ('a b', 'c')}, ("'a b'", 'no spaces')),
     ],
 )  # fmt: skip
 def test_faults_of_openpi_folders(changes, options, words, refusal):

@@ -1,6 +1,6 @@
 """How the columns of a state or of an action are normalised, as the training library does it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,7 +201,7 @@ def make_normalisation(
                 f'{where}: {low} is above {high} in column {swapped[0]}; the two are swapped or '
                 'damaged'
             )
-    _check_together(where, mode, kept)
+    check_together(where, FIELDS[mode], kept)
     return Normalisation(mode, library, float(epsilon), columns, kept)
 
 
@@ -254,15 +254,25 @@ def _check(where: str, field: str, values: np.ndarray, columns: int) -> None:
         )
 
 
-def _check_together(where: str, mode: str, kept: Mapping[str, np.ndarray]) -> None:
-    """Refuse statistics that cannot be of the same data: one of them is in other units."""
+def check_together(where: str, used: Collection[str], kept: Mapping[str, np.ndarray]) -> None:
+    """
+    Refuse statistics that cannot be of the same data, because one of them is in other units.
+
+    Args:
+        where: file and feature, for messages.
+        used: names of the statistics that are compared with 'min' and 'max'.
+        kept: statistic to finite values, float [columns]; without 'min' and 'max' nothing is told.
+
+    Raises:
+        UserError: names the statistic and the column.
+    """
     if not {'min', 'max'} <= set(kept):
         return
     low, high = (kept[field].astype(np.float64) for field in ('min', 'max'))
     if (low > high).any():
         return  # not used; told where it is
     slack = 0.05 * (high - low) + 1e-3 * np.maximum(1, np.maximum(abs(low), abs(high)))
-    for field in FIELDS[mode]:
+    for field in used:
         values = kept[field].astype(np.float64)
         wrong = (values < low - slack) | (values > high + slack)
         what = 'outside min .. max'

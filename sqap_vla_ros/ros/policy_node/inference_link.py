@@ -19,7 +19,6 @@ from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Answered, Observed
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
-from sqap_vla_ros.ros.policy_node.instruction import MAX_WARNINGS
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 Listener = Callable[[Answer, ActionChunk], None]
@@ -97,7 +96,6 @@ class InferenceLink:
         self._used_stamp_ns = -1
         self._generation: int | None = None
         self._since_reset = 0
-        self._noted: set[str] = set()
 
     @property
     def token_share(self) -> float:
@@ -130,7 +128,6 @@ class InferenceLink:
         request, inference = answer.request, answer.inference
         mapped = self._sink.mapping.chunk(inference.chunk, request.observation.end_effector_xyzw)
         chunk = replace(mapped, generation=request.generation)
-        self._tell(inference.note)
         now_ns = self._node.get_clock().now().nanoseconds
         if self._sink.controller.offer(chunk, now_ns) is Offer.ACCEPTED:
             self._chunk = inference.chunk
@@ -163,12 +160,6 @@ class InferenceLink:
             self._sink.controller.bad_chunk(text)
         else:
             self._sink.controller.event(Event.INFERENCE_FAILED, f'{reason}: {text}')
-
-    def _tell(self, note: str) -> None:
-        """Log what a policy says of an instruction, once."""
-        if note and note not in self._noted and len(self._noted) < MAX_WARNINGS:
-            self._noted.add(note)
-            self._node.get_logger().warning(note)
 
     def _continuation(self, observation: Observation) -> Continuation | None:
         return continuation(
