@@ -7,11 +7,12 @@ import pytest
 import yaml
 
 from sqap_vla_ros import compress, load_recipe
+from sqap_vla_ros.cli import main
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.config import build_config, load_config, OPTIONAL
 from sqap_vla_ros.models.loading import load_policy
 
-from support.broken_checkpoint import change_json, copy_of, write
+from support.broken_checkpoint import change_json, change_tensors, copy_of, write
 
 CONFIG, STATISTICS = 'config.json', 'dataset_statistics.json'
 
@@ -163,3 +164,33 @@ def test_the_recipe_beside_compressed_weights_is_only_a_copy(imported, tmp_path)
     write(policy, 'recipe.yaml', yaml.safe_dump({**stored, 'pruning': None}))
     with pytest.raises(UserError, match="pruning is 'none'"):
         load_policy(policy)
+
+
+def checked(policy, capsys, *options):
+    """Return the exit code of `sqap_vla check`, and what it said."""
+    code = main(['check', str(policy), *options])
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def test_columns_in_another_order_than_their_statistics_fail_the_check(imported, tmp_path, capsys):
+    policy = copy_of(imported['openvla'], tmp_path / 'policy')
+    change_json(policy, CONFIG, lambda data: data['action'].insert(0, data['action'].pop(2)))
+    code, said = checked(policy, capsys)
+    assert code == 1
+    assert 'FAIL columns: config.json says that linear.z is -0.3 .. 0.2' in said
+    assert checked(imported['openvla'], capsys)[0] == 0
+
+
+def test_the_reference_is_the_same_policy(imported, capsys):
+    code, said = checked(imported['pi0'], capsys, '--reference', str(imported['openvla']))
+    assert code == 2 and '--reference: ' in said and 'was compressed from' in said
+
+
+def test_weights_of_several_types_are_no_traceback(imported, tmp_path, capsys):
+    policy = copy_of(imported['openvla'], tmp_path / 'policy')
+    change_tensors(
+        policy, lambda stored: {n: t.bfloat16() if 'norm' in n else t for n, t in stored.items()}
+    )
+    code, said = checked(policy, capsys)
+    assert code == 2 and f'{policy}: cannot be run: ' in said
