@@ -113,13 +113,13 @@ def check_columns(policy: Policy) -> tuple[Check, list[str]]:
 def _stale_range(policy: Policy) -> str:
     """Say which column of `config.json` has another range than the statistics; empty: none."""
     relative = getattr(getattr(getattr(policy, 'model', None), 'config', None), RELATIVE, ())
-    for index, (column, *bounds) in enumerate(
-        zip(policy.spec.action.columns, *map(np.float64, policy.action_bounds()))
-    ):
+    low, high = (end.astype(np.float64) for end in policy.action_bounds())
+    for index, column in enumerate(policy.spec.action.columns):
         # Absolute positions that are offsets reach as far as the state; a gripper is clipped.
-        if column.low is None or column.is_gripper or any(relative[index : index + 1]):
+        offset = index < len(relative) and relative[index]
+        if column.low is None or column.high is None or column.is_gripper or offset:
             continue
-        stored = column.low, column.high
+        bounds, stored = (low[index], high[index]), (column.low, column.high)
         if not np.allclose(bounds, stored, rtol=1e-3, atol=1e-5 + 1e-3 * np.ptp(bounds)):
             return (
                 f'config.json says that {column.name} is {stored[0]:.4g} .. {stored[1]:.4g} in '
