@@ -5,7 +5,6 @@ import json
 import math
 import os
 from pathlib import Path
-import re
 import shutil
 
 import torch
@@ -18,7 +17,11 @@ from sqap_vla_ros.models.importers.evidence import refuse_foreign_folder, refuse
 from sqap_vla_ros.models.importers.released import ImportOptions, Released
 from sqap_vla_ros.models.importers.safetensors_writer import write_safetensors
 from sqap_vla_ros.models.importers.sources import meaning, refuse_surplus
-from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer, TOKENIZER_FILE
+from sqap_vla_ros.models.preprocessing.prismatic_text import (
+    check_tokenizer,
+    load_tokenizer,
+    TOKENIZER_FILE,
+)
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.models.registry import all_families, titles
 
@@ -198,29 +201,13 @@ def _check_tokenizer(released: Released) -> None:
     needed, path = released.vocabulary, released.tokenizer / TOKENIZER_FILE
     if needed is None:
         return
-    for token, identity in needed.ids.items():
-        found = tokenizer.token_to_id(token)
-        if found != identity:
-            raise UserError(
-                f'{path}: {token!r} has id {found}, expected {identity}; give the folder of the '
-                f'tokenizer.json of {needed.title} with --tokenizer'
-            )
+    check_tokenizer(path, tokenizer, needed.title, needed.ids, needed.spells)
     largest = max(tokenizer.get_vocab().values())
     if largest >= needed.size:
         raise UserError(
             f'{path}: has ids up to {largest}, but the model embeds only {needed.size}; give the '
             f'folder of the tokenizer.json of {needed.title} with --tokenizer'
         )
-    if needed.spells is not None:
-        text, expected = needed.spells
-        tokens = tokenizer.encode(text, add_special_tokens=False).tokens
-        pattern = ''.join('.+' if token == '<unk>' else re.escape(token) for token in tokens)
-        if not re.fullmatch(pattern, expected):
-            raise UserError(
-                f'{path}: {text!r} becomes {"".join(tokens)!r}, expected {expected!r}: its '
-                f'normalizer or pre_tokenizer is not that of {needed.title}; give the folder of '
-                'its tokenizer.json with --tokenizer'
-            )
 
 
 def _check_space(output: Path, tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:

@@ -166,6 +166,18 @@ def test_the_recipe_beside_compressed_weights_is_only_a_copy(imported, tmp_path)
         load_policy(policy)
 
 
+@pytest.mark.parametrize(
+    ('family', 'edit', 'word'),
+    [
+        ('openvla', lambda data: data.update(normalizer={'type': 'Lowercase'}), "becomes 'pick"),
+        ('pi0', lambda data: data['normalizer'].update(content=''), "becomes '"),
+        ('openvla', lambda data: data['model']['vocab'].update({'▁': 28705}), 'has id 28705'),
+    ],
+)
+def test_a_tokenizer_that_was_replaced_is_refused(family, edit, word, refusal):
+    assert word in refusal(family, edit, 'tokenizer.json')
+
+
 def checked(policy, capsys, *options):
     """Return the exit code of `sqap_vla check`, and what it said."""
     code = main(['check', str(policy), *options])

@@ -10,6 +10,7 @@ from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.families.pi0.formats import read_format
 from sqap_vla_ros.models.families.pi0.meaning import find_pi0_meaning
+from sqap_vla_ros.models.families.pi0.preprocessing import GEMMA_SPELLS, GEMMA_TOKENS
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
 from sqap_vla_ros.models.importers.fields import expect, positive_number
@@ -22,8 +23,6 @@ from sqap_vla_ros.models.importers.released import (
 )
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 
-GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
-"""Ids of PaliGemma's tokenizer, which tell it from those of other models."""
 UNUSED = (
     r'gemma_expert\.lm_head\.weight$',
     r'gemma_expert\.model\.embed_tokens\.weight$',
@@ -106,7 +105,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
             'PaliGemma',
             GEMMA_TOKENS,
             model['vlm_config']['text_config']['vocab_size'],
-            ('Pick  up', 'Pick▁▁up'),
+            GEMMA_SPELLS,
         ),
         own_types=('pi0.model.dit.', 'pi0.embed_action_time.', 'pi0.action_out_proj.'),
     )

@@ -21,9 +21,19 @@ from sqap_vla_ros.models.preprocessing.normalisation import (
     Normalisation,
     read_normalisation,
 )
-from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer, quoted_end
+from sqap_vla_ros.models.preprocessing.prismatic_text import (
+    check_tokenizer,
+    load_tokenizer,
+    quoted_end,
+    TOKENIZER_FILE,
+)
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.token_geometry import fit_letterbox
+
+GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
+"""Ids of PaliGemma's tokenizer, which tell it from those of other models."""
+GEMMA_SPELLS = 'Pick  up', 'Pick▁▁up'
+"""A text, and its tokens joined, which tell PaliGemma's normalizer from others."""
 
 
 def prepare_image(image: torch.Tensor, size: int, library: str, bars: float) -> torch.Tensor:
@@ -145,9 +155,11 @@ class Pi0Tokenizer:
         Read `tokenizer.json` of a policy directory.
 
         Raises:
-            UserError: names the file that is missing or damaged.
+            UserError: names the file that is missing, damaged or of another model.
         """
-        return cls(load_tokenizer(directory), length, directory, library)
+        tokenizer, path = load_tokenizer(directory), Path(directory) / TOKENIZER_FILE
+        check_tokenizer(path, tokenizer, 'PaliGemma', GEMMA_TOKENS, GEMMA_SPELLS)
+        return cls(tokenizer, length, directory, library)
 
 
 @dataclass(frozen=True)
