@@ -153,6 +153,18 @@ def test_what_nobody_said_or_contradicts_itself_is_refused(options, words):
     assert all(word in text for word in words) and '\n' not in text
 
 
+def test_a_crop_that_nobody_applies_is_refused(tmp_path):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(
+        'step_s: 0.1\nimage: {crop_area: 0.9}\naction:\n'
+        '  - {name: joint_position.a, quantity: position, unit: deg}\n'
+    )
+    with pytest.raises(UserError, match=r'mine.yaml: image.crop_area means nothing .* pi0'):
+        meaning(ImportOptions(columns=str(path)), counts=(0, 1))
+    found = find_meaning('mine', (0, 1), ImportOptions(columns=str(path)), 'openvla')
+    assert found.dataset.crop_area == 0.9
+
+
 def test_options_must_agree_with_a_known_dataset():
     options = ImportOptions(columns='so101_degrees', state_units=('rad',) * 5 + ('1',))
     with pytest.raises(UserError, match='--state-units says rad.*deg'):

@@ -110,6 +110,11 @@ def find_meaning(
                 f'{dataset.where}: is for checkpoints of {", ".join(dataset.families)} (family), '
                 f'not of {family}'
             )
+        if dataset.crop_area is not None and family != 'openvla' and not dataset.families:
+            raise UserError(
+                f'{dataset.where}: image.crop_area means nothing for a checkpoint of {family}, '
+                'which does not crop; leave it out'
+            )
         state, action, scale = dataset.state, dataset.action, dataset.action_scale
         if not counts[0]:
             state = ()
