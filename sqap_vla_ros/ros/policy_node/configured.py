@@ -93,6 +93,7 @@ class Configured:
             LinkOptions(1 / settings.inference_rate_hz, settings.token_governor, mode.continues),
         )
         self.link.listeners.append(lambda answer, _: self.answers.append(answer))
+        self.link.listeners.append(lambda answer, _: self.vocabulary.tell(answer.inference.note))
         self.runner = InferenceRunner(
             client,
             self.link.next_request,
