@@ -110,6 +110,13 @@ def _intrinsics(section: Section) -> Intrinsics:
                 f'{section.name(name)} is {values[name]:g}, expected a whole number of pixels',
                 section.line_of(name),
             )
+    for name, size in (('fx', 'width'), ('fy', 'height')):
+        if name in section and values[name] < ranges.MIN_FOCAL_LENGTH * values[size]:
+            section.problem(
+                f'{section.name(name)} is {values[name]:g}, which is too short for {size} '
+                f'{values[size]:g}: it is in pixels, not in mm or parts of the {size}',
+                section.line_of(name),
+            )
     for name, size in (('cx', 'width'), ('cy', 'height')):
         if size in section and not values[name] < values[size]:
             section.problem(

@@ -291,7 +291,7 @@ class Inputs:
         return read_pose(message, self.settings.base_frame)
 
     def _read_joints(self, message: JointState) -> dict[str, float]:
-        return read_joints(message, self._state.joints)
+        return read_joints(message, self._state.joints, self._state.plausible)
 
     def _model(
         self, name: str, image: np.ndarray, latest: dict[str, Received]
