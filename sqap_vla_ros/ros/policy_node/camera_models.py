@@ -95,6 +95,10 @@ class CameraModels:
         self._problems.pop(name, None)
         return model
 
+    def refuse(self, name: str, why: str) -> None:
+        """Note why there is no model of a camera."""
+        self._report(name, why)
+
     def _report(self, name: str, text: str) -> None:
         self._problems[name] = text
         logged, logged_s = self._logged.get(name, ('', -math.inf))

@@ -12,6 +12,7 @@ from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.controller import POSE as POSE_INPUT
 from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, Transition
+from sqap_vla_ros.columns import GRIPPER
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient, ProcessInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner
@@ -19,6 +20,7 @@ from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop
+from sqap_vla_ros.ros.policy_node.graph_checks import shared_topics
 from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
 from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptions, Sink, Source
 from sqap_vla_ros.ros.policy_node.input_topics import InputTopics, topics_of
@@ -80,6 +82,14 @@ class Configured:
             )
             self.inputs = Inputs(node, settings, profile, spec, self._receive)
             on_failure.callback(self.inputs.close)
+            shared = shared_topics(node, self.inputs.subscribed, outputs.published)
+            if shared:
+                raise UserError(f'topics: {shared[0]}')
+            if GRIPPER in mapping.spec.names and not profile.gripper.outputs:
+                node.get_logger().warning(
+                    'the policy opens and closes a gripper, and gripper.outputs of the profile is '
+                    'empty: nothing commands it'
+                )
             self.vocabulary = Vocabulary(
                 spec.words, spec.max_words, lambda text: node.get_logger().warning(text)
             )

@@ -36,7 +36,8 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
         The topics.
 
     Raises:
-        UserError: The robot lacks a camera that the policy needs.
+        UserError: The robot lacks a camera that the policy needs, or `policy_names` of the profile
+            has joints that the policy does not have among its own.
     """
     cameras = {camera.name: camera for camera in profile.cameras}
     missing = [name for name in spec.cameras if name not in cameras]
@@ -46,6 +47,7 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
             f'{profile.robot} has {", ".join(cameras) or "none"}. Give a camera of '
             'the profile that name'
         )
+    _check_joint_names(profile, spec)
     pose = (
         profile.pose_topic
         if profile.pose_source == 'topic'
@@ -70,6 +72,17 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
         extrinsics,
         frozenset({*infos, *extrinsics.values()}),
     )
+
+
+def _check_joint_names(profile: RobotProfile, spec: PolicySpec) -> None:
+    joints = {column.joint for column in (*spec.state, *spec.action.columns)} - {None}
+    unknown = [name for name in profile.policy_joints if name not in joints]
+    if joints and unknown:
+        names = ', '.join(sorted(map(str, joints)))
+        raise UserError(
+            f'profile: joint_states.policy_names has {unknown[0]!r}, and the policy has the '
+            f'joints {names}'
+        )
 
 
 def tf_topic(frame: str) -> str:

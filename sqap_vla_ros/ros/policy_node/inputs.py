@@ -302,4 +302,21 @@ class Inputs:
             return None if topic not in latest else latest[topic].value
 
         info_topic, pose_topic = self._cameras[name].info_topic, self.topics.extrinsics.get(name)
+        old = self._old_transform(pose_topic, latest)
+        if old is not None:
+            return self.models.refuse(name, old)
         return self.models.model(name, newest(info_topic), newest(pose_topic), image)
+
+    def _old_transform(self, topic: str | None, latest: dict[str, Received]) -> str | None:
+        """Say that the transform of a camera is not broadcast any more; None where all is well."""
+        if topic not in self._frames or topic not in latest:
+            return None
+        pose = latest[topic]
+        timeout_s = self.settings.observation_timeout_s
+        # A static transform has the stamp 0, and stays valid.
+        if not pose.stamp_ns or time.monotonic() - pose.received_s <= timeout_s:
+            return None
+        return (
+            f'{topic}: no new transform for more than {timeout_s:g} s, so where the camera is now '
+            'is not known; publish the pose of a camera that does not move on /tf_static'
+        )

@@ -238,6 +238,7 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
     """
     profile = load_profile(BY_NAME['profile'].declare(node))
     settings = declare(node, PolicyNodeSettings, profile_defaults(profile))
+    _check_gripper_given(node, settings, profile)
     try:
         settings.motion_limits()
     except ValueError as error:
@@ -251,6 +252,20 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
             f'{settings.gripper_joint!r}'
         )
     return settings, replace(profile, base_frame=settings.base_frame)
+
+
+def _check_gripper_given(
+    node: Node, settings: PolicyNodeSettings, profile: RobotProfile
+) -> None:
+    """Raise UserError where the parameter names a joint and the profile has another one's ends."""
+    if not settings.gripper_joint or settings.gripper_joint == profile.gripper.joint:
+        return
+    for name in ('gripper_open_position', 'gripper_closed_position'):
+        if name not in node._parameter_overrides:
+            raise UserError(
+                f'parameters: gripper_joint is {settings.gripper_joint!r}, in the profile '
+                f'{profile.gripper.joint!r}; set {name} as well'
+            )
 
 
 def profile_defaults(profile: RobotProfile) -> dict[str, Any]:

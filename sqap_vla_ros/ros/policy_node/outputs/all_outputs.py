@@ -55,6 +55,10 @@ class AllOutputs:
         self._end_effector_from_base: NDArray[np.float64] | None = None
         self.topics = [output.topic for output in profile.outputs]
         """Topics of the arm."""
+        self.published = self.topics + [
+            output.topic for output in profile.gripper.outputs if output.kind == 'float64'
+        ]
+        """Topics of arm and gripper."""
         self._arm = [
             (output, ARM_OUTPUTS[output.kind](node, output, profile)) for output in profile.outputs
         ]
