@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqap_vla_ros.columns import TOOL
+from sqap_vla_ros.columns import Column, TOOL
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import PolicySpec
 from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
@@ -58,7 +58,7 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
     # The workspace limits need the pose even if the policy does not.
     if not profile.joint_space or any(name.startswith(TOOL) for name in spec.state_names):
         required.append(pose)
-    if profile.joint_space or any(not name.startswith(TOOL) for name in spec.state_names):
+    if profile.joint_space or any(_is_measured_joint(column, profile) for column in spec.state):
         required.append(profile.joint_states_topic)
     used = [cameras[name] for name in spec.cameras]
     extrinsics = {camera.name: _extrinsics(camera) for camera in used}
@@ -72,6 +72,12 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
         extrinsics,
         frozenset({*infos, *extrinsics.values()}),
     )
+
+
+def _is_measured_joint(column: Column, profile: RobotProfile) -> bool:
+    if column.is_gripper:
+        return profile.gripper.assumed is None
+    return not column.name.startswith(TOOL)
 
 
 def _check_joint_names(profile: RobotProfile, spec: PolicySpec) -> None:

@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import Observation, PolicySpec
+from sqap_vla_ros.profiles.names import is_rectified
 from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
 from sqap_vla_ros.ros.common.image_conversion import compressed_image_to_rgb, image_to_rgb
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
@@ -189,7 +190,9 @@ class Inputs:
         joints = latest[topics.joints].value if topics.joints in latest else None
         state = self._state.vector(pose, joints)
         self._note_unlikely(state)
-        cameras = {name: self._model(name, image.value, latest) for name, image in images.items()}
+        cameras = {
+            name: self._model(name, image.value, latest, pose[0]) for name, image in images.items()
+        }
         return Observation(
             {name: image.value for name, image in images.items()},
             instruction,
@@ -210,6 +213,7 @@ class Inputs:
     def _subscribe_all(self) -> None:
         profile, topics = self._profile, self.topics
         for name, camera in self._cameras.items():
+            self._check_rectified(camera)
             kind = CompressedImage if camera.compressed else Image
             self._subscribe(kind, camera.topic, partial(self._read_image, camera))
             if camera.info_topic is not None:
@@ -223,6 +227,16 @@ class Inputs:
         elif topics.pose in topics.required or self._frames:
             self._follow(topics.pose, profile.end_effector_frame)
         self._subscribe(JointState, topics.joints, self._read_joints)
+
+    def _check_rectified(self, camera: Camera) -> None:
+        """Warn where a remapped topic says another thing than the profile."""
+        resolved = self._node.resolve_topic_name(camera.topic)
+        if is_rectified(resolved) and not (camera.rectified or is_rectified(camera.topic)):
+            self._node.get_logger().warning(
+                f'{camera.topic}: remapped to {resolved}, which looks like undistorted images; '
+                f'set rectified of camera {camera.name!r} in the profile to true, or to the '
+                'topic itself'
+            )
 
     def _subscribe(
         self,
@@ -294,7 +308,11 @@ class Inputs:
         return read_joints(message, self._state.joints, self._state.plausible)
 
     def _model(
-        self, name: str, image: np.ndarray, latest: dict[str, Received]
+        self,
+        name: str,
+        image: np.ndarray,
+        latest: dict[str, Received],
+        end_effector_m: NDArray[np.float64] | None,
     ) -> PinholeCamera | None:
         """Model of a camera from the newest messages; None while something of it is unknown."""
 
@@ -305,7 +323,9 @@ class Inputs:
         old = self._old_transform(pose_topic, latest)
         if old is not None:
             return self.models.refuse(name, old)
-        return self.models.model(name, newest(info_topic), newest(pose_topic), image)
+        return self.models.model(
+            name, newest(info_topic), newest(pose_topic), image, end_effector_m
+        )
 
     def _old_transform(self, topic: str | None, latest: dict[str, Received]) -> str | None:
         """Say that the transform of a camera is not broadcast any more; None where all is well."""

@@ -231,7 +231,8 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
         node: The policy node.
 
     Returns:
-        The values, and the profile of the robot with `base_frame` applied.
+        The values, and the profile of the robot with `base_frame` applied, and without
+        `gripper.assumed` where `gripper_joint` measures it.
 
     Raises:
         UserError: The profile or a value is wrong.
@@ -251,7 +252,10 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
             f'{settings.gripper_open_position:g}, expected two positions of gripper_joint, '
             f'{settings.gripper_joint!r}'
         )
-    return settings, replace(profile, base_frame=settings.base_frame)
+    gripper = profile.gripper
+    if settings.gripper_joint:
+        gripper = replace(gripper, assumed=None)
+    return settings, replace(profile, base_frame=settings.base_frame, gripper=gripper)
 
 
 def _check_gripper_given(

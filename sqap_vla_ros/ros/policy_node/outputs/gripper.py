@@ -48,7 +48,16 @@ class GripperAction:
                 throttle_duration_sec=5.0,
             )
             return
-        self._client.send_goal_async(self._goal(value))
+        future = self._client.send_goal_async(self._goal(value))
+        future.add_done_callback(lambda done: self._answered(value, done))
+
+    def _answered(self, value: float, done: Any) -> None:
+        if done.exception() is None and not done.result().accepted:
+            self._node.get_logger().warning(
+                f'gripper: the action {self._output.topic} rejects the goal {value:g}; compare '
+                'open, closed and max_effort in gripper.outputs of the profile with its limits',
+                throttle_duration_sec=5.0,
+            )
 
     def _goal(self, value: float) -> Any:
         goal = self._action.Goal()
