@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo
 
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.names import is_rectified
 from sqap_vla_ros.profiles.robot_profile import Camera, Intrinsics
 from sqap_vla_ros.ros.common.messages import pinhole_camera
 from sqap_vla_ros.ros.policy_node.input_messages import Pose
@@ -63,6 +64,14 @@ class CameraModels:
                 self._warned.add(topic)
                 self._warn(text)
             self._frames[topic] = text
+
+    def check_remapped(self, camera: Camera, topic: str) -> None:
+        """Warn where the topic that a camera is remapped to says another thing than the profile."""
+        if is_rectified(topic) and not (camera.rectified or is_rectified(camera.topic)):
+            self._warn(
+                f'{camera.topic}: remapped to {topic}, which looks like undistorted images; if '
+                f'they are, set rectified: true of camera {camera.name!r} in the profile'
+            )
 
     def model(
         self,

@@ -19,7 +19,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import Observation, PolicySpec
-from sqap_vla_ros.profiles.names import is_rectified
 from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
 from sqap_vla_ros.ros.common.image_conversion import compressed_image_to_rgb, image_to_rgb
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
@@ -213,7 +212,7 @@ class Inputs:
     def _subscribe_all(self) -> None:
         profile, topics = self._profile, self.topics
         for name, camera in self._cameras.items():
-            self._check_rectified(camera)
+            self.models.check_remapped(camera, self._node.resolve_topic_name(camera.topic))
             kind = CompressedImage if camera.compressed else Image
             self._subscribe(kind, camera.topic, partial(self._read_image, camera))
             if camera.info_topic is not None:
@@ -227,16 +226,6 @@ class Inputs:
         elif topics.pose in topics.required or self._frames:
             self._follow(topics.pose, profile.end_effector_frame)
         self._subscribe(JointState, topics.joints, self._read_joints)
-
-    def _check_rectified(self, camera: Camera) -> None:
-        """Warn where a remapped topic says another thing than the profile."""
-        resolved = self._node.resolve_topic_name(camera.topic)
-        if is_rectified(resolved) and not (camera.rectified or is_rectified(camera.topic)):
-            self._node.get_logger().warning(
-                f'{camera.topic}: remapped to {resolved}, which looks like undistorted images; '
-                f'set rectified of camera {camera.name!r} in the profile to true, or to the '
-                'topic itself'
-            )
 
     def _subscribe(
         self,
