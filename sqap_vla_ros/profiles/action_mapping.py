@@ -55,10 +55,7 @@ class ActionMapping:
         targets = [_name_on_robot(column, profile) for column in columns]
         _check_space(profile, targets)
         calibrations = [
-            joint_calibration(profile, column, target.removeprefix(VELOCITY).removeprefix(POSITION))
-            if target.startswith((VELOCITY, POSITION))
-            else Calibration()
-            for column, target in zip(columns, targets)
+            _calibration(profile, column, target) for column, target in zip(columns, targets)
         ]
         self._offset = np.array([calibration.offset for calibration in calibrations])
         factors = np.array([calibration.factor for calibration in calibrations])
@@ -178,6 +175,14 @@ def _name_on_robot(column: Column, profile: RobotProfile) -> str:
         if name.startswith(kind):
             return kind + profile.robot_joint(name.removeprefix(kind))
     return name
+
+
+def _calibration(profile: RobotProfile, column: Column, name: str) -> Calibration:
+    """Return how a column maps to the column `name` of the robot."""
+    for kind in (VELOCITY, POSITION):
+        if name.startswith(kind):
+            return joint_calibration(profile, column, name.removeprefix(kind))
+    return Calibration()
 
 
 def _check_renamed(profile: RobotProfile, names: list[str]) -> None:

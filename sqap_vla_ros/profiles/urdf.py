@@ -211,8 +211,8 @@ def notes_on_urdf(profile: RobotProfile, urdf: Urdf) -> list[str]:
     joints that do not move the end effector and those that do and are not commanded.
     """
     notes = [
-        f'joint {joint.name!r}: the URDF gives no limits that can be, so those of the profile were '
-        'compared with nothing; take them from the data sheet'
+        f'joint {joint.name!r}: the URDF gives no limits that can be, to compare those of the '
+        'profile with; take them from the data sheet'
         for joint in profile.joints
         if (found := urdf.joints.get(joint.name)) is not None
         and found.kind in ('revolute', 'prismatic')

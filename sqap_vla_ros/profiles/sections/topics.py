@@ -25,15 +25,16 @@ def _uses(profile: RobotProfile) -> list[tuple[str, str, str]]:
     """List topic, purpose and top-level key of everything that the node may use."""
     uses = []
     for camera in profile.cameras:
+        frame = camera.optical_frame
         transport = 'compressed' if camera.compressed else 'raw'
         kind = f'{transport} images'
         kind += f' in {camera.color_order}' if camera.color_order else ''
         kind += ', rectified' if camera.rectified else ''
         uses.append((camera.topic, kind, 'cameras'))
         if camera.info_topic is not None:
-            uses.append((camera.info_topic, f'CameraInfo of {camera.optical_frame}', 'cameras'))
+            uses.append((camera.info_topic, f'CameraInfo of {frame}', 'cameras'))
         if camera.extrinsics == 'topic':
-            uses.append((camera.extrinsics_topic, f'the pose of {camera.optical_frame}', 'cameras'))
+            uses.append((camera.extrinsics_topic, f'the pose of {frame}', 'cameras'))
     if profile.pose_source == 'topic':
         uses.append((profile.pose_topic, 'the pose of the end effector', 'end_effector_pose'))
     uses.append((profile.joint_states_topic, 'joint states', 'joint_states'))

@@ -111,10 +111,9 @@ def _matrix(name: str, values: np.ndarray, full: tuple[int, int]) -> np.ndarray:
         )
     focal = matrix[0, 0], matrix[1, 1]
     shortest, longest = FOCAL_LENGTHS
-    if (
-        not all(shortest * n < f < longest * n for f, n in zip(focal, full))
-        or max(focal) > MAX_ASPECT * min(focal)
-    ):
+    if not all(shortest * n < f < longest * n for f, n in zip(focal, full)) or max(
+        focal
+    ) > MAX_ASPECT * min(focal):
         raise UserError(
             f'camera_info: the focal lengths of {name}, {focal[0]:g} and {focal[1]:g} pixels, do '
             f'not fit an image of {full[0]} x {full[1]}; they are in pixels, not in mm or parts '

@@ -66,7 +66,7 @@ class CameraModels:
             self._frames[topic] = text
 
     def check_remapped(self, camera: Camera, topic: str) -> None:
-        """Warn where the topic that a camera is remapped to says another thing than the profile."""
+        """Warn where a camera is remapped to a topic that says another thing than the profile."""
         if is_rectified(topic) and not (camera.rectified or is_rectified(camera.topic)):
             self._warn(
                 f'{camera.topic}: remapped to {topic}, which looks like undistorted images; if '

@@ -7,12 +7,12 @@ import time
 
 from rclpy.node import Node
 
+from sqap_vla_ros.columns import GRIPPER
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.controller import POSE as POSE_INPUT
 from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, Transition
-from sqap_vla_ros.columns import GRIPPER
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient, ProcessInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner
@@ -20,8 +20,8 @@ from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop
-from sqap_vla_ros.ros.policy_node.graph_checks import shared_topics
 from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
+from sqap_vla_ros.ros.policy_node.graph_checks import shared_topics
 from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptions, Sink, Source
 from sqap_vla_ros.ros.policy_node.input_topics import InputTopics, topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received

@@ -258,9 +258,7 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
     return settings, replace(profile, base_frame=settings.base_frame, gripper=gripper)
 
 
-def _check_gripper_given(
-    node: Node, settings: PolicyNodeSettings, profile: RobotProfile
-) -> None:
+def _check_gripper_given(node: Node, settings: PolicyNodeSettings, profile: RobotProfile) -> None:
     """Raise UserError where the parameter names a joint and the profile has another one's ends."""
     if not settings.gripper_joint or settings.gripper_joint == profile.gripper.joint:
         return
