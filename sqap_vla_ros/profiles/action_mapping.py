@@ -202,8 +202,8 @@ def _check_renamed(profile: RobotProfile, names: list[str]) -> None:
 
 def _check_space(profile: RobotProfile, names: list[str]) -> None:
     """Raise UserError where a policy commands joints otherwise than the profile says."""
-    other = {JOINT_VELOCITY: POSITION, JOINT_POSITION: VELOCITY}.get(profile.action.space)
-    found = [name for name in names if other is not None and name.startswith(other)]
+    other = {JOINT_VELOCITY: POSITION, JOINT_POSITION: VELOCITY}.get(profile.action.space, '')
+    found = [name for name in names if other and name.startswith(other)]
     if found:
         raise UserError(
             f'policy: action column {found[0]!r} does not fit action.space: '

@@ -311,7 +311,8 @@ class Inputs:
         info_topic, pose_topic = self._cameras[name].info_topic, self.topics.extrinsics.get(name)
         old = self._old_transform(pose_topic, latest)
         if old is not None:
-            return self.models.refuse(name, old)
+            self.models.refuse(name, old)
+            return None
         return self.models.model(
             name, newest(info_topic), newest(pose_topic), image, end_effector_m
         )
