@@ -252,6 +252,11 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
             f'{settings.gripper_open_position:g}, expected two positions of gripper_joint, '
             f'{settings.gripper_joint!r}'
         )
+    if settings.base_frame != profile.base_frame:
+        node.get_logger().warning(
+            f'base_frame is {settings.base_frame!r}, in the profile {profile.base_frame!r}: '
+            'workspace, policy_frame and poses of fixed cameras now count in it'
+        )
     gripper = profile.gripper
     if settings.gripper_joint:
         gripper = replace(gripper, assumed=None)

@@ -76,7 +76,10 @@ class Declaring:
 
     def __init__(self, **given):
         self._parameter_overrides = given
-        self._values = {}
+        self._values, self.warnings = {}, []
+
+    def get_logger(self):
+        return SimpleNamespace(warning=self.warnings.append)
 
     def has_parameter(self, name):
         return name in self._values
@@ -106,6 +109,15 @@ def test_another_gripper_joint_needs_its_own_open_and_closed_positions():
     )
     assert settings.gripper_closed_position == 0.8
     assert parameters.declare_settings(Declaring(profile='franka_fr3', gripper_joint=''))
+
+
+def test_another_base_frame_than_the_profiles_is_told():
+    node = Declaring(profile='ur5e', base_frame='world')
+    parameters.declare_settings(node)
+    assert "base_frame is 'world', in the profile 'base_link'" in node.warnings[0]
+    node = Declaring(profile='ur5e')
+    parameters.declare_settings(node)
+    assert not node.warnings
 
 
 def test_changes_make_new_settings_all_or_none():
