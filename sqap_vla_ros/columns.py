@@ -117,6 +117,8 @@ class Column:
             raise ValueError('a column has no name')
         if not self.name.isprintable() or len(self.name.split()) != 1:
             raise ValueError(f'{where}: a name is one word')
+        if self.name in (JOINT, JOINT_POSITION, JOINT_VELOCITY):
+            raise ValueError(f'{where}: the name of the joint is missing after {self.name!r}')
         if self.unit not in UNITS:
             raise ValueError(f'{where}: unit is {self.unit!r}, expected one of {", ".join(UNITS)}')
         for field, value, known in (
@@ -215,6 +217,14 @@ def check_state_column(column: Column) -> None:
         )
     if column.quantity != POSITION:
         raise ValueError(f'{where} is a {column.quantity}; positions are measured')
+    wanted: tuple[str, ...] = ('length', 'angle', 'calibrated range')
+    if component in ('x', 'y', 'z'):
+        wanted = ('length',)
+    elif not column.name.startswith(JOINT):
+        wanted = ('angle',) if column.rotation in (EULER, AXIS_ANGLE) else ('ratio',)
+    if column.measures not in wanted:
+        units = ', '.join(unit for unit, (what, _) in UNITS.items() if what in wanted)
+        raise ValueError(f'{where}: expected one of the units {units}')
 
 
 def columns_from_units(names: Sequence[str], units: Sequence[str]) -> tuple[Column, ...]:

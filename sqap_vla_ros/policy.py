@@ -144,6 +144,8 @@ class Inference:
     """Visual tokens before pruning."""
     selection: TokenSelection | None = None
     """None when every token was kept."""
+    note: str = ''
+    """What the user should know of the instruction, in one line: that it was cut; mostly empty."""
 
     @property
     def tokens_kept(self) -> int:

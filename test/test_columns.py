@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqap_vla_ros.columns import Column, columns_from_plain, columns_from_units
+from sqap_vla_ros.columns import check_state_column, Column, columns_from_plain, columns_from_units
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,8 @@ def test_name_and_unit_tell_the_quantity_or_nothing_does(name, unit, quantity):
         ({'rotation': 'euler'}, 'euler'),
         ({'low': float('nan')}, 'finite'),
         ({'name': ''}, 'no name'),
+        ({'name': 'joint.'}, 'name of the joint is missing'),
+        ({'name': 'joint_position.'}, 'name of the joint is missing'),
         ({'name': 'gripper', 'quantity': 'ratio', 'unit': '1'}, 'opened'),
         (
             {'name': 'gripper', 'quantity': 'ratio', 'unit': '1', 'opened': 1, 'closed': 1},
@@ -51,6 +53,24 @@ def test_name_and_unit_tell_the_quantity_or_nothing_does(name, unit, quantity):
 def test_a_column_that_contradicts_itself_is_refused(fields, word):
     with pytest.raises(ValueError, match=word):
         Column(**{'name': 'joint.a', 'quantity': 'position', 'unit': 'rad', **fields})
+
+
+@pytest.mark.parametrize(
+    ('name', 'unit', 'rotation', 'expected'),
+    [
+        ('end_effector.x', 'rad', '', 'm, mm, cm'),
+        ('end_effector.x', '1', '', 'm, mm, cm'),
+        ('end_effector.rx', 'm', 'axis_angle', 'rad, deg'),
+        ('end_effector.roll', '1', 'euler_xyz', 'rad, deg'),
+        ('end_effector.qx', 'deg', 'quaternion_xyzw', '1'),
+        ('end_effector.r1', 'm', 'rotation_6d', '1'),
+        ('joint.a', '1', '', 'rad, deg, fraction'),
+    ],
+)
+def test_a_state_column_has_a_unit_of_what_is_measured(name, unit, rotation, expected):
+    frame = 'base' if rotation else ''
+    with pytest.raises(ValueError, match=f'one of the units .*{expected}'):
+        check_state_column(Column(name, 'position', unit, frame, rotation))
 
 
 def test_a_gripper_counts_from_open_to_closed():

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from sqap_vla_ros.errors import UserError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -25,10 +27,20 @@ def run(arguments: argparse.Namespace) -> int:
     runtime = RuntimeOptions(arguments.device)
     policy = load_policy(arguments.policy, runtime=runtime)
     reference = arguments.reference and load_policy(arguments.reference, runtime=runtime)
+    if reference is not None and reference.spec != policy.spec:
+        raise UserError(
+            f'--reference: {arguments.reference} has other cameras, state or action columns, or '
+            f'another horizon; expected the float policy that {arguments.policy} was compressed '
+            'from'
+        )
     columns, lines = check_columns(policy)
     for line in lines:
         print(line)
-    checks = [columns, *self_test(policy, reference)]
+    try:
+        checks = [columns, *self_test(policy, reference)]
+    except RuntimeError as error:  # torch's, for example of weights of several types
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(f'{arguments.policy}: cannot be run: {reason}') from None
     for check in checks:
         print(f'{"ok  " if check.passed else "FAIL"} {check.name}: {check.detail}')
     failed = [check.name for check in checks if not check.passed]

@@ -120,6 +120,11 @@ def _check(column: Column) -> None:
                 )
             if prefix in (LINEAR, ANGULAR):
                 _check_cartesian(column, where)
+            elif column.measures == 'ratio':
+                raise UserError(
+                    f'{where}: expected a unit of length or angle, or fraction, percent or '
+                    'percent_signed of the calibrated range'
+                )
             return
     if column.name != GRIPPER:
         raise UserError(

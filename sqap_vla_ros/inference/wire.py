@@ -154,6 +154,7 @@ def inference_to_wire(inference: Inference) -> dict[str, Any]:
         'stamp_ns': inference.chunk.stamp_ns,
         'latencies_ms': inference.latencies_ms,
         'tokens': inference.tokens,
+        'note': inference.note,
         'selection': None
         if selection is None
         else {
@@ -180,6 +181,7 @@ def inference_from_wire(message: dict[str, Any], spec: ActionSpec) -> Inference:
             np.array(selection['criterion'], np.uint8),
             TokenGeometry(**selection['geometry']),
         ),
+        message['note'],
     )
 
 

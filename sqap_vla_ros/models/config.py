@@ -1,5 +1,6 @@
 """`config.json` of a policy directory, to and from the configuration of its model family."""
 
+from collections.abc import Collection
 from dataclasses import asdict, fields, is_dataclass
 import json
 import math
@@ -10,8 +11,9 @@ from sqap_vla_ros.columns import columns_from_plain, columns_from_units
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.family import CONFIG_FILE
-from sqap_vla_ros.models.importers.datasets import LONGEST_S, SHORTEST_S
+from sqap_vla_ros.models.importers.datasets import LARGEST_SCALE, LONGEST_S, SHORTEST_S
 from sqap_vla_ros.models.registry import all_families, build_model, family_of
+from sqap_vla_ros.profiles.names import plain_name
 
 if TYPE_CHECKING:
     from sqap_vla_ros.models.vla_model import VlaModel
@@ -26,6 +28,27 @@ _TYPES: dict[Any, tuple[str, Any]] = {
     tuple: ('a list', (list, tuple)),
 }
 """Declared type of a field to its name in messages and the types of JSON that it takes."""
+
+
+_ADDED = {
+    'action_scale',
+    'action_offset',
+    'preprocessing',
+    'letterbox_bars',
+    'bfloat16_tables',
+    'relative_actions',
+}
+"""
+Fields that `config.json` did not have while it gave names and units in place of columns.
+
+Their defaults are what such policies did.
+"""
+OPTIONAL = 'optional'
+"""
+Key in the metadata of a field that may be missing in `config.json`.
+
+For a field that a family adds later: `field(default=..., metadata={OPTIONAL: True})`.
+"""
 
 
 def save_config(config: Any, directory: Path) -> None:
@@ -56,24 +79,33 @@ def load_config(directory: Path) -> Any:
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
     try:
-        config: Any = build_config(family.config, _with_columns(family.config, data))
-        _check_interface(config)
+        columns, added = _with_columns(family.config, data)
+        config: Any = build_config(family.config, columns, added)
+        check_interface(config)
         return config
     except (TypeError, ValueError) as error:
         raise UserError(f'{path}: {error}') from None
 
 
-def _with_columns(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+def _with_columns(kind: type, data: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
     """
     Check the columns of a configuration, and describe those that have only names and units.
+
+    Returns:
+        The configuration with columns, and the names of fields that it may lack.
 
     Raises:
         ValueError: names the field and the column that is wrong.
     """
-    data = dict(data)
+    data, added = dict(data), set()
     for part in {'state', 'action'} & {field.name for field in fields(kind)}:
         names, units = (data.pop(f'{part}_{what}', None) for what in ('names', 'units'))
-        if isinstance(names, list) and isinstance(units, list):
+        if names is not None or units is not None:
+            added |= _ADDED
+            if part in data:
+                raise ValueError(f'has both {part} and {part}_names or {part}_units; give one')
+            if not isinstance(names, list) or not isinstance(units, list):
+                raise ValueError(f'{part}_names and {part}_units must be lists')
             columns = columns_from_units(names, units)
             data[part] = [asdict(column) for column in columns]
         try:
@@ -84,10 +116,10 @@ def _with_columns(kind: type, data: dict[str, Any]) -> dict[str, Any]:
         repeated = sorted({name for name in listed if listed.count(name) > 1})
         if repeated:
             raise ValueError(f'{part}: column {repeated[0]!r} is there more than once')
-    return data
+    return data, added
 
 
-def _check_interface(config: Any) -> None:
+def check_interface(config: Any) -> None:
     """
     Check the fields that every family has, and that depend on each other.
 
@@ -97,6 +129,9 @@ def _check_interface(config: Any) -> None:
     cameras = config.cameras
     if not cameras or len(set(cameras)) != len(cameras):
         raise ValueError(f'cameras is {list(cameras)}, expected one or more different names')
+    for camera in cameras:
+        if not camera or plain_name(camera):
+            raise ValueError(f'cameras: {camera!r} is no name: a name has no spaces')
     if not SHORTEST_S <= config.step_s <= LONGEST_S:
         raise ValueError(f'step_s is {config.step_s:g}, expected {SHORTEST_S:g} .. {LONGEST_S:g}')
     columns = len(getattr(config, 'action', ()))
@@ -104,8 +139,10 @@ def _check_interface(config: Any) -> None:
         values = getattr(config, name, ())
         if columns and values and len(values) != columns:
             raise ValueError(f'{name} has {len(values)} values, expected {columns} or none')
-    if not all(math.isfinite(scale) and scale for scale in config.action_scale):
-        raise ValueError('action_scale has values that are 0 or not finite')
+    if not all(0 < abs(scale) <= LARGEST_SCALE for scale in config.action_scale):
+        raise ValueError(f'action_scale has values that are 0 or beyond {LARGEST_SCALE:g}')
+    if not all(math.isfinite(offset) for offset in config.action_offset):
+        raise ValueError('action_offset has values that are not finite')
 
 
 def model_without_weights(config: Any, where: Path) -> 'VlaModel':
@@ -131,18 +168,36 @@ def model_without_weights(config: Any, where: Path) -> 'VlaModel':
         raise UserError(f'{where}: no model can be built with its values: {reason}') from None
 
 
-def build_config(kind: type[Config], data: dict[str, Any]) -> Config:
+def build_config(kind: type[Config], data: dict[str, Any], added: Collection[str] = ()) -> Config:
     """
     Build a dataclass from plain data; fields that are dataclasses, or tuples of them, as well.
 
+    Defaults are not used: what this package wrote has every field, so one that is missing was
+    removed, and nobody knows its value.
+
+    Args:
+        kind: the dataclass.
+        data: its fields.
+        added: names of fields that may be missing, as those with `OPTIONAL` in their metadata.
+
     Raises:
-        TypeError: a field is unknown or missing.
+        TypeError: a field is unknown, missing or of another type.
     """
     if not isinstance(data, dict):
         raise TypeError(f'expected an object with the fields of {kind.__name__}, got {data!r}')
     unknown = sorted(set(data) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
     if unknown:
         raise TypeError(f'unknown field {unknown[0]!r} in {kind.__name__}')
+    missing = [
+        spec.name
+        for spec in fields(kind)  # type: ignore[arg-type]
+        if spec.name not in {*data, *added} and not spec.metadata.get(OPTIONAL)
+    ]
+    if missing:
+        raise TypeError(
+            f'field {missing[0]!r} of {kind.__name__} is missing; import the policy again, or '
+            'restore the file'
+        )
     types = get_type_hints(kind)
     return kind(**{name: _build_field(name, types[name], value) for name, value in data.items()})
 

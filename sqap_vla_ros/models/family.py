@@ -79,6 +79,9 @@ class Family:
     """
     Frozen dataclass of plain data, tuples and further dataclasses, JSON-ready.
 
+    A file must have every field: defaults serve code alone. A field that a family adds later takes
+    `field(default=..., metadata={'optional': True})`, so that earlier files still load.
+
     Fields that are read outside the family: `model_type`, `dataset`, `step_s`, `cameras`,
     `action_scale`, `action_offset`.
     """

@@ -11,13 +11,17 @@ import torch
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json, replaced_directory
-from sqap_vla_ros.models.config import model_without_weights, save_config
+from sqap_vla_ros.models.config import check_interface, model_without_weights, save_config
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.evidence import refuse_foreign_folder, refuse_unsupported
 from sqap_vla_ros.models.importers.released import ImportOptions, Released
 from sqap_vla_ros.models.importers.safetensors_writer import write_safetensors
 from sqap_vla_ros.models.importers.sources import meaning, refuse_surplus
-from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer, TOKENIZER_FILE
+from sqap_vla_ros.models.preprocessing.prismatic_text import (
+    check_tokenizer,
+    load_tokenizer,
+    TOKENIZER_FILE,
+)
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.models.registry import all_families, titles
 
@@ -59,7 +63,12 @@ def open_released(folder: Path, options: ImportOptions = ImportOptions()) -> Rel
             'of one model'
         )
     for opener in openers.values():
-        return opener(folder, options)
+        try:
+            released = opener(folder, options)
+            check_interface(released.config)
+        except ValueError as error:  # of a configuration
+            raise UserError(f'{folder}: {error}') from None
+        return released
     kind = data.get('type') or data.get('model_type')
     if any(kind == family.model_type for family in families):
         raise UserError(
@@ -192,13 +201,7 @@ def _check_tokenizer(released: Released) -> None:
     needed, path = released.vocabulary, released.tokenizer / TOKENIZER_FILE
     if needed is None:
         return
-    for token, identity in needed.ids.items():
-        found = tokenizer.token_to_id(token)
-        if found != identity:
-            raise UserError(
-                f'{path}: {token!r} has id {found}, expected {identity}; give the folder of the '
-                f'tokenizer.json of {needed.title} with --tokenizer'
-            )
+    check_tokenizer(path, tokenizer, needed.title, needed.ids, needed.spells)
     largest = max(tokenizer.get_vocab().values())
     if largest >= needed.size:
         raise UserError(

@@ -17,7 +17,7 @@ from sqap_vla_ros.compression.checkpoint import (
 )
 from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.recipe import needs_calibration, Recipe
-from sqap_vla_ros.compression.recipe_files import load_recipe, RECIPE_FILE
+from sqap_vla_ros.compression.recipe_files import load_recipe, RECIPE_FILE, recipe_to_dict
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import open_safetensors
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE, load_samples
@@ -68,6 +68,7 @@ def load_policy(
             )
         model = model_without_weights(config, directory / CONFIG_FILE)
         applied = load_compressed_into(model, directory).recipe
+        _check_recipe(directory / RECIPE_FILE, applied)
         model.restore_buffers()
         float_bytes = float_parameter_bytes(model)
     else:
@@ -96,6 +97,28 @@ def load_policy(
         'device': str(runtime.device),
     }
     return make_policy(model, directory, description, runtime)
+
+
+def _check_recipe(path: Path, applied: Recipe) -> None:
+    """
+    Check that the recipe beside compressed weights is the one in them, which is used.
+
+    Raises:
+        UserError: somebody changed the file; names the first key.
+    """
+    given, used = recipe_to_dict(load_recipe(path)), recipe_to_dict(applied)
+    if given == used:
+        return
+    for part in ('quantization', 'pruning'):
+        for data in (given, used):
+            data |= {f'{part}.{key}': value for key, value in (data[part] or {}).items()}
+            data[part] = 'none' if data[part] is None else 'given'
+    key = next(key for key in used if given.get(key) != used[key])
+    raise UserError(
+        f'{path}: {key} is {given.get(key)!r:.40}, but the weights were compressed with '
+        f'{used[key]!r:.40}; the file is only a copy: compress the float policy again with '
+        'another recipe'
+    )
 
 
 def _check_device(name: str) -> None:

@@ -74,6 +74,7 @@ class PrunedPolicy(Policy):
         self._selector = self._make_selector(layers)
         self._runner = make_runner(self._step, self._device, runtime)
         self._stages: dict[str, float] = {}
+        self._noted = '', ''
         self.attention_listener: Callable[[torch.Tensor, torch.Tensor | None], None] | None = None
         """
         Listener to the attention of the task query, called in each decoder layer after the first.
@@ -116,6 +117,16 @@ class PrunedPolicy(Policy):
         """
         return None
 
+    def _cut(self, instruction: str) -> str:
+        """Say in one line what of an instruction the model does not read; empty: nothing."""
+        return ''
+
+    def _note(self, instruction: str) -> str:
+        """Return `_cut`, which is computed once for each instruction."""
+        if self._noted[0] != instruction:
+            self._noted = instruction, self._cut(instruction)
+        return self._noted[1]
+
     @torch.inference_mode()
     def predict(self, observation: Observation) -> Inference:
         """See `Policy`."""
@@ -149,6 +160,7 @@ class PrunedPolicy(Policy):
             latencies,
             self.spec.visual_tokens,
             self._selection(),
+            self._note(observation.instruction),
         )
 
     def _step(self, plan: Hashable, tensors: Tensors) -> Tensors:

@@ -19,6 +19,8 @@ from sqap_vla_ros.policy import Observation, Policy
 
 INSTRUCTIONS = 'pick up the red cup', 'close the drawer'
 BLACK, WHITE = 0, 255
+RELATIVE = 'relative_actions'
+"""Field of a configuration: which actions are offsets from the state."""
 RANGE_MARGIN = 0.5
 """Fraction of the training data's range by which actions may exceed that range."""
 
@@ -92,6 +94,8 @@ def check_columns(policy: Policy) -> tuple[Check, list[str]]:
         replace(column, low=float(low), high=float(high)) if column.low is None else column
         for column, low, high in zip(spec.columns, *policy.action_bounds())
     ]
+    if stale := _stale_range(policy):
+        return Check('columns', False, stale), []
     try:
         lines = describe_meaning(
             policy.spec.state, ActionSpec.of(columns, spec.step_s, spec.horizon)
@@ -104,6 +108,25 @@ def check_columns(policy: Policy) -> tuple[Check, list[str]]:
     except ValueError as error:
         return Check('columns', False, str(error)), lines
     return Check('columns', True, 'quantity, unit and frame of each column are known'), lines
+
+
+def _stale_range(policy: Policy) -> str:
+    """Say which column of `config.json` has another range than the statistics; empty: none."""
+    relative = getattr(getattr(getattr(policy, 'model', None), 'config', None), RELATIVE, ())
+    low, high = (end.astype(np.float64) for end in policy.action_bounds())
+    for index, column in enumerate(policy.spec.action.columns):
+        # Absolute positions that are offsets reach as far as the state; a gripper is clipped.
+        offset = index < len(relative) and relative[index]
+        if column.low is None or column.high is None or column.is_gripper or offset:
+            continue
+        bounds, stored = (low[index], high[index]), (column.low, column.high)
+        if not np.allclose(bounds, stored, rtol=1e-3, atol=1e-5 + 1e-3 * np.ptp(bounds)):
+            return (
+                f'config.json says that {column.name} is {stored[0]:.4g} .. {stored[1]:.4g} in '
+                f'the training data, dataset_statistics.json {bounds[0]:.4g} .. {bounds[1]:.4g}; '
+                'one of them was changed: import the policy again'
+            )
+    return ''
 
 
 def instructions_for(policy: Policy) -> tuple[str, str]:

@@ -7,15 +7,28 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.columns import Column
+from sqap_vla_ros.columns import ANGULAR, Column, LINEAR
 from sqap_vla_ros.control.joint_command import POSITION, VELOCITY
 from sqap_vla_ros.control.joint_limits import JointLimits
 from sqap_vla_ros.control.si_actions import SiActions
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.profiles.calibration import joint_calibration
-from sqap_vla_ros.profiles.robot_profile import Joint, RobotProfile
+from sqap_vla_ros.profiles.calibration import Calibration, joint_calibration
+from sqap_vla_ros.profiles.robot_profile import (
+    Joint,
+    JOINT_POSITION,
+    JOINT_VELOCITY,
+    RobotProfile,
+)
 
 Values = NDArray[np.float64]
+_RENAMED = {
+    LINEAR: (LINEAR, VELOCITY),
+    ANGULAR: (ANGULAR, VELOCITY),
+    VELOCITY: (VELOCITY,),
+    POSITION: (POSITION,),
+    '': (),
+}
+"""How the name of a column begins, to how its name on the robot may begin."""
 
 
 class ActionMapping:
@@ -38,9 +51,15 @@ class ActionMapping:
         self._si = SiActions(spec)
         columns = self._si.spec.columns
         names = [column.name for column in columns]
-        calibrations = [joint_calibration(profile, column) for column in columns]
+        _check_renamed(profile, names)
+        targets = [_name_on_robot(column, profile) for column in columns]
+        _check_space(profile, targets)
+        calibrations = [
+            _calibration(profile, column, target) for column, target in zip(columns, targets)
+        ]
         self._offset = np.array([calibration.offset for calibration in calibrations])
-        matrix = np.diag([calibration.factor for calibration in calibrations])
+        factors = np.array([calibration.factor for calibration in calibrations])
+        matrix = np.diag(factors)
         rotation = Rotation.from_quat(action.policy_frame.quaternion_xyzw).as_matrix()
         self._in_tool: list[list[int]] = []
         """Indices of each group of three whose frame is the end effector: linear, then angular."""
@@ -52,7 +71,7 @@ class ActionMapping:
                 self._in_tool.append(indices)
                 matrix[np.ix_(indices, indices)] *= scale
             else:
-                matrix[np.ix_(indices, indices)] = scale * rotation
+                matrix[np.ix_(indices, indices)] = scale * factors[indices][:, None] * rotation
         for index, column in enumerate(columns):
             if column.name.startswith(VELOCITY):
                 matrix[index, index] *= action.joint_scale
@@ -136,21 +155,60 @@ def _limits(joint: Joint) -> JointLimits:
 
 
 def _on_robot(column: Column, profile: RobotProfile) -> Column:
-    """Return a column in SI with the robot's name, in the base frame and in SI."""
-    name = column.name
-    if name in profile.action.columns:
-        name = profile.action.columns[name]
-    else:
-        for kind in (VELOCITY, POSITION):
-            if name.startswith(kind):
-                name = kind + profile.robot_joint(name.removeprefix(kind))
+    """Return a column in SI with the robot's name, in the base frame."""
+    name = _name_on_robot(column, profile)
     frame = 'base' if column.frame else ''
     unit = column.unit
     if column.measures == 'calibrated range':
         unit = 'm' if _kind(profile, name.removeprefix(POSITION)) == 'prismatic' else 'rad'
+    rotation = column.rotation
     if name.startswith((VELOCITY, POSITION)):
-        frame = ''
-    return replace(column, name=name, frame=frame, unit=unit)
+        frame = rotation = ''
+    return replace(column, name=name, frame=frame, unit=unit, rotation=rotation)
+
+
+def _name_on_robot(column: Column, profile: RobotProfile) -> str:
+    name = column.name
+    if name in profile.action.columns:
+        return profile.action.columns[name]
+    for kind in (VELOCITY, POSITION):
+        if name.startswith(kind):
+            return kind + profile.robot_joint(name.removeprefix(kind))
+    return name
+
+
+def _calibration(profile: RobotProfile, column: Column, name: str) -> Calibration:
+    """Return how a column maps to the column `name` of the robot."""
+    for kind in (VELOCITY, POSITION):
+        if name.startswith(kind):
+            return joint_calibration(profile, column, name.removeprefix(kind))
+    return Calibration()
+
+
+def _check_renamed(profile: RobotProfile, names: list[str]) -> None:
+    """Raise UserError for an entry of `action.columns` that is unknown or changes the meaning."""
+    for old, new in profile.action.columns.items():
+        where = f'profile: action.columns has {old}: {new}'
+        if old not in names:
+            raise UserError(f'{where}, and the policy has no such column: {", ".join(names)}')
+        kinds = _RENAMED[next((kind for kind in _RENAMED if old.startswith(kind)), '')]
+        if not new.startswith(kinds) and new != old:
+            raise UserError(
+                f'{where}; expected a name that begins with {" or ".join(kinds)}'
+                if kinds
+                else f'{where}; a {old} keeps its name'
+            )
+
+
+def _check_space(profile: RobotProfile, names: list[str]) -> None:
+    """Raise UserError where a policy commands joints otherwise than the profile says."""
+    other = {JOINT_VELOCITY: POSITION, JOINT_POSITION: VELOCITY}.get(profile.action.space, '')
+    found = [name for name in names if other and name.startswith(other)]
+    if found:
+        raise UserError(
+            f'policy: action column {found[0]!r} does not fit action.space: '
+            f'{profile.action.space} of the profile; take {other.rstrip(".")} there'
+        )
 
 
 def _kind(profile: RobotProfile, joint: str) -> str:

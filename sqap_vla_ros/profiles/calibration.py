@@ -19,13 +19,16 @@ class Calibration:
         return (value - self.offset) / self.factor
 
 
-def joint_calibration(profile: RobotProfile, column: Column) -> Calibration:
+def joint_calibration(
+    profile: RobotProfile, column: Column, robot_joint: str | None = None
+) -> Calibration:
     """
     Find how a column's values map to the robot's joint.
 
     Args:
         profile: the robot.
         column: an action or state column; its unit is applied here for percentages alone.
+        robot_joint: the robot's name of the joint; None: as the profile maps the column's.
 
     Returns:
         The identity for a column that is no joint.
@@ -34,9 +37,11 @@ def joint_calibration(profile: RobotProfile, column: Column) -> Calibration:
         UserError: the column is in percent and the profile has no `calibrated_range` for it, or
             its unit does not fit the type of the joint.
     """
-    if column.joint is None:
-        return Calibration()
-    name = profile.robot_joint(column.joint)
+    name = robot_joint
+    if name is None:
+        if column.joint is None:
+            return Calibration()
+        name = profile.robot_joint(column.joint)
     joint = next((known for known in profile.joints if known.name == name), Joint(name))
     linear = column.measures in ('length', 'speed')
     given = joint in profile.joints and column.measures != 'calibrated range'

@@ -12,6 +12,8 @@ from sqap_vla_ros.profiles.names import NameCheck
 from sqap_vla_ros.profiles.units import has_unit, quantity, UNITS
 
 MAX_BYTES = 1_000_000
+NULL = 'tag:yaml.org,2002:null'
+"""Tag of null, ~ and nothing in YAML."""
 FILL_IN = 'FILL_IN'
 """Stands in a generated profile for a number that only the user knows."""
 
@@ -113,6 +115,13 @@ class Section:
         """
         node = self._scalar(key, default is None)
         value: str | None = default if node is None else node.value
+        if node is not None and node.tag == NULL and (node.value or default is not None):
+            self.problem(
+                f'{self.name(key)} has no value (in YAML, {node.value or "nothing"} means none); '
+                'leave the key out, or put a name in quotes',
+                self.line_of(key),
+            )
+            return default
         if node is not None and node.value == '' and default is None:
             self.problem(f'{self.name(key)} is empty', self.line_of(key))
         if choices and value is not None and value not in choices:

@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 NameCheck: TypeAlias = Callable[[str], str | None]
 """Returns what is wrong with a name; None for a good one."""
+_RECTIFIED = 'image_rect'
+"""How the names of undistorted images begin: image_rect, image_rect_color."""
 _TOPIC = re.compile(r'(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')
 
 
@@ -19,6 +21,11 @@ def frame_name(text: str) -> str | None:
     if text.startswith('/'):
         return f'a frame has no leading slash; write {text.lstrip("/")}'
     return plain_name(text)
+
+
+def is_rectified(topic: str) -> bool:
+    """Tell whether a topic is named as image_proc names undistorted images."""
+    return any(part.startswith(_RECTIFIED) for part in topic.split('/'))
 
 
 def topic_name(text: str) -> str | None:

@@ -16,6 +16,13 @@ def notes_on(profile: RobotProfile) -> list[str]:
         for output in profile.gripper.outputs
         if output.kind == 'gripper_command' and output.max_effort == 0
     ]
+    notes += [
+        f'cameras: optical_frame of {camera.name!r} is {camera.optical_frame!r}, which looks like '
+        'the frame of the housing; that of the lens has z forward and usually ends in '
+        '_optical_frame'
+        for camera in profile.cameras
+        if camera.extrinsics != 'none' and camera.optical_frame.endswith('_link')
+    ]
     topics = [camera.topic for camera in profile.cameras]
     notes += [
         f'cameras: {camera.name!r} has the same topic as another one, {camera.topic}'

@@ -36,5 +36,7 @@ MAX_GRIPPER = {'length': 0.5, 'angle': TURN, 'ratio': 1e6}
 """Position of an open or a closed gripper: 85 was meant in millimetres."""
 MAX_EFFORT = 1000.0
 """Of a gripper, N or Nm."""
+MIN_FOCAL_LENGTH = 0.05
+"""In widths or heights of the image."""
 MAX_IMAGE_PIXELS = 20_000
 """Rows or columns of an image, and the largest focal length."""

@@ -8,9 +8,14 @@ from sqap_vla_ros.profiles.names import frame_name
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.profiles.sections.cameras import read_cameras, read_pose_source
 from sqap_vla_ros.profiles.sections.gripper import read_gripper
-from sqap_vla_ros.profiles.sections.joints import read_joint_states, read_joints
+from sqap_vla_ros.profiles.sections.joints import (
+    check_policy_joints,
+    read_joint_states,
+    read_joints,
+)
 from sqap_vla_ros.profiles.sections.limits import check_limits, read_settings
 from sqap_vla_ros.profiles.sections.outputs import check_outputs, read_action, read_output
+from sqap_vla_ros.profiles.sections.topics import check_topics
 from sqap_vla_ros.resources import find_resource
 
 FOLDER = 'config/robots'
@@ -110,6 +115,8 @@ def _profile(top: Section) -> RobotProfile:
         settings=read_settings(top),
     )
     check_outputs(top, profile)
+    check_topics(top, profile)
+    check_policy_joints(top, profile)
     check_limits(top, profile.joint_space)
     top.close()
     return profile

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.document import Problem
+from sqap_vla_ros.profiles.ranges import MAX_POSITION
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.profiles.sections.joints import KINDS
 
@@ -49,6 +50,32 @@ class Urdf:
             name = self.joints[name].mimics
         return name
 
+    def moving(self, end: str, base: str) -> list[str]:
+        """
+        Find the joints that move one link and not another.
+
+        Args:
+            end: link that they move.
+            base: link that they do not.
+
+        Returns:
+            Names of the joints, from the root on.
+        """
+        fixed = self._above(base)
+        return [
+            name
+            for name in self._above(end)
+            if name not in fixed and self.joints[name].kind in KINDS
+        ]
+
+    def _above(self, link: str) -> list[str]:
+        above = {joint.child: name for name, joint in self.joints.items()}
+        names: list[str] = []
+        while link in above and above[link] not in names:
+            names.insert(0, above[link])
+            link = self.joints[above[link]].parent
+        return names
+
     def between(self, base: str, end: str) -> list[str]:
         """
         Find the joints of any kind that connect two links.
@@ -60,16 +87,11 @@ class Urdf:
         Returns:
             Names of the joints, from `base` on; empty when `base` is not above `end`.
         """
-        above = {joint.child: name for name, joint in self.joints.items()}
-        names: list[str] = []
-        link = end
-        while link != base:
-            name = above.get(link)
-            if name is None or name in names:
-                return []
-            names.insert(0, name)
-            link = self.joints[name].parent
-        return names
+        names = self._above(end)
+        for index, name in enumerate(names):
+            if self.joints[name].parent == base:
+                return names[index:]
+        return []
 
 
 def read_urdf(path: Path) -> Urdf:
@@ -132,6 +154,14 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
                 )
             )
             continue
+        if found.mimics:
+            problems.append(
+                Problem(
+                    joint.line,
+                    f'joint {joint.name!r} mimics {urdf.leader(joint.name)!r} in the URDF, which '
+                    'moves it; leave it out',
+                )
+            )
         for name, ours, theirs, beyond in (
             ('lower', joint.lower, found.lower, joint.lower < found.lower - TOLERANCE),
             ('upper', joint.upper, found.upper, joint.upper > found.upper + TOLERANCE),
@@ -160,12 +190,49 @@ def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
     for name, frame in frames:
         if frame not in urdf.links:
             problems.append(Problem(1, f'{name} {frame!r} is not a link of the URDF'))
+    base, end = profile.base_frame, profile.end_effector_frame
+    if urdf.links.issuperset((base, end)) and not urdf.moving(end, base):
+        swapped = urdf.moving(base, end)
+        problems.append(
+            Problem(
+                1,
+                f'no joint of the URDF moves end_effector_frame {end!r} against base_frame '
+                f'{base!r}' + ('; are they swapped?' if swapped else ''),
+            )
+        )
     return problems + _gripper_problems(profile, urdf)
 
 
 def notes_on_urdf(profile: RobotProfile, urdf: Urdf) -> list[str]:
-    """List what is no mistake but needs care: camera frames that the URDF does not define."""
-    return [
+    """
+    List what is no mistake but needs care.
+
+    Camera frames that the URDF does not define, joints without limits in it, and, in joint space,
+    joints that do not move the end effector and those that do and are not commanded.
+    """
+    notes = [
+        f'joint {joint.name!r}: the URDF gives no limits that can be, to compare those of the '
+        'profile with; take them from the data sheet'
+        for joint in profile.joints
+        if (found := urdf.joints.get(joint.name)) is not None
+        and found.kind in ('revolute', 'prismatic')
+        and not max(abs(found.lower), abs(found.upper))
+        <= MAX_POSITION['length' if found.kind == 'prismatic' else 'angle']
+    ]
+    if profile.joint_space:
+        names = [joint.name for joint in profile.joints]
+        chain = urdf.moving(profile.end_effector_frame, profile.base_frame)
+        notes += [
+            f'joint {name!r} is commanded, and does not move {profile.end_effector_frame!r}'
+            for name in names
+            if name in urdf.joints and name not in chain
+        ]
+        notes += [
+            f'joint {name!r} moves {profile.end_effector_frame!r}, and is not in joints'
+            for name in chain
+            if name not in names and not urdf.joints[name].mimics
+        ]
+    return notes + [
         f'camera {camera.name!r}: frame {camera.optical_frame!r} is not a link of the URDF; '
         'something else must publish its transform'
         for camera in profile.cameras

@@ -34,6 +34,8 @@ VISION = VisionConfig(
         'num_attention_heads': 2,
         'image_size': 32,
         'patch_size': 4,
+        'hidden_act': 'gelu_pytorch_tanh',
+        'layer_norm_eps': 1e-6,
     }
 )
 LLAMA = {
@@ -44,6 +46,8 @@ LLAMA = {
     'num_attention_heads': 4,
     'num_key_value_heads': 2,
     'max_position_embeddings': 128,
+    'hidden_act': 'silu',
+    'rms_norm_eps': 1e-6,
 }
 
 
@@ -57,6 +61,7 @@ def gemma(width):
         'num_attention_heads': 4,
         'num_key_value_heads': 1,
         'hidden_act': 'gelu_pytorch_tanh',
+        'rms_norm_eps': 1e-6,
         'vocab_size': 300,
     }
 
@@ -83,6 +88,7 @@ TINY = {
             vision=(VISION,),
             llama=LLAMA,
             image_size=32,
+            token_end=300,
             action=columns_from_units(('x', 'y'), ('m', 'm')),
         ),
         text_tokens=6,
@@ -108,6 +114,8 @@ TINY = {
                 'chunk_size': 5,
                 'max_state_dim': 8,
                 'max_action_dim': 8,
+                'min_period': 4e-3,
+                'max_period': 4.0,
             },
             image_size=32,
             horizon=5,

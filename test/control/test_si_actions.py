@@ -83,6 +83,7 @@ def test_what_is_not_finite_stays_so_and_harms_no_other_row():
         ([*turns()[:2], turns('euler_xyz')[2]], 'differ'),
         ([Column('joint_position.a', 'offset', 'rad')], 'offset'),
         ([Column('linear.x', 'displacement', 'rad', 'base')], 'length'),
+        ([Column('joint_position.a', 'position', '1')], 'unit of length or angle'),
         ([Column('gripper_2', 'ratio', '1', opened=0, closed=1)], 'not known'),
     ],
 )

@@ -63,12 +63,12 @@ def test_answers_survive_the_way_nan_included():
         np.array([1, 2], np.uint8),
         TokenGeometry(LETTERBOX, 0.9, 224, 14),
     )
-    sent = Inference(ActionChunk(values, ACTION, 5), {'total': 3.5}, 4, selection)
+    sent = Inference(ActionChunk(values, ACTION, 5), {'total': 3.5}, 4, selection, 'cut')
     got = inference_from_wire(inference_to_wire(sent), ACTION)
     np.testing.assert_array_equal(got.chunk.values, values)
     np.testing.assert_array_equal(got.selection.kept, selection.kept)
     assert got.selection.criterion.dtype == np.uint8
-    assert got.selection.geometry == selection.geometry
+    assert got.selection.geometry == selection.geometry and got.note == 'cut'
     assert not got.chunk.finite
 
 

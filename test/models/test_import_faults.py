@@ -343,6 +343,48 @@ FAULTS = {
     'text_config as a list': ('openvla', config(text_config=[1]), ('text_config is [1]',)),
     'no bins': ('openvla', config(n_action_bins=0), ('n_action_bins is 0',)),
     'padding null': ('openvla', config(pad_to_multiple_of=None), ('pad_to_multiple_of',)),
+    'images of another size': (
+        'openvla',
+        preprocessor(input_sizes=[[3, 384, 384]] * 2),
+        ('input_sizes', '224'),
+    ),
+    'resized by the transforms': (
+        'openvla',
+        preprocessor(tvf_resize_params=[{'size': [384, 384], 'interpolation': 3}] * 2),
+        ('tvf_resize_params[0].size', '[224, 224]'),
+    ),
+    'another filter of the transforms': (
+        'openvla',
+        preprocessor(tvf_resize_params=[{'size': [224, 224], 'interpolation': 2}] * 2),
+        ('tvf_resize_params[0].interpolation', '3'),
+    ),
+    'normalised otherwise by the transforms': (
+        'openvla',
+        preprocessor(tvf_normalize_params=[{'mean': [0.5] * 3, 'std': [0.5] * 3}] * 2),
+        ('tvf_normalize_params[0].mean',),
+    ),
+    'transforms of one tower': (
+        'openvla',
+        preprocessor(tvf_crop_params=[{'output_size': [224, 224]}]),
+        ('tvf_crop_params', 'each tower'),
+    ),
+    'another image processor': (
+        'openvla',
+        preprocessor(image_processor_type='SiglipImageProcessor'),
+        ('image_processor_type', 'PrismaticImageProcessor'),
+    ),
+    'ends of other data than the quantiles': (
+        'openvla',
+        action_statistics(min=[5.0] * 7, max=[6.0] * 7),
+        ('action.q01 is', 'column 0', 'not of the same data'),
+    ),
+    'rows of the past': (
+        'cogact',
+        lambda folder: change_json(
+            folder, 'config.json', lambda data: data['vla'].update(past_action_window_size=3)
+        ),
+        ('past_action_window_size is 3',),
+    ),
     'other resizing': ('openvla', preprocessor(interpolations=['bilinear'] * 2), ('bicubic',)),
     'means as text': ('openvla', preprocessor(means=['abc', 'abc']), ('means and stds',)),
     'no image statistics': (
@@ -390,6 +432,20 @@ FAULTS = {
             folder, 'tokenizer.json', lambda data: data['model']['vocab'].update({'▁': 28705})
         ),
         ('has id 28705, expected 29871',),
+    ),
+    'text in lower case': (
+        'openvla',
+        lambda folder: change_json(
+            folder, 'tokenizer.json', lambda data: data.update(normalizer={'type': 'Lowercase'})
+        ),
+        ("'Pick  up' becomes 'pick", 'normalizer'),
+    ),
+    'spaces that are dropped': (
+        'pi0',
+        lambda folder: change_json(
+            folder, 'tokenizer.json', lambda data: data['normalizer'].update(content='')
+        ),
+        ("'Pick  up' becomes", 'PaliGemma'),
     ),
     'ids that the model has no embedding for': (
         'openvla',

@@ -1,5 +1,6 @@
 """What a checkpoint's columns mean comes from the user or a known dataset, or is refused."""
 
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -21,9 +22,18 @@ from sqap_vla_ros.models.importers.meaning import (
 )
 from sqap_vla_ros.models.importers.released import ImportOptions
 from sqap_vla_ros.models.loading import load_policy
+from sqap_vla_ros.models.self_test import check_columns
 
+from support import tiny_pi0
 from support import tiny_released as tiny
+from support.broken_checkpoint import change_json
+from support.released_families import PI0_OPTIONS, write_released
 
+PI0 = [
+    f'--{name.replace("_", "-")}={value if isinstance(value, float) else ",".join(value)}'
+    for name in ('step_s', 'state_names', 'state_units', 'action_names', 'action_units')
+    for value in (getattr(PI0_OPTIONS, name),)
+]
 LIBERO_Q = [0.9375, 0.9375, 0.9375, 0.1971, 0.3364, 0.375]
 
 
@@ -78,6 +88,7 @@ def test_positions_are_described_in_the_units_of_the_dataset_and_in_si():
     ]
     lines = describe_meaning((), ActionSpec.of(columns, 0.1, 1), (True, False, False))
     assert lines == [
+        'time: one action lasts 0.1 s (10 Hz)',
         'action: joint_position.a -90 .. 180 deg = -1.57 .. 3.14 rad, given as an offset from the '
         'state',
         'action: joint_position.b -20 .. 30 on a scale of -100 .. 100 over its calibrated range',
@@ -142,6 +153,18 @@ def test_what_nobody_said_or_contradicts_itself_is_refused(options, words):
     assert all(word in text for word in words) and '\n' not in text
 
 
+def test_a_crop_that_nobody_applies_is_refused(tmp_path):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(
+        'step_s: 0.1\nimage: {crop_area: 0.9}\naction:\n'
+        '  - {name: joint_position.a, quantity: position, unit: deg}\n'
+    )
+    with pytest.raises(UserError, match=r'mine.yaml: image.crop_area means nothing .* pi0'):
+        meaning(ImportOptions(columns=str(path)), counts=(0, 1))
+    found = find_meaning('mine', (0, 1), ImportOptions(columns=str(path)), 'openvla')
+    assert found.dataset.crop_area == 0.9
+
+
 def test_options_must_agree_with_a_known_dataset():
     options = ImportOptions(columns='so101_degrees', state_units=('rad',) * 5 + ('1',))
     with pytest.raises(UserError, match='--state-units says rad.*deg'):
@@ -179,6 +202,42 @@ def test_a_wrong_file_is_refused_with_its_line(tmp_path, line, word):
     with pytest.raises(UserError, match=word) as caught:
         find_dataset(str(path))
     assert str(caught.value).startswith(f'{path}:3:')
+
+
+@pytest.mark.parametrize(
+    ('ends', 'unit', 'values'), [((-1, 1), '1', (-1.0, 1.0)), ((0.08, 0), 'm', (0.0, 0.08))]
+)
+def test_cogact_answers_0_or_1_for_the_gripper(tmp_path, ends, unit, values):
+    options = write_released('cogact', tmp_path / 'released')
+    moves = 'quantity: displacement, frame: base'
+    columns = [f'{{name: linear.{axis}, {moves}, unit: m}}' for axis in 'xyz']
+    turns = f'{moves}, unit: rad, rotation: axis_angle'
+    columns += [f'{{name: angular.{axis}, {turns}}}' for axis in 'xyz']
+    gripper = f"quantity: ratio, unit: '{unit}', opened: {ends[0]}, closed: {ends[1]}"
+    columns.append(f'{{name: gripper, {gripper}}}')
+    path = tmp_path / 'mine.yaml'
+    path.write_text('step_s: 0.1\naction:\n' + ''.join(f'  - {line}\n' for line in columns))
+
+    def change(data):
+        for field, value in zip(('q01', 'q99'), values):
+            data['tiny_dataset']['action'][field][6] = value
+
+    change_json(tmp_path / 'released', 'dataset_statistics.json', change)
+    with pytest.raises(UserError, match='gripper is said to be .* CogACT answers 0 or 1'):
+        open_released(tmp_path / 'released', replace(options, columns=str(path), action_units=()))
+
+
+def test_import_and_check_print_the_same(tmp_path, capsys):
+    """Of statistics with quantiles, ends, mean and deviation both choose the same ones."""
+    tiny_pi0.write_pi0(tmp_path / 'released')
+    assert main(['import', str(tmp_path / 'released'), str(tmp_path / 'policy'), *PI0]) == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if line[:6] == 'action']
+    policy = load_policy(tmp_path / 'policy')
+    assert len(printed) == 7 and set(printed) <= set(check_columns(policy)[1])
+    columns = policy.spec.action.columns
+    low, high = policy.action_bounds()
+    assert low == pytest.approx([column.low for column in columns])
+    assert high == pytest.approx([column.high for column in columns])
 
 
 def test_a_gripper_whose_data_lie_elsewhere_is_refused():

@@ -68,6 +68,10 @@ def test_openpi_has_its_own_number_of_rows(broken):
         ([assets(state=None)], {}, ('state is missing',)),
         ([assets(actions={'mean': [0.0] * 7})], {}, ('actions.std is missing',)),
         ([config(action_horizon=0)], {}, ('action_horizon is 0',)),
+        ([config(action_dim=24)], {}, ('action_dim is 24', '32')),
+        ([config(paligemma_variant='gemma_2b_lora')], {}, ('paligemma_variant', 'merge')),
+        ([config(action_expert_variant='gemma_300m_lora')], {}, ('action_expert_variant',)),
+        ([], {'cameras': ('a b', 'c')}, ("'a b'", 'no spaces')),
     ],
 )  # fmt: skip
 def test_faults_of_openpi_folders(changes, options, words, refusal):
@@ -87,7 +91,18 @@ def test_openpi_statistics_may_be_padded_to_the_width_of_the_model(broken, refus
 
     folder, options = broken('openpi', pad(0.0))
     assert open_released(folder, options).statistics['tiny']['action']['columns'] == tiny.ACTIONS
-    assert '32 columns are in use, but 8 names' in refusal('openpi', pad(0.5))
+    assert '32 columns are in use, but 8 are described' in refusal('openpi', pad(0.5))
+    path = folder.parent / 'joints.yaml'
+    lines = {
+        part: [f'  - {{name: {name}, quantity: position, unit: rad}}' for name in POSITIONS[key]]
+        for part, key in (('state', 'state_names'), ('action', 'action_names'))
+    }
+    parts = [line for part, entries in lines.items() for line in (f'{part}:', *entries)]
+    path.write_text('\n'.join(['step_s: 0.1', *parts]))
+    bare = dict.fromkeys(('state_names', 'state_units', 'action_names', 'action_units'), ())
+    described = replace(options, columns=str(path), relative_actions=(), **bare)
+    found = open_released(folder, described).config
+    assert len(found.state) == 8 and found.action[0].name == 'joint_position.a'
 
 
 def test_openpi_chooses_its_cameras_by_name(originals):

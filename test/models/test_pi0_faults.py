@@ -209,6 +209,33 @@ FAULTS = {
                                         for f in ('mean', 'std', 'min', 'max', 'q01', 'q99')})],
         (tiny.STATE_FILE, 'observation.state are missing'),
     ),
+    'mean in other units': (
+        [statistics(tiny.ACTION_FILE, **{f'{ACTION}.mean': lambda t: t + 100})],
+        ('action.mean is', 'column 0', 'not of the same data'),
+    ),
+    'deviation in other units': (
+        [statistics(tiny.STATE_FILE, **{f'{STATE}.std': lambda t: t * 180 / 3.14})],
+        ('observation.state.std is', 'column 0', 'not of the same data'),
+    ),
+    'shape of the state': (
+        [step(BEFORE, 'normalizer_processor', features={
+            STATE: {'type': 'STATE', 'shape': [5]}, ACTION: tiny.FEATURES[ACTION]})],
+        ('observation.state has shape [5]', '8 columns'),
+    ),
+    'shape of the action': (
+        [step(AFTER, 'unnormalizer_processor', features={
+            ACTION: {'type': 'ACTION', 'shape': [3]}})],
+        (AFTER, 'action has shape [3]', '7 columns'),
+    ),
+    'action that is a state': (
+        [step(AFTER, 'unnormalizer_processor', features={
+            ACTION: {'type': 'STATE', 'shape': [7]}})],
+        (AFTER, "action has type 'STATE'"),
+    ),
+    'keys as text': (
+        [step(BEFORE, 'normalizer_processor', normalize_observation_keys='observation.state')],
+        ('normalize_observation_keys', 'a list'),
+    ),
     'no state file': (
         [lambda folder: change_json(folder, AFTER, lambda d: d['steps'][0].pop('state_file'))],
         (AFTER, 'no state_file', 'fine-tuned'),
@@ -321,13 +348,13 @@ def test_a_mode_that_only_config_json_has_is_used(broken):
 def test_action_statistics_are_the_postprocessors_and_state_statistics_the_preprocessors(broken):
     folder, options = broken(
         'lerobot',
-        statistics(tiny.ACTION_FILE, **{f'{ACTION}.mean': lambda t: t + 1}),
-        statistics(tiny.STATE_FILE, **{f'{STATE}.mean': lambda t: t + 2}),
+        statistics(tiny.ACTION_FILE, **{f'{ACTION}.mean': lambda t: t + 0.01}),
+        statistics(tiny.STATE_FILE, **{f'{STATE}.mean': lambda t: t + 0.02}),
     )
     found = open_released(folder, options).statistics['lerobot']
     usual = tiny.statistics()
-    assert np.allclose(found['action']['mean'], usual[f'{ACTION}.mean'] + 1)
-    assert np.allclose(found['state']['mean'], usual[f'{STATE}.mean'] + 2)
+    assert np.allclose(found['action']['mean'], usual[f'{ACTION}.mean'] + 0.01)
+    assert np.allclose(found['state']['mean'], usual[f'{STATE}.mean'] + 0.02)
 
 
 def test_statistics_of_the_chosen_dataset_are_used(broken):

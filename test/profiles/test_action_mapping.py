@@ -52,6 +52,58 @@ def test_twist_columns_may_be_the_joints_of_a_gantry():
     assert mapped.values[0] == pytest.approx([1, 0.05, 0.1, 0.15])
 
 
+def test_a_renamed_column_has_the_direction_zero_and_kind_of_the_robots_joint():
+    columns = {f'linear.{axis}': f'joint_velocity.slide_{axis}' for axis in 'xyz'}
+    slides = [Joint(f'slide_{axis}', 'prismatic') for axis in 'yz']
+    slides.append(Joint('slide_x', 'prismatic', policy_direction=-1))
+    arm = profile(Action('joint_velocity', columns=columns), joints=tuple(slides))
+    mapped = ActionMapping(arm, TWIST).chunk(ActionChunk(np.full((2, 4), 0.5), TWIST, 0))
+    assert mapped.values[0] == pytest.approx([0.5, -0.5, 0.5, 0.5])
+    turning = profile(Action('joint_velocity', columns=columns), joints=(Joint('slide_x'),))
+    with pytest.raises(UserError, match="'slide_x' of the profile is revolute"):
+        ActionMapping(turning, TWIST)
+    swapped = {'joint_position.a': 'joint_position.b', 'joint_position.b': 'joint_position.a'}
+    arm = profile(
+        Action('joint_position', columns=swapped), joints=(Joint('a', policy_zero=1.0), Joint('b'))
+    )
+    spec = ActionSpec(('joint_position.a', 'joint_position.b'), ('rad', 'rad'), 0.05, 1)
+    mapped = ActionMapping(arm, spec).chunk(ActionChunk(np.zeros((1, 2)), spec, 0))
+    assert mapped.values[0] == pytest.approx([0.0, 1.0])
+    assert mapped.spec.names == ('joint_position.b', 'joint_position.a')
+
+
+def test_a_turning_column_may_be_the_joint_of_a_rotary_table():
+    spec = ActionSpec(tuple(f'angular.{axis}' for axis in 'xyz'), ('rad/s',) * 3, 0.05, 1)
+    columns = {f'angular.{axis}': f'joint_velocity.turn_{axis}' for axis in 'xyz'}
+    mapped = ActionMapping(profile(Action('joint_velocity', columns=columns)), spec).spec
+    assert mapped.names == tuple(columns.values()) and mapped.units == ('rad/s',) * 3
+
+
+@pytest.mark.parametrize(
+    'columns, words',
+    [
+        ({'linear.X': 'linear.y'}, 'linear.X: linear.y, and the policy has no such column'),
+        ({'linear.x': 'angular.x'}, 'begins with linear. or joint_velocity.'),
+        ({'linear.x': 'joint_position.a'}, 'begins with linear. or joint_velocity.'),
+        ({'linear.x': 'gripper', 'gripper': 'linear.x'}, 'expected a name that begins with'),
+        ({'gripper': 'linear.w'}, 'a gripper keeps its name'),
+    ],
+)
+def test_a_column_keeps_its_meaning_when_it_is_renamed(columns, words):
+    with pytest.raises(UserError, match=words):
+        ActionMapping(profile(Action(columns=columns)), TWIST)
+
+
+@pytest.mark.parametrize(
+    'space, column',
+    [('joint_velocity', 'joint_position.a'), ('joint_position', 'joint_velocity.a')],
+)
+def test_a_policy_that_commands_joints_otherwise_than_the_profile_is_refused(space, column):
+    spec = ActionSpec((column,), ('rad' if 'position' in column else 'rad/s',), 0.05, 1)
+    with pytest.raises(UserError, match=f'{column}.* does not fit action.space: {space}'):
+        ActionMapping(profile(Action(space)), spec)
+
+
 def test_a_chunk_that_is_not_finite_stays_so():
     values = np.full((2, 4), np.nan, np.float32)
     mapping = ActionMapping(profile(Action(linear_scale=0.5)), TWIST)

@@ -241,6 +241,22 @@ def test_each_mistake_is_shown_with_its_line(write, old, new, line, words):
             'outputs[0].closed is missing',
         ),
         ('limits:', HAND.format(closed=0.04), 10, 'max_effort is missing: every goal carries it'),
+        (
+            'limits:',
+            METRES.format(
+                closed='0.04, outputs: [{type: gripper_command, action: g, open: 0.04, '
+                'closed: 0, max_effort: 1}]'
+            ),
+            10,
+            'open 0.04 and closed 0 are the other way round than those of joint',
+        ),
+        (
+            'topic: image,',
+            'topic: image, intrinsics: {width: 64, height: 48, fx: 0.9, fy: 50, cx: 32, cy: 24},',
+            6,
+            'fx is 0.9, which is too short for width 64',
+        ),
+        ('outputs:', 'action: {joint_scale: 2}\noutputs:', 19, 'joint_scale would have no effect'),
         ('limits:', HAND.format(closed='0.04, max_effort: 1e4'), 10, 'expected 0 .. 1000'),
         ('limits:', HAND.format(closed='85, max_effort: 1'), 10, 'expected -0.5 .. 0.5 m'),
     ],
@@ -270,6 +286,32 @@ def test_a_value_that_no_robot_has_is_shown_with_its_line(write, old, new, line,
         ('topic: image', 'topic: my image', 6, 'not a valid name in ROS 2'),
         ('topic: image', 'topic: camera//image', 6, 'not a valid name in ROS 2'),
         ('topic: twist', 'topic: 2nd/twist', 20, 'not a valid name in ROS 2'),
+        ('optical_frame: optical', 'optical_frame: ~', 6, '~ means none'),
+        (
+            'optical_frame: optical',
+            'optical_frame: optical, info_topic: null',
+            6,
+            'info_topic has no value (in YAML, null means none)',
+        ),
+        ('limits:', GRIPPED.format(joint='', closed=1), 10, 'nothing means none'),
+        (
+            'optical_frame: optical',
+            'optical_frame: optical, info_topic: image',
+            5,
+            "'image' is the topic of raw images and of CameraInfo of optical",
+        ),
+        (
+            '{source: tf}}',
+            '{source: tf}}\n  other: {topic: image, transport: compressed, optical_frame: eye}',
+            5,
+            "'image' is the topic of raw images and of compressed images",
+        ),
+        (
+            'limits:',
+            'end_effector_pose: {source: topic, topic: joint_states}\nlimits:',
+            1,
+            "'joint_states' is the topic of the pose of the end effector and of joint states",
+        ),
         ('topic: twist', 'topic: twist, frame: world', 20, "end_effector_frame 'tool': no other"),
         ('name: elbow', 'name: el bow', 9, 'a name has no spaces'),
         ('  camera:', "  '':", 6, "cameras: name '': it is empty"),
@@ -315,6 +357,26 @@ JOINT_SPACE += (
         ),
         ('topic: t}', 'topic: t, unit: deg}', 'unit is not known'),
         ('outputs:', 'limits: {linear_speed: 0.1}\noutputs:', 'linear_speed would have no effect'),
+        (
+            'joint_position}',
+            'joint_position, joint_scale: 0.5}',
+            'joint_scale would have no effect',
+        ),
+        (
+            'joint_position}',
+            'joint_position, linear_scale: 2}',
+            'linear_scale would have no effect',
+        ),
+        (
+            'outputs:',
+            'joint_states: {topic: js, policy_names: {a: elbw}}\noutputs:',
+            "policy_names.a is 'elbw', which is not in joints",
+        ),
+        (
+            '{type: joint_trajectory, topic: t}',
+            '{type: joint_state, topic: joint_states}',
+            "'joint_states' is the topic of joint states and of the output joint_state",
+        ),
         ('60 deg/s', '60 deg/s, calibrated_range: [1, 1]', 'calibrated_range [1, 1] is empty'),
         ('60 deg/s', '60 deg/s, calibrated_range: [3, 4]', 'outside of lower -1 .. upper 1'),
         ('60 deg/s', '60 deg/s, calibrated_range: [-100, 100]', 'expected -62.8319 .. 62.8319'),
@@ -408,6 +470,15 @@ def test_check_agrees_with_a_matching_urdf(write, urdf, capsys):
         ('velocity: 60 deg/s', 'velocity: 200 deg/s', 9, 'velocity 3.49066 is beyond the 2'),
         ('base_frame: base_link', 'base_frame: world', 1, "base_frame 'world' is not a link"),
         ('end_effector_frame: tool', 'end_effector_frame: hand', 1, "'hand' is not a link"),
+        (
+            'base_frame: base_link\nend_effector_frame: tool',
+            'base_frame: tool\nend_effector_frame: base_link',
+            1,
+            "no joint of the URDF moves end_effector_frame 'base_link' against base_frame 'tool'; "
+            'are they swapped?',
+        ),
+        ('base_frame: base_link', 'base_frame: optical', 1, "'tool' against base_frame 'optical'"),
+        ('name: elbow', 'name: other_claw', 9, "'other_claw' mimics 'claw' in the URDF"),
         ('topic: twist}', 'topic: twist, frame: moon}', 20, "expected base_frame 'base_link' or"),
         ('limits:', GRIPPED.format(joint='grip', closed=0.9), 10, "'grip' is not in the URDF"),
         ('limits:', GRIPPED.format(joint='eye', closed=0.4), 10, "gripper.joint 'eye' is fixed"),
@@ -426,6 +497,26 @@ def test_check_shows_what_disagrees_with_the_urdf(write, urdf, capsys, old, new,
     assert any(
         text.startswith(f'{path}:{line}: ') and words in text for text in out.splitlines()
     ), out
+
+
+def test_what_the_urdf_does_not_say_is_told(tmp_path, urdf, capsys):
+    path = tmp_path / 'profile.yaml'
+    limit = '<limit lower="-1.0" upper="1.0" velocity="2.0" effort="1"/>'
+    urdf.write_text(URDF.replace(limit, ''), 'utf-8')
+    path.write_text(JOINT_SPACE.replace('name: shoulder', 'name: claw, type: revolute'), 'utf-8')
+    main(['profile', 'check', str(path), '--urdf', str(urdf)])
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith('note: ')]
+    for words in (
+        "'elbow': the URDF gives no limits",
+        "'claw' is commanded, and does not move 'tool'",
+        "'shoulder' moves 'tool', and is not in joints",
+    ):
+        assert any(words in note for note in notes), notes
+
+
+def test_the_frame_of_a_housing_is_told(write):
+    notes = notes_on(read_profile(write('optical_frame: optical', 'optical_frame: eye_link'))[0])
+    assert any("'eye_link', which looks like the frame of the housing" in note for note in notes)
 
 
 @pytest.mark.parametrize(

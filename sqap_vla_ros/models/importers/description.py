@@ -25,7 +25,7 @@ def describe_meaning(
         relative: which actions the model gives as offsets from the state; empty: none.
 
     Returns:
-        One line a column.
+        One line for the time of an action, and one a column.
     """
     si = SiActions(action)
     low, high = (
@@ -33,7 +33,7 @@ def describe_meaning(
         for end in ('low', 'high')
     )
     reach = np.stack([si.values(low)[0], si.values(high)[0]])
-    lines = []
+    lines = [f'time: one action lasts {action.step_s:.4g} s ({1 / action.step_s:.3g} Hz)']
     for index, (column, ours) in enumerate(zip(action.columns, si.spec.columns)):
         ends = sorted(reach[:, index])
         known = None not in (column.low, column.high)

@@ -165,7 +165,8 @@ def _normalisation(
 ) -> Normalisation:
     """Read how a step normalises a feature; the modes are checked already."""
     mode = _mode(step, kind) or config['normalization_mapping'][kind]
-    if kind == 'STATE' and not _is_normalised(step):
+    normalised = _is_normalised(step, feature, kind)
+    if not normalised:
         mode = 'IDENTITY'
     epsilon = step.config.get('eps', EPSILON)
     path, tensors = read_state_file(folder, step.where, step.state_file)
@@ -176,25 +177,38 @@ def _normalisation(
         )
     found = feature_statistics(path, tensors or {}, feature, dataset, mode)
     where = f'{path or step.where}: {feature}'
-    return make_normalisation(where, found, columns, mode, LEROBOT, epsilon)
+    made = make_normalisation(where, found, columns, mode, LEROBOT, epsilon)
+    shape = ((step.config.get('features') or {}).get(feature) or {}).get('shape')
+    if normalised and shape is not None and shape != [made.columns]:
+        raise UserError(
+            f'{step.where}: features: {feature} has shape {shape!r:.60}, but there are '
+            f'{made.columns} columns'
+        )
+    return made
 
 
-def _is_normalised(step: Step) -> bool:
-    """Whether the normalizer reads the state at all."""
+def _is_normalised(step: Step, feature: str, kind: str) -> bool:
+    """Whether a step touches a feature at all; its file must say so, or not list features."""
     keys, features = (step.config.get(k) for k in ('normalize_observation_keys', 'features'))
-    if keys is not None and STATE not in keys:
+    if keys is not None and not isinstance(keys, list):
+        raise UserError(
+            f'{step.where}: normalize_observation_keys is {keys!r:.60}, expected a list of names'
+        )
+    if kind == 'STATE' and keys is not None and feature not in keys:
         return False
     if not features:  # an older or hand-written file; the feature types are those of config.json
         return True
-    if not isinstance(features, dict) or not isinstance(features.get(STATE), dict):
+    if kind == 'ACTION' and isinstance(features, dict) and feature not in features:
+        return True  # lerobot knows the action without it
+    if not isinstance(features, dict) or not isinstance(features.get(feature), dict):
         raise UserError(
-            f'{step.where}: features has no {STATE}, so that lerobot would pass the state on as '
-            'it is; expected its type and shape'
+            f'{step.where}: features has no {feature}, so that lerobot would pass it on as it is; '
+            'expected its type and shape'
         )
-    if features[STATE].get('type') != 'STATE':
+    if features[feature].get('type') != kind:
         raise UserError(
-            f'{step.where}: features: {STATE} has type {features[STATE].get("type")!r}, '
-            "expected 'STATE'"
+            f'{step.where}: features: {feature} has type {features[feature].get("type")!r}, '
+            f'expected {kind!r}'
         )
     return True
 

@@ -1,6 +1,6 @@
 """The meaning of a checkpoint's columns: from the user, a known dataset, or refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from sqap_vla_ros.models.importers.datasets import (
     SHORTEST_S,
 )
 from sqap_vla_ros.models.importers.released import ImportOptions
+from sqap_vla_ros.models.preprocessing.normalisation import training_range
 
 _MARGIN = 0.5
 """Share of a gripper's travel by which the data's quantiles may exceed its ends."""
@@ -109,6 +110,11 @@ def find_meaning(
                 f'{dataset.where}: is for checkpoints of {", ".join(dataset.families)} (family), '
                 f'not of {family}'
             )
+        if dataset.crop_area is not None and family != 'openvla' and not dataset.families:
+            raise UserError(
+                f'{dataset.where}: image.crop_area means nothing for a checkpoint of {family}, '
+                'which does not crop; leave it out'
+            )
         state, action, scale = dataset.state, dataset.action, dataset.action_scale
         if not counts[0]:
             state = ()
@@ -151,26 +157,25 @@ class DataRange:
     """Share of a gripper's travel by which the range may exceed the gripper's ends."""
 
 
-def data_range(statistics: dict[str, Any], scale: np.ndarray | float = 1.0) -> DataRange:
+def data_range(
+    statistics: Mapping[str, Any], scale: np.ndarray | float = 1.0, mode: str = 'IDENTITY'
+) -> DataRange | None:
     """
     Read the range of the training data off its statistics.
 
     Args:
-        statistics: lists of numbers: q01 and q99, min and max, or mean and std.
+        statistics: one number a column for each; see `training_range`.
         scale: factor from each number of the dataset to the unit of its column.
+        mode: how the columns are normalised.
 
     Returns:
-        The range; of mean and std, three deviations on each side.
-
-    Raises:
-        KeyError: none of the three is there.
+        The range; None if the statistics have none.
     """
-    for keys in (('q01', 'q99'), ('min', 'max')):
-        if all(statistics.get(key) is not None for key in keys):
-            low, high = (np.array(statistics[key], np.float64) * scale for key in keys)
-            return DataRange(low, high, _MARGIN)
-    mean, std = (np.array(statistics[key], np.float64) * scale for key in ('mean', 'std'))
-    return DataRange(mean - 3 * std, mean + 3 * std, _DEVIATION_MARGIN)
+    found = training_range(statistics, mode)
+    if found is None:
+        return None
+    low, high, ends = found
+    return DataRange(low * scale, high * scale, _MARGIN if ends else _DEVIATION_MARGIN)
 
 
 def with_ranges(columns: Sequence[Column], found: DataRange, where: object) -> tuple[Column, ...]:

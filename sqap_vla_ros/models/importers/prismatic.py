@@ -27,6 +27,7 @@ from sqap_vla_ros.models.importers.prismatic_keys import (
 from sqap_vla_ros.models.importers.released import ImportOptions, Vocabulary
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, Source
 from sqap_vla_ros.models.layers.vision_config import VisionConfig
+from sqap_vla_ros.models.preprocessing.prismatic_text import LLAMA_2_SPELLS, LLAMA_2_TOKENS
 
 Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each image channel."""
@@ -43,8 +44,6 @@ LLAMA_2: dict[str, Any] = {
     'rms_norm_eps': 1e-5,
 }
 """meta-llama/Llama-2-7b-hf with the padded vocabulary."""
-LLAMA_2_TOKENS = {'<unk>': 0, '<s>': 1, '</s>': 2, '<0x0A>': 13, '▁': 29871}
-"""Ids of Llama 2's tokenizer, which tell it from those of other models of the same kind."""
 _POOLING = (
     r'(latent|pos_embed|(q|kv|proj|norm|q_norm|k_norm|mlp\.fc[12]|mlp\.norm)\.(weight|bias))'
 )
@@ -159,7 +158,7 @@ def unused_tensors(prefixes: tuple[str, str], towers: list[Tower], llama: str) -
 
 def llama_vocabulary(size: int) -> Vocabulary:
     """Say what the tokenizer of a Prismatic model is checked for, with the embedding's rows."""
-    return Vocabulary('Llama 2', LLAMA_2_TOKENS, size)
+    return Vocabulary('Llama 2', LLAMA_2_TOKENS, size, LLAMA_2_SPELLS)
 
 
 def llama_arguments(
@@ -274,7 +273,8 @@ def action_columns(
         convention = replace(CONVENTION, action_names=())
     meaning = find_meaning(dataset, (0, columns), options, family, convention)
     scale = np.array(meaning.action_scale or (1.0,) * columns)
-    found = data_range(statistics['action'], scale)
+    found = data_range(statistics['action'], scale, 'QUANTILES')
+    assert found is not None  # q01 is there
     for index, normalised in enumerate(statistics['action'].get('mask') or ()):
         if not normalised and not meaning.action[index].is_gripper:
             # Such a column leaves the model as it is, in -1 .. 1, whatever the data had.

@@ -82,6 +82,8 @@ class Vocabulary:
     """Ids of a few of its tokens."""
     size: int
     """Rows of the model's embedding: no id may be as large."""
+    spells: tuple[str, str] | None = None
+    """A text, and its tokens joined without anything between them; None: not checked."""
 
 
 @dataclass(frozen=True)

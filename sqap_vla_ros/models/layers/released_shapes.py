@@ -9,6 +9,8 @@ SO400M = {
     'num_attention_heads': 16,
     'image_size': 224,
     'patch_size': 14,
+    'hidden_act': 'gelu_pytorch_tanh',
+    'layer_norm_eps': 1e-6,
 }
 """SigLIP's shape-optimized tower with 400 million parameters, at 224 pixels."""
 DINO_SIGLIP = (
@@ -31,7 +33,7 @@ DINO_SIGLIP = (
     ),
     VisionConfig(
         'siglip',
-        {**SO400M, 'hidden_act': 'gelu', 'layer_norm_eps': 1e-6},
+        {**SO400M, 'hidden_act': 'gelu'},
         final_norm=False,
         drop_last_layers=1,
     ),
@@ -45,5 +47,7 @@ LLAMA_2_7B = {
     'num_attention_heads': 32,
     'num_key_value_heads': 32,
     'max_position_embeddings': 2048,
+    'hidden_act': 'silu',
+    'rms_norm_eps': 1e-5,
 }
 """Llama 2 7B with the padded vocabulary, as Prismatic VLMs train it."""

@@ -1,7 +1,8 @@
 """Configuration of one vision encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+import math
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,37 @@ class VisionConfig:
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
+    def __post_init__(self) -> None:
+        """Check the numbers that images are normalised with; raises ValueError."""
+        for name in ('image_mean', 'image_std'):
+            values = getattr(self, name)
+            lowest = 0 if name == 'image_std' else -math.inf
+            if len(values) != 3 or not all(lowest < value < math.inf for value in values):
+                what = 'numbers above 0' if name == 'image_std' else 'finite numbers'
+                raise ValueError(f'{name} is {list(values)}, expected three {what}')
+
+
+LLAMA_KEYS = 'num_attention_heads', 'num_key_value_heads', 'hidden_act', 'rms_norm_eps'
+TOWER_KEYS = 'num_attention_heads', 'hidden_act', 'layer_norm_eps'
+"""Arguments that change a model, and that the shapes of its tensors do not confirm."""
+
+
+def check_spelled_out(name: str, model: Mapping[str, object], keys: Sequence[str]) -> None:
+    """
+    Check that arguments of a transformers class are given, which else has defaults of its own.
+
+    Args:
+        name: of the field that holds them, for messages.
+        model: the arguments.
+        keys: that must be there.
+
+    Raises:
+        ValueError: names the first that is missing.
+    """
+    for key in keys:
+        if key not in model:
+            raise ValueError(f'{name}.{key} is missing')
+
 
 def check_one_image(
     cameras: Sequence[str], vision: Sequence[VisionConfig], image_size: int
@@ -50,3 +82,10 @@ def check_one_image(
         size = encoder.model.get('image_size', image_size)
         if size != image_size:
             raise ValueError(f'image_size is {image_size}, but a vision tower reads {size}')
+
+
+def check_prismatic(vision: Sequence[VisionConfig], llama: Mapping[str, object]) -> None:
+    """Check that a released Prismatic model's arguments are spelled out; raises ValueError."""
+    check_spelled_out('llama', llama, LLAMA_KEYS)
+    for index, encoder in enumerate(vision):
+        check_spelled_out(f'vision[{index}].model', encoder.model, TOWER_KEYS)

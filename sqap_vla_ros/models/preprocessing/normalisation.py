@@ -1,6 +1,6 @@
 """How the columns of a state or of an action are normalised, as the training library does it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     'QUANTILE10': ('q10', 'q90'),
 }
 """The modes, and the two statistics that each reads."""
-ENDS = ('min', 'max'), ('q01', 'q99'), ('q10', 'q90')
-"""Pairs of statistics that are the ends of a range."""
+ENDS = ('q01', 'q99'), ('min', 'max'), ('q10', 'q90')
+"""Pairs of statistics that are the ends of a range, in the order in which they are preferred."""
 OPENPI, LEROBOT = 'openpi', 'lerobot'
 IDENTITY_REACH = 3.0
 """Columns that are not normalised and have no statistics are taken to reach this far from 0."""
@@ -67,16 +67,11 @@ class Normalisation:
         """
         Return the range of the training data, float32 [columns], in the dataset's units.
 
-        The ends that normalisation uses; with 'MEAN_STD' mean minus and plus three deviations.
+        See `training_range`; without statistics it reaches `IDENTITY_REACH` from 0.
         """
-        for pair in filter(None, (FIELDS[self.mode], *ENDS, ('mean', 'std'))):
-            if set(pair) <= set(self.statistics):
-                first, second = (self.statistics[field] for field in pair)
-                return (
-                    (first - 3 * second, first + 3 * second)
-                    if pair[0] == 'mean'
-                    else (first, second)
-                )
+        found = training_range(self.statistics, self.mode)
+        if found is not None:
+            return found[0].astype(np.float32), found[1].astype(np.float32)
         reach = np.full(self.columns, IDENTITY_REACH, np.float32)
         return -reach, reach
 
@@ -114,6 +109,30 @@ class Normalisation:
             return second if inverse and self.library == LEROBOT else second + epsilon
         span = second - first
         return span + epsilon if self.library == OPENPI else np.where(span == 0, epsilon, span)
+
+
+def training_range(
+    statistics: Mapping[str, Any], mode: str = 'IDENTITY'
+) -> tuple[np.ndarray, np.ndarray, bool] | None:
+    """
+    Find the range of the training data in its statistics.
+
+    Args:
+        statistics: statistic to one number a column; others may be missing or None.
+        mode: how the columns are normalised; the two ends that it uses are preferred.
+
+    Returns:
+        Low and high, float64 [columns], and whether they are ends of the data: else they are three
+        deviations from the mean. None if no pair of statistics is there.
+    """
+    own = tuple(pair for pair in ENDS if pair == FIELDS[mode])
+    for pair in (*own, *ENDS, FIELDS['MEAN_STD']):
+        if all(statistics.get(field) is not None for field in pair):
+            first, second = (np.array(statistics[field], np.float64) for field in pair)
+            if pair in ENDS:
+                return first, second, True
+            return first - 3 * second, first + 3 * second, False
+    return None
 
 
 def make_normalisation(
@@ -182,24 +201,34 @@ def make_normalisation(
                 f'{where}: {low} is above {high} in column {swapped[0]}; the two are swapped or '
                 'damaged'
             )
+    check_together(where, FIELDS[mode], kept)
     return Normalisation(mode, library, float(epsilon), columns, kept)
 
 
-def read_normalisation(where: str, entry: object, columns: int) -> Normalisation:
+def read_normalisation(where: str, entry: object, columns: int, library: str) -> Normalisation:
     """
     Read one part of `dataset_statistics.json`.
 
     Args:
         where: file, dataset and part, for messages.
-        entry: `{mode, library, epsilon, ...statistics}`; without `mode`, `{mean, std}` as openpi
-            uses them.
+        entry: `{mode, library, epsilon, columns, ...statistics}`; without all of the four,
+            `{mean, std}` as openpi uses them.
         columns: of the policy.
+        library: of the policy.
 
     Raises:
-        UserError: as for `make_normalisation`.
+        UserError: one of the four is missing or contradicts the policy; else as for
+            `make_normalisation`.
     """
     if not isinstance(entry, dict):
         raise UserError(f'{where} is missing; expected an object with statistics')
+    fields = ('mode', 'library', 'epsilon', 'columns')
+    missing = [field for field in fields if field not in entry]
+    if missing and (len(missing) < len(fields) or library != OPENPI):
+        raise UserError(f'{where}.{missing[0]} is missing; import the policy again')
+    for field, value in (('library', library), ('columns', columns)):
+        if entry.get(field, value) != value:
+            raise UserError(f'{where}.{field} is {entry[field]!r:.40}, but the policy has {value}')
     return make_normalisation(
         where,
         entry,
@@ -223,6 +252,38 @@ def _check(where: str, field: str, values: np.ndarray, columns: int) -> None:
         raise UserError(
             f'{where}.std is {values[column]:.4g} in column {column}, expected 0 or more'
         )
+
+
+def check_together(where: str, used: Collection[str], kept: Mapping[str, np.ndarray]) -> None:
+    """
+    Refuse statistics that cannot be of the same data, because one of them is in other units.
+
+    Args:
+        where: file and feature, for messages.
+        used: names of the statistics that are compared with 'min' and 'max'.
+        kept: statistic to finite values, float [columns]; without 'min' and 'max' nothing is told.
+
+    Raises:
+        UserError: names the statistic and the column.
+    """
+    if not {'min', 'max'} <= set(kept):
+        return
+    low, high = (kept[field].astype(np.float64) for field in ('min', 'max'))
+    if (low > high).any():
+        return  # not used; told where it is
+    slack = 0.05 * (high - low) + 1e-3 * np.maximum(1, np.maximum(abs(low), abs(high)))
+    for field in used:
+        values = kept[field].astype(np.float64)
+        wrong = (values < low - slack) | (values > high + slack)
+        what = 'outside min .. max'
+        if field == 'std':  # of any data, half of it at most; estimates may be a little larger
+            wrong, what = values > high - low + slack, 'more than the whole of min .. max'
+        if wrong.any():
+            column = int(np.flatnonzero(wrong)[0])
+            raise UserError(
+                f'{where}.{field} is {values[column]:.4g} in column {column}, {what} '
+                f'({low[column]:.4g} .. {high[column]:.4g}); they are not of the same data'
+            )
 
 
 def _is_number(value: object) -> bool:

@@ -1,7 +1,8 @@
 """Tokenizer files, and the prompt of the released Prismatic models (OpenVLA, CogACT)."""
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from pathlib import Path
+import re
 
 from tokenizers import Tokenizer
 
@@ -11,6 +12,10 @@ from sqap_vla_ros.files import refuse_pointer
 TOKENIZER_FILE = 'tokenizer.json'
 EMPTY = 29871
 """Llama 2's id of a lone word separator, which training put after 'Out:'."""
+LLAMA_2_TOKENS = {'<unk>': 0, '<s>': 1, '</s>': 2, '<0x0A>': 13, '▁': EMPTY}
+"""Ids of Llama 2's tokenizer, which tell it from those of other models of the same kind."""
+LLAMA_2_SPELLS = 'Pick  up', '▁Pick▁▁up'
+"""A text, and its tokens joined, which tell Llama 2's normalizer from others."""
 PROMPT = 'In: What action should the robot take to {instruction}?\nOut:'
 INSTRUCTION_LIMIT = 400
 """Longer instructions are cut to this many characters, to fit the decoder's context."""
@@ -44,6 +49,43 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     return tokenizer
 
 
+def check_tokenizer(
+    path: Path,
+    tokenizer: Tokenizer,
+    title: str,
+    ids: Mapping[str, int],
+    spells: tuple[str, str] | None,
+) -> None:
+    """
+    Refuse a tokenizer that is not the one that a model was trained with.
+
+    Args:
+        path: of its file, for messages.
+        tokenizer: what was read.
+        title: whose it must be, for messages.
+        ids: ids of a few of its tokens.
+        spells: a text, and its tokens joined without anything between them; None: not checked.
+
+    Raises:
+        UserError: names the token, or what becomes of the text.
+    """
+    remedy = f'give the folder of the tokenizer.json of {title} with --tokenizer'
+    for token, identity in ids.items():
+        found = tokenizer.token_to_id(token)
+        if found != identity:
+            raise UserError(f'{path}: {token!r} has id {found}, expected {identity}; {remedy}')
+    if spells is None:
+        return
+    text, expected = spells
+    tokens = tokenizer.encode(text, add_special_tokens=False).tokens
+    pattern = ''.join('.+' if token == '<unk>' else re.escape(token) for token in tokens)
+    if not re.fullmatch(pattern, expected):
+        raise UserError(
+            f'{path}: {text!r} becomes {"".join(tokens)!r}, expected {expected!r}: its '
+            f'normalizer or pre_tokenizer is not that of {title}; {remedy}'
+        )
+
+
 def check_vocabulary(directory: Path, tokenizer: Sized, size: int) -> None:
     """
     Check that a tokenizer fits its model.
@@ -62,6 +104,11 @@ def check_vocabulary(directory: Path, tokenizer: Sized, size: int) -> None:
         )
 
 
+def quoted_end(text: str, length: int = 80) -> str:
+    """Quote what was cut off for a message: escaped, at most `length` characters of it."""
+    return ascii(text if len(text) <= length else f'{text[:length]}...')
+
+
 class PrismaticTokenizer:
     """Tokenizes the prompt of OpenVLA and CogACT, without BOS, which the model adds."""
 
@@ -78,12 +125,23 @@ class PrismaticTokenizer:
         ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
         return ids if ids[-1] == EMPTY else [*ids, EMPTY]
 
+    def cut(self, instruction: str) -> str:
+        """Say in one line that the end of an instruction is cut; empty: it is not."""
+        if len(instruction) <= INSTRUCTION_LIMIT:
+            return ''
+        return (
+            f'instruction has {len(instruction)} characters, this policy reads '
+            f'{INSTRUCTION_LIMIT}; cut: {quoted_end(instruction[INSTRUCTION_LIMIT:])}'
+        )
+
     @classmethod
     def load(cls, directory: Path) -> 'PrismaticTokenizer':
         """
         Read `tokenizer.json` of a policy directory.
 
         Raises:
-            UserError: names the file that is missing or damaged.
+            UserError: names the file that is missing, damaged or of another model.
         """
-        return cls(load_tokenizer(directory))
+        tokenizer, path = load_tokenizer(directory), Path(directory) / TOKENIZER_FILE
+        check_tokenizer(path, tokenizer, 'Llama 2', LLAMA_2_TOKENS, LLAMA_2_SPELLS)
+        return cls(tokenizer)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
+from sqap_vla_ros.models.preprocessing.normalisation import check_together
 
 STATISTICS_FILE = 'dataset_statistics.json'
 
@@ -109,6 +110,12 @@ def parse_statistics(
             f'{where}: action.q01 is above q99 in column {column} ({low[column]:g} and '
             f'{high[column]:g}); expected the 1st and the 99th percentile'
         )
+    if all(action.get(field) is not None for field in ('min', 'max')):
+        ends = {
+            field: column_values(action, field, f'{where}: action', len(low))
+            for field in ('min', 'max')
+        }
+        check_together(f'{where}: action', ('q01', 'q99'), {**ends, 'q01': low, 'q99': high})
     mean = std = np.zeros(0, np.float32)
     if states:
         state = _part(data[dataset], 'state', where)

@@ -115,6 +115,16 @@ class WordTokenizer:
         ids = [self._ids.get(word, UNKNOWN) for word in words]
         return ids + [PAD] * (self.length - len(ids))
 
+    def cut(self, instruction: str) -> str:
+        """Say in one line that words of an instruction are dropped; empty: none."""
+        words = split_words(instruction)
+        if len(words) <= self.length:
+            return ''
+        return (
+            f'instruction has {len(words)} words, this policy reads {self.length}; it does not '
+            f'read: {list_words(words[self.length :])}'
+        )
+
     def save(self, directory: Path) -> None:
         """Write `vocabulary.json`."""
         text = json.dumps({'words': self.words}, indent=1)

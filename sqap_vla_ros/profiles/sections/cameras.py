@@ -4,11 +4,9 @@ import math
 
 from sqap_vla_ros.profiles import ranges
 from sqap_vla_ros.profiles.document import Section
-from sqap_vla_ros.profiles.names import frame_name, plain_name, topic_name
+from sqap_vla_ros.profiles.names import frame_name, is_rectified, plain_name, topic_name
 from sqap_vla_ros.profiles.robot_profile import Camera, COLOR_ORDERS, Intrinsics, Pose
 
-RECTIFIED = 'image_rect'
-"""How image_proc's names of topics of undistorted images begin: image_rect, image_rect_color."""
 DEFAULT_POSE_TOPIC = 'end_effector_pose'
 
 
@@ -91,9 +89,7 @@ def _camera(name: str, section: Section) -> Camera:
         topic,
         pose,
         section.choice('color_order', COLOR_ORDERS),
-        section.flag(
-            'rectified', any(part.startswith(RECTIFIED) for part in image_topic.split('/'))
-        ),
+        section.flag('rectified', is_rectified(image_topic)),
     )
     section.close()
     return camera
@@ -108,6 +104,13 @@ def _intrinsics(section: Section) -> Intrinsics:
         if values[name] % 1:
             section.problem(
                 f'{section.name(name)} is {values[name]:g}, expected a whole number of pixels',
+                section.line_of(name),
+            )
+    for name, size in (('fx', 'width'), ('fy', 'height')):
+        if name in section and values[name] < ranges.MIN_FOCAL_LENGTH * values[size]:
+            section.problem(
+                f'{section.name(name)} is {values[name]:g}, which is too short for {size} '
+                f'{values[size]:g}: it is in pixels, not in mm or parts of the {size}',
                 section.line_of(name),
             )
     for name, size in (('cx', 'width'), ('cy', 'height')):

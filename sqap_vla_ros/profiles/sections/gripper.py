@@ -34,7 +34,18 @@ def read_gripper(section: Section | None) -> Gripper:
             f'{section.path}: joint measures it and assumed replaces that; leave one of them out',
             section.line_of('assumed'),
         )
-    outputs = tuple(_gripper_output(part, dimension) for part in section.sections('outputs'))
+    parts = section.sections('outputs')
+    outputs = tuple(_gripper_output(part, dimension) for part in parts)
+    for part, output in zip(parts, outputs):
+        # NaN, for what is missing, is no problem here.
+        opposite = (closed - opened) * (output.closed - output.opened) < 0
+        if joint and output.kind in POSITION_GOALS and opposite:
+            section.problem(
+                f'{part.path}: open {output.opened:g} and closed {output.closed:g} are the other '
+                f'way round than those of joint {joint!r}, {opened:g} and {closed:g}; the goals '
+                'of its action are positions of it',
+                part.line_of('open'),
+            )
     if any(output.kind in POSITION_GOALS for output in outputs) and 'unit' not in section:
         section.problem(f'{section.name("unit")} is missing: its action takes m or rad')
     section.close()

@@ -5,7 +5,7 @@ import math
 from sqap_vla_ros.profiles import ranges
 from sqap_vla_ros.profiles.document import Section
 from sqap_vla_ros.profiles.names import plain_name, topic_name
-from sqap_vla_ros.profiles.robot_profile import Joint
+from sqap_vla_ros.profiles.robot_profile import Joint, RobotProfile
 
 KINDS = ('revolute', 'continuous', 'prismatic')
 """Types of joints, as in a URDF."""
@@ -40,6 +40,17 @@ def read_joint_states(section: Section | None) -> tuple[str, dict[str, str]]:
     topic = section.text('topic', check=topic_name) or DEFAULT_JOINT_STATES_TOPIC
     section.close()
     return topic, names
+
+
+def check_policy_joints(top: Section, profile: RobotProfile) -> None:
+    """Report `policy_names` that name a joint which a robot commanded by its joints lacks."""
+    known = {joint.name for joint in profile.joints} | {profile.gripper.joint}
+    for policy, robot in profile.policy_joints.items():
+        if profile.joint_space and profile.joints and robot not in known:
+            top.problem(
+                f'joint_states.policy_names.{policy} is {robot!r}, which is not in joints',
+                top.line_of('joint_states'),
+            )
 
 
 def report_repeated(section: Section, names: dict[str, str]) -> None:

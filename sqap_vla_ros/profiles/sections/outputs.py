@@ -9,6 +9,7 @@ from sqap_vla_ros.profiles.robot_profile import (
     Action,
     JOINT_OUTPUTS,
     JOINT_POSITION,
+    JOINT_VELOCITY,
     MAX_HORIZON_S,
     Output,
     Pose,
@@ -43,6 +44,16 @@ def read_action(section: Section | None) -> Action:
     if renamed is not None:
         columns = {name: renamed.text(name, check=plain_name) or name for name in renamed.keys()}
         report_repeated(renamed, columns)
+    for key, effective in (
+        ('linear_scale', space == TWIST or bool(columns)),
+        ('angular_scale', space == TWIST or bool(columns)),
+        ('joint_scale', space == JOINT_VELOCITY),
+    ):
+        if key in section and not effective:
+            section.problem(
+                f'{section.name(key)} would have no effect with action.space: {space}',
+                section.line_of(key),
+            )
     section.close()
     return Action(space, linear, angular, joint, columns, pose)
 

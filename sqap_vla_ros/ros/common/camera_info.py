@@ -13,7 +13,14 @@ from sensor_msgs.msg import CameraInfo
 
 from sqap_vla_ros.camera import DISTORTIONS
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.ranges import MIN_FOCAL_LENGTH
 
+FOCAL_LENGTHS = MIN_FOCAL_LENGTH, 50.0
+"""Shortest and longest focal length, in widths or heights of the image."""
+MAX_ASPECT = 2.5
+"""Largest ratio of the two focal lengths: of the sides of a pixel."""
+MAX_RECTIFIED_TURN_DEG = 1.0
+"""Largest turn of `r` that is neglected."""
 SHOWN = 40
 """Characters of a name from a message that are shown."""
 
@@ -53,6 +60,8 @@ def image_intrinsics(
     name = 'p' if rectified else 'k'
     matrix = _matrix(name, np.array(info.p if rectified else info.k, np.float64), full)
     left, top, width, height = _region(info)
+    if rectified:
+        _check_turn(info)
     if rectified and (width, height) != full:
         raise UserError(
             'camera_info: a rectified image of a part of the sensor (roi) is not supported; '
@@ -100,6 +109,16 @@ def _matrix(name: str, values: np.ndarray, full: tuple[int, int]) -> np.ndarray:
             'camera_info: p is that of the second camera of a stereo pair, whose pose is that of '
             'the first; use the first, or give intrinsics in the profile'
         )
+    focal = matrix[0, 0], matrix[1, 1]
+    shortest, longest = FOCAL_LENGTHS
+    if not all(shortest * n < f < longest * n for f, n in zip(focal, full)) or max(
+        focal
+    ) > MAX_ASPECT * min(focal):
+        raise UserError(
+            f'camera_info: the focal lengths of {name}, {focal[0]:g} and {focal[1]:g} pixels, do '
+            f'not fit an image of {full[0]} x {full[1]}; they are in pixels, not in mm or parts '
+            'of the width'
+        )
     centre = matrix[0, 2], matrix[1, 2]
     if not all(0 < c < length for c, length in zip(centre, full)):
         raise UserError(
@@ -126,6 +145,23 @@ def _region(info: CameraInfo) -> tuple[int, int, int, int]:
             'all of them are pixels of the full image'
         )
     return roi.x_offset, roi.y_offset, roi.width, roi.height
+
+
+def _check_turn(info: CameraInfo) -> None:
+    """Check that the rectified image looks where the camera does; zeros mean that nobody set r."""
+    turn = np.array(info.r, np.float64).reshape(3, 3)
+    if not turn.any():
+        return
+    if not np.isfinite(turn).all() or np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3:
+        raise UserError('camera_info: r is no rotation matrix; calibrate the camera')
+    cosine = np.clip((np.trace(turn) - 1) / 2, -1, 1)
+    degrees = float(np.degrees(np.arccos(cosine)))
+    if degrees > MAX_RECTIFIED_TURN_DEG:
+        raise UserError(
+            f'camera_info: r turns the rectified image by {degrees:.1f} degrees against the '
+            'camera, so the pose of optical_frame is not that of the image; use the raw image, or '
+            'give intrinsics and the pose of the rectified camera in the profile'
+        )
 
 
 def _distortion(info: CameraInfo) -> tuple[str, tuple[float, ...]]:

@@ -37,6 +37,9 @@ from sqap_vla_ros.ros.common.encodings import (
 )
 
 MAX_PIXELS = 16_000_000
+MIN_MOSAIC = 3
+"""Rows and columns that a Bayer pattern needs; OpenCV makes smaller ones black."""
+EXIF_ORIENTATION = 0x0112
 
 
 def image_to_rgb(
@@ -94,7 +97,8 @@ def compressed_image_to_rgb(
     """
     Convert a sensor_msgs/CompressedImage to RGB.
 
-    The size is read from the file's header and checked before the file is decoded. A JPEG or PNG
+    The size is read from the file's header and checked before the file is decoded. An image that
+    its file says to be turned (EXIF) is turned. A JPEG or PNG
     file says itself which sample is red; `format` says what the image was before it was
     compressed, 'SOURCE; jpeg compressed SAMPLES', where image_transport made it.
 
@@ -130,7 +134,7 @@ def compressed_image_to_rgb(
                 raise no_picture(f'compressed image: a mosaic of {source} without colours')
             if picture.mode.startswith('I'):
                 return _to_rgb8(np.asarray(picture, np.uint16)[..., None], (0, 0, 0))
-            rgb = np.array(picture.convert('RGB'))
+            rgb = np.array(_upright(picture).convert('RGB'))
             return np.ascontiguousarray(rgb[..., ::-1]) if swapped else rgb
     except pillow.UnidentifiedImageError:
         raise ImageError(
@@ -167,6 +171,25 @@ def rgb_to_image(rgb: np.ndarray, header: Any | None = None) -> Any:
     return message
 
 
+def _upright(picture: Any) -> Any:
+    """Turn a picture as its EXIF data say, as OpenCV does, with which datasets are recorded."""
+    try:
+        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data raise anything; the picture is good without them
+        return picture
+    turns = _pillow().Transpose
+    methods = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }
+    return picture.transpose(methods[orientation]) if orientation in methods else picture
+
+
 @functools.cache
 def _pillow() -> ModuleType:
     from PIL import Image
@@ -198,6 +221,12 @@ def _check_layout(message: Any, encoding: str) -> None:
     if encoding in YUV and width % 2:
         raise ImageError(
             ImageProblem.BAD_STEP, f'image: {encoding} needs an even width, it is {width}'
+        )
+    if encoding.startswith('bayer') and min(width, message.height) < MIN_MOSAIC:
+        raise ImageError(
+            ImageProblem.EMPTY,
+            f'image: {width} x {message.height} pixels of {encoding} have no colours, expected '
+            f'at least {MIN_MOSAIC} x {MIN_MOSAIC}',
         )
     row = _row_bytes(message, encoding)
     if step < row:

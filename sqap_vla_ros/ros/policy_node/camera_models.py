@@ -5,10 +5,12 @@ import math
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.names import is_rectified
 from sqap_vla_ros.profiles.robot_profile import Camera, Intrinsics
 from sqap_vla_ros.ros.common.messages import pinhole_camera
 from sqap_vla_ros.ros.policy_node.input_messages import Pose
@@ -63,8 +65,21 @@ class CameraModels:
                 self._warn(text)
             self._frames[topic] = text
 
+    def check_remapped(self, camera: Camera, topic: str) -> None:
+        """Warn where a camera is remapped to a topic that says another thing than the profile."""
+        if is_rectified(topic) and not (camera.rectified or is_rectified(camera.topic)):
+            self._warn(
+                f'{camera.topic}: remapped to {topic}, which looks like undistorted images; if '
+                f'they are, set rectified: true of camera {camera.name!r} in the profile'
+            )
+
     def model(
-        self, name: str, info: CameraInfo | None, pose: Pose | None, image: np.ndarray
+        self,
+        name: str,
+        info: CameraInfo | None,
+        pose: Pose | None,
+        image: np.ndarray,
+        end_effector_m: NDArray[np.float64] | None = None,
     ) -> PinholeCamera | None:
         """
         Make the model of a camera.
@@ -74,6 +89,8 @@ class CameraModels:
             info: The newest CameraInfo; None if there is none.
             pose: The newest pose of the optical frame in the base frame; None if there is none.
             image: uint8 [H, W, 3], the image that the model must fit.
+            end_effector_m: Position [3] of the end effector in the base frame; None: not known.
+                One behind the camera is reported: then the pose of the camera is wrong.
 
         Returns:
             The model; None while intrinsics or pose are not known, or do not fit.
@@ -92,8 +109,20 @@ class CameraModels:
         except UserError as error:
             self._report(name, f'{where}: {error}')
             return None
-        self._problems.pop(name, None)
+        if end_effector_m is None or _depth_m(model, end_effector_m) > 0:
+            self._problems.pop(name, None)
+        else:
+            self._report(
+                name,
+                f'camera {name!r}: its pose has the end effector behind it; expected the pose of '
+                f'{camera.optical_frame!r} in the base frame, with z forward: is it that of the '
+                'housing, or the inverse?',
+            )
         return model
+
+    def refuse(self, name: str, why: str) -> None:
+        """Note why there is no model of a camera."""
+        self._report(name, why)
 
     def _report(self, name: str, text: str) -> None:
         self._problems[name] = text
@@ -102,6 +131,10 @@ class CameraModels:
         if text != logged and now_s - logged_s > LOG_PERIOD_S:
             self._logged[name] = text, now_s
             self._warn(text)
+
+
+def _depth_m(model: PinholeCamera, point_m: NDArray[np.float64]) -> float:
+    return float(model.optical_from_base[2] @ [*point_m, 1.0])
 
 
 def _camera_info(intrinsics: Intrinsics) -> CameraInfo:

@@ -7,6 +7,7 @@ import time
 
 from rclpy.node import Node
 
+from sqap_vla_ros.columns import GRIPPER
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.controller import POSE as POSE_INPUT
@@ -20,6 +21,7 @@ from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop
 from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
+from sqap_vla_ros.ros.policy_node.graph_checks import shared_topics
 from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptions, Sink, Source
 from sqap_vla_ros.ros.policy_node.input_topics import InputTopics, topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received
@@ -80,6 +82,14 @@ class Configured:
             )
             self.inputs = Inputs(node, settings, profile, spec, self._receive)
             on_failure.callback(self.inputs.close)
+            shared = shared_topics(node, self.inputs.subscribed, outputs.published)
+            if shared:
+                raise UserError(f'topics: {shared[0]}')
+            if GRIPPER in mapping.spec.names and not profile.gripper.outputs:
+                node.get_logger().warning(
+                    'the policy opens and closes a gripper, and gripper.outputs of the profile is '
+                    'empty: nothing commands it'
+                )
             self.vocabulary = Vocabulary(
                 spec.words, spec.max_words, lambda text: node.get_logger().warning(text)
             )
@@ -93,6 +103,7 @@ class Configured:
             LinkOptions(1 / settings.inference_rate_hz, settings.token_governor, mode.continues),
         )
         self.link.listeners.append(lambda answer, _: self.answers.append(answer))
+        self.link.listeners.append(lambda answer, _: self.vocabulary.tell(answer.inference.note))
         self.runner = InferenceRunner(
             client,
             self.link.next_request,

@@ -47,6 +47,20 @@ class IncompatibleQos:
         return list(self._found.values())
 
 
+def shared_topics(node: Node, inputs: Iterable[str], outputs: Iterable[str]) -> list[str]:
+    """List inputs that are an output, too, after remapping: the node would listen to itself."""
+    commanded = {node.resolve_topic_name(topic): topic for topic in outputs}
+    found = []
+    for topic in inputs:
+        resolved = node.resolve_topic_name(topic)
+        if resolved in commanded:
+            found.append(
+                f'{resolved} is the input {topic!r} and the output {commanded[resolved]!r}; remap '
+                'one of them: commands are no measurements'
+            )
+    return found
+
+
 def other_type(node: Node, topic: str, expected: type) -> str | None:
     """
     Find publishers of another message type on a topic that a node subscribes to.

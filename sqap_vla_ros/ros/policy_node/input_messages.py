@@ -1,6 +1,6 @@
 """Checks of single input messages: stamp, frame, names and finite values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import JointState
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.ranges import MAX_DISTANCE_M
 
 DAY_S = 86400.0
 FUTURE_STAMP_S = 0.1
 """How far in the future a stamp may be: clocks of two machines differ."""
+SHOWN = 40
+"""Characters of a name from a message that are shown."""
 QUATERNION_TOLERANCE = 0.01
 """By which the length of a quaternion may differ from 1; the same as in tf2."""
 Pose = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -77,8 +80,8 @@ def read_pose(message: PoseStamped, base_frame: str) -> Pose:
         Position [3] and quaternion [4] (x y z w), float64.
 
     Raises:
-        InvalidMessage: The pose is in another frame or not finite, or the quaternion is not of
-            unit length.
+        InvalidMessage: The pose is in another frame, not finite or farther away than any robot
+            reaches, or the quaternion is not of unit length.
     """
     if message.header.frame_id != base_frame:
         raise InvalidMessage(
@@ -90,6 +93,13 @@ def read_pose(message: PoseStamped, base_frame: str) -> Pose:
     position, quaternion = np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
     if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
         raise InvalidMessage('not_finite', 'pose has NaN or infinite values')
+    distance_m = float(np.linalg.norm(position))
+    if distance_m > MAX_DISTANCE_M:
+        raise InvalidMessage(
+            'range',
+            f'position is {distance_m:.4g} m from {base_frame!r}, expected at most '
+            f'{MAX_DISTANCE_M:g} m; are these millimetres? Poses are in metres (REP 103)',
+        )
     length = float(np.linalg.norm(quaternion))
     if abs(length - 1) > QUATERNION_TOLERANCE:
         raise InvalidMessage(
@@ -100,19 +110,26 @@ def read_pose(message: PoseStamped, base_frame: str) -> Pose:
     return position, quaternion
 
 
-def read_joints(message: JointState, needed: Iterable[str]) -> dict[str, float]:
+def read_joints(
+    message: JointState,
+    needed: Iterable[str],
+    plausible: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, float]:
     """
     Read joint positions.
 
     Args:
         message: The message; it may have more joints, in any order.
-        needed: Names of the joints that must be there and finite.
+        needed: Names of the joints that must be there, once, and finite.
+        plausible: Joint name to its lowest and highest plausible position, rad or m; a joint
+            that is not in it may be anywhere.
 
     Returns:
         Joint name to position, rad or m.
 
     Raises:
-        InvalidMessage: A joint is missing or not finite, or the lengths differ.
+        InvalidMessage: A joint is missing, there twice, not finite or where it cannot be, or the
+            lengths differ.
     """
     if len(message.name) != len(message.position):
         raise InvalidMessage(
@@ -121,11 +138,25 @@ def read_joints(message: JointState, needed: Iterable[str]) -> dict[str, float]:
     joints = dict(zip(message.name, message.position))
     for name in needed:
         if name not in joints:
+            there = ', '.join(ascii(known[:SHOWN]) for known in message.name[:10]) or 'none'
             raise InvalidMessage(
                 'missing_joint',
-                f'joint {name!r} is missing; the policy needs it (parameter gripper_joint for '
-                'the gripper)',
+                f'joint {name!r} is missing, there are {there}; the policy needs it (parameter '
+                'gripper_joint for the gripper, joint_states.policy_names of the profile for '
+                'others)',
             )
-    if not all(np.isfinite(joints[name]) for name in needed):
-        raise InvalidMessage('not_finite', 'positions have NaN or infinite values')
+        if len(joints) < len(message.name) and message.name.count(name) > 1:
+            raise InvalidMessage(
+                'repeated_joint', f'joint {name!r} is there twice; expected each joint once'
+            )
+        if not np.isfinite(joints[name]):
+            raise InvalidMessage('not_finite', 'positions have NaN or infinite values')
+        low, high = (plausible or {}).get(name, (-np.inf, np.inf))
+        if not low <= joints[name] <= high:
+            raise InvalidMessage(
+                'range',
+                f'joint {name!r} is at {joints[name]:.4g}, and its limits in the profile, with a '
+                f'margin, are {low:.4g} .. {high:.4g}; positions are in rad and m (REP 103): is '
+                'this degrees, millimetres or percent, or are the limits wrong?',
+            )
     return joints

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqap_vla_ros.columns import TOOL
+from sqap_vla_ros.columns import Column, TOOL
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import PolicySpec
 from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
@@ -36,7 +36,8 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
         The topics.
 
     Raises:
-        UserError: The robot lacks a camera that the policy needs.
+        UserError: The robot lacks a camera that the policy needs, or `policy_names` of the profile
+            has joints that the policy does not have among its own.
     """
     cameras = {camera.name: camera for camera in profile.cameras}
     missing = [name for name in spec.cameras if name not in cameras]
@@ -46,6 +47,7 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
             f'{profile.robot} has {", ".join(cameras) or "none"}. Give a camera of '
             'the profile that name'
         )
+    _check_joint_names(profile, spec)
     pose = (
         profile.pose_topic
         if profile.pose_source == 'topic'
@@ -56,7 +58,7 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
     # The workspace limits need the pose even if the policy does not.
     if not profile.joint_space or any(name.startswith(TOOL) for name in spec.state_names):
         required.append(pose)
-    if profile.joint_space or any(not name.startswith(TOOL) for name in spec.state_names):
+    if profile.joint_space or any(_is_measured_joint(column, profile) for column in spec.state):
         required.append(profile.joint_states_topic)
     used = [cameras[name] for name in spec.cameras]
     extrinsics = {camera.name: _extrinsics(camera) for camera in used}
@@ -70,6 +72,23 @@ def topics_of(profile: RobotProfile, spec: PolicySpec) -> InputTopics:
         extrinsics,
         frozenset({*infos, *extrinsics.values()}),
     )
+
+
+def _is_measured_joint(column: Column, profile: RobotProfile) -> bool:
+    if column.is_gripper:
+        return profile.gripper.assumed is None
+    return not column.name.startswith(TOOL)
+
+
+def _check_joint_names(profile: RobotProfile, spec: PolicySpec) -> None:
+    joints = {column.joint for column in (*spec.state, *spec.action.columns)} - {None}
+    unknown = [name for name in profile.policy_joints if name not in joints]
+    if joints and unknown:
+        names = ', '.join(sorted(map(str, joints)))
+        raise UserError(
+            f'profile: joint_states.policy_names has {unknown[0]!r}, and the policy has the '
+            f'joints {names}'
+        )
 
 
 def tf_topic(frame: str) -> str:

@@ -189,7 +189,9 @@ class Inputs:
         joints = latest[topics.joints].value if topics.joints in latest else None
         state = self._state.vector(pose, joints)
         self._note_unlikely(state)
-        cameras = {name: self._model(name, image.value, latest) for name, image in images.items()}
+        cameras = {
+            name: self._model(name, image.value, latest, pose[0]) for name, image in images.items()
+        }
         return Observation(
             {name: image.value for name, image in images.items()},
             instruction,
@@ -210,6 +212,7 @@ class Inputs:
     def _subscribe_all(self) -> None:
         profile, topics = self._profile, self.topics
         for name, camera in self._cameras.items():
+            self.models.check_remapped(camera, self._node.resolve_topic_name(camera.topic))
             kind = CompressedImage if camera.compressed else Image
             self._subscribe(kind, camera.topic, partial(self._read_image, camera))
             if camera.info_topic is not None:
@@ -291,10 +294,14 @@ class Inputs:
         return read_pose(message, self.settings.base_frame)
 
     def _read_joints(self, message: JointState) -> dict[str, float]:
-        return read_joints(message, self._state.joints)
+        return read_joints(message, self._state.joints, self._state.plausible)
 
     def _model(
-        self, name: str, image: np.ndarray, latest: dict[str, Received]
+        self,
+        name: str,
+        image: np.ndarray,
+        latest: dict[str, Received],
+        end_effector_m: NDArray[np.float64] | None,
     ) -> PinholeCamera | None:
         """Model of a camera from the newest messages; None while something of it is unknown."""
 
@@ -302,4 +309,24 @@ class Inputs:
             return None if topic not in latest else latest[topic].value
 
         info_topic, pose_topic = self._cameras[name].info_topic, self.topics.extrinsics.get(name)
-        return self.models.model(name, newest(info_topic), newest(pose_topic), image)
+        old = self._old_transform(pose_topic, latest)
+        if old is not None:
+            self.models.refuse(name, old)
+            return None
+        return self.models.model(
+            name, newest(info_topic), newest(pose_topic), image, end_effector_m
+        )
+
+    def _old_transform(self, topic: str | None, latest: dict[str, Received]) -> str | None:
+        """Say that the transform of a camera is not broadcast any more; None where all is well."""
+        if topic not in self._frames or topic not in latest:
+            return None
+        pose = latest[topic]
+        timeout_s = self.settings.observation_timeout_s
+        # A static transform has the stamp 0, and stays valid.
+        if not pose.stamp_ns or time.monotonic() - pose.received_s <= timeout_s:
+            return None
+        return (
+            f'{topic}: no new transform for more than {timeout_s:g} s, so where the camera is now '
+            'is not known; publish the pose of a camera that does not move on /tf_static'
+        )

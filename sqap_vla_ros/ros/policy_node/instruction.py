@@ -7,7 +7,7 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.preprocessing.words import check_words, describe_unknown
 
 MAX_WARNINGS = 50
-"""Unknown words that are warned about until the policy is loaded again."""
+"""Unknown words, and cut instructions, that are warned about until the policy is loaded again."""
 
 
 def clean_instruction(text: str, max_length: int) -> str:
@@ -53,7 +53,7 @@ class Vocabulary:
     Args:
         words: In lower case; empty: the policy reads any text.
         most: How many words of an instruction it reads; 0: all of them.
-        warn: Called with one line for each unknown word, once.
+        warn: Called with one line for each unknown word and each cut instruction, once.
     """
 
     def __init__(
@@ -73,6 +73,14 @@ class Vocabulary:
             UserError: The policy knows none of its words, or there are more than it reads.
         """
         for word in check_words(instruction, self._words, self._most):
-            if word not in self._warned and len(self._warned) < MAX_WARNINGS:
-                self._warned.add(word)
-                self._warn(describe_unknown(word, self._words))
+            self._once(word, describe_unknown(word, self._words))
+
+    def tell(self, note: str) -> None:
+        """Warn about what a policy says of an instruction (`Inference.note`), once."""
+        if note:
+            self._once(note, note)
+
+    def _once(self, what: str, line: str) -> None:
+        if what not in self._warned and len(self._warned) < MAX_WARNINGS:
+            self._warned.add(what)
+            self._warn(line)

@@ -231,13 +231,15 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
         node: The policy node.
 
     Returns:
-        The values, and the profile of the robot with `base_frame` applied.
+        The values, and the profile of the robot with `base_frame` applied, and without
+        `gripper.assumed` where `gripper_joint` measures it.
 
     Raises:
         UserError: The profile or a value is wrong.
     """
     profile = load_profile(BY_NAME['profile'].declare(node))
     settings = declare(node, PolicyNodeSettings, profile_defaults(profile))
+    _check_gripper_given(node, settings, profile)
     try:
         settings.motion_limits()
     except ValueError as error:
@@ -250,7 +252,27 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
             f'{settings.gripper_open_position:g}, expected two positions of gripper_joint, '
             f'{settings.gripper_joint!r}'
         )
-    return settings, replace(profile, base_frame=settings.base_frame)
+    if settings.base_frame != profile.base_frame:
+        node.get_logger().warning(
+            f'base_frame is {settings.base_frame!r}, in the profile {profile.base_frame!r}: '
+            'workspace, policy_frame and poses of fixed cameras now count in it'
+        )
+    gripper = profile.gripper
+    if settings.gripper_joint:
+        gripper = replace(gripper, assumed=None)
+    return settings, replace(profile, base_frame=settings.base_frame, gripper=gripper)
+
+
+def _check_gripper_given(node: Node, settings: PolicyNodeSettings, profile: RobotProfile) -> None:
+    """Raise UserError where the parameter names a joint and the profile has another one's ends."""
+    if not settings.gripper_joint or settings.gripper_joint == profile.gripper.joint:
+        return
+    for name in ('gripper_open_position', 'gripper_closed_position'):
+        if name not in node._parameter_overrides:
+            raise UserError(
+                f'parameters: gripper_joint is {settings.gripper_joint!r}, in the profile '
+                f'{profile.gripper.joint!r}; set {name} as well'
+            )
 
 
 def profile_defaults(profile: RobotProfile) -> dict[str, Any]:

@@ -19,13 +19,17 @@ from sqap_vla_ros.columns import (
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import PolicySpec
 from sqap_vla_ros.profiles.calibration import joint_calibration
-from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.profiles.robot_profile import JOINT_POSITION, RobotProfile
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 Vector = NDArray[np.float64]
 FAR = 3.0
 """A state this many times the training data's range beyond it is reported: in such a case the
 unit or the frame is wrong more often than the arm is really there."""
+BEYOND_LIMITS = {'revolute': 0.5, 'prismatic': 0.1}
+"""How far beyond its limits in the profile a joint may be measured, rad or m."""
+BEYOND_GRIPPER = 0.5
+"""The same for the gripper, in parts of the way from open to closed."""
 _AXES = ('x', 'y', 'z')
 
 
@@ -52,6 +56,8 @@ class RobotState:
         """Joints of the robot that must be measured."""
         if profile.joint_space:
             self.joints += [joint.name for joint in profile.joints]
+        self.plausible = self._plausible()
+        """Joint of the robot to the lowest and highest position that it can be measured at."""
         self._readers = [self._reader(column) for column in spec.state]
 
     def vector(
@@ -99,6 +105,43 @@ class RobotState:
                 )
         return found
 
+    def _plausible(self) -> dict[str, tuple[float, float]]:
+        found = {
+            joint.name: (
+                joint.lower - BEYOND_LIMITS.get(joint.kind, math.inf),
+                joint.upper + BEYOND_LIMITS.get(joint.kind, math.inf),
+            )
+            for joint in self._profile.joints
+        }
+        gripper = self._settings.gripper_joint
+        if gripper:
+            ends = sorted(
+                (self._settings.gripper_open_position, self._settings.gripper_closed_position)
+            )
+            beyond = BEYOND_GRIPPER * (ends[1] - ends[0])
+            found[gripper] = ends[0] - beyond, ends[1] + beyond
+        if self._profile.action.space == JOINT_POSITION:
+            # Turns without an end: a target of the training data would be whole turns away.
+            for column in self._spec.state:
+                trained = self._trained_turn(column)
+                if trained is not None:
+                    joint = self._profile.robot_joint(column.joint or '')
+                    found[joint] = trained[0] - math.pi, trained[1] + math.pi
+        return found
+
+    def _trained_turn(self, column: Column) -> tuple[float, float] | None:
+        """Range of the training data of a continuous joint, rad of the robot; None for others."""
+        name = None if column.joint is None else self._profile.robot_joint(column.joint)
+        kinds = {joint.name: joint.kind for joint in self._profile.joints}
+        if kinds.get(name or '') != 'continuous' or column.low is None or column.high is None:
+            return None
+        calibration = joint_calibration(self._profile, column)
+        low, high = sorted(
+            calibration.factor * value * column.si + calibration.offset
+            for value in (column.low, column.high)
+        )
+        return low, high
+
     def _check(self, column: Column) -> None:
         try:
             check_state_column(column)
@@ -135,6 +178,12 @@ class RobotState:
             return lambda tool, joints: column.from_closure(self._closure(joints[joint]))
         if joint is not None:
             calibration = joint_calibration(self._profile, column)
+            trained = self._trained_turn(column)
+            if trained is not None:
+                middle = sum(trained) / 2
+                return lambda tool, joints: (
+                    calibration.to_policy(_nearest_turn(joints[joint], middle)) / column.si
+                )
             return lambda tool, joints: calibration.to_policy(joints[joint]) / column.si
         component = column.name.removeprefix(TOOL)
         return lambda tool, joints: tool[component] / column.si
@@ -189,9 +238,7 @@ def components(turn: Rotation, rotation: str, centre: list[float | None]) -> Vec
         angles = turn.as_euler('xyz')
         return np.array(
             [
-                angle
-                if middle is None
-                else angle + 2 * math.pi * round((middle - angle) / (2 * math.pi))
+                angle if middle is None else _nearest_turn(angle, middle)
                 for angle, middle in zip(angles, centre)
             ]
         )
@@ -206,6 +253,11 @@ def components(turn: Rotation, rotation: str, centre: list[float | None]) -> Vec
             return np.asarray(vector)
         return _nearest([vector, vector * (1 - 2 * math.pi / angle)], centre)
     return np.asarray(turn.as_matrix()[:, :2].T.ravel())
+
+
+def _nearest_turn(angle: float, middle: float) -> float:
+    """Add whole turns to an angle, rad, so that it comes nearest to another one."""
+    return angle + 2 * math.pi * round((middle - angle) / (2 * math.pi))
 
 
 def _nearest(candidates: list[Vector], centre: list[float | None]) -> Vector:

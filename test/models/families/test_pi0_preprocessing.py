@@ -76,6 +76,17 @@ def test_a_long_prompt_is_cut_at_its_end(tokenizer):
     assert tokenizer(length=3, library='lerobot').encode('pick up red cup') == [2, 301, 302]
 
 
+@pytest.mark.parametrize('library', ['lerobot', 'openpi'])
+def test_a_prompt_that_is_cut_is_told(tokenizer, library):
+    found = tokenizer(length=3, library=library)
+    assert found.cut('pick up red cup') == (
+        'instruction has 6 tokens, this policy reads 3; cut, with the newline that ends a '
+        "prompt: 'red cup'; shorten it"
+    )
+    assert not tokenizer(length=6, library=library).cut('pick up red cup')
+    assert '\n' not in found.cut('pick up red cup ' * 99) and len(found.cut('x ' * 999)) < 300
+
+
 def test_flow_times_are_not_added_up():
     lerobot, step = _flow_times(10, torch.float32, 'lerobot')
     assert [time for time, _ in lerobot] == [float(np.float32(1 - i * 0.1)) for i in range(10)]
@@ -91,8 +102,12 @@ def test_a_policy_that_was_imported_earlier_is_loaded_as_openpi(imported, tmp_pa
         (old / path.name).symlink_to(path)
     policy = load_policy(old)
     config = asdict(policy.model.config)
-    for field in ('preprocessing', 'letterbox_bars', 'relative_actions'):
+    for field in ('preprocessing', 'letterbox_bars', 'bfloat16_tables', 'relative_actions'):
         del config[field]
+    for part in ('state', 'action'):
+        columns = config.pop(part)
+        config[f'{part}_names'] = [column['name'] for column in columns]
+        config[f'{part}_units'] = [column['unit'] for column in columns]
     stored = json.loads((old / 'dataset_statistics.json').read_text())
     for part in ('state', 'action'):
         entry = stored['lerobot'][part]

@@ -65,7 +65,7 @@ def test_openpi_adds_its_epsilon_in_both_directions():
 @pytest.mark.parametrize('mode', MODES)
 def test_what_is_stored_is_read_again(mode):
     first = make(mode)
-    second = read_normalisation('file: x', first.to_json(), 2)
+    second = read_normalisation('file: x', first.to_json(), 2, first.library)
     given = np.random.RandomState(0).randn(5, 2).astype(np.float32)
     assert np.array_equal(first.normalise(given), second.normalise(given))
     assert np.array_equal(first.unnormalise(given), second.unnormalise(given))
@@ -73,16 +73,20 @@ def test_what_is_stored_is_read_again(mode):
 
 def test_statistics_of_earlier_policies_are_openpis():
     entry = {'mean': [1.0, 2.0], 'std': [0.5, 1.0]}
-    found = read_normalisation('file: x', entry, 2)
+    found = read_normalisation('file: x', entry, 2, 'openpi')
     expected = (1.0 - 1.0) / 0.5, (3.0 - 2.0) / (1.0 + 1e-6)
     assert found.normalise(np.array([1.0, 3.0], np.float32)) == pytest.approx(expected, abs=1e-7)
     assert found.library == 'openpi' and found.epsilon == 1e-6
 
 
 def test_ranges():
-    low, high = make('MEAN_STD').range()
+    low, high = make('MEAN_STD').range()  # of the data, not of the mode
+    assert low[0] == 0 and high[0] == 2
+    assert make('MIN_MAX').range()[0][0] == -1
+    bare = {'mean': [1.0, 2.0], 'std': [0.5, 0.0]}
+    low, high = make_normalisation('x', bare, 2, 'MEAN_STD', 'lerobot', 1e-8).range()
     assert low[0] == -0.5 and high[0] == 2.5
-    assert make('QUANTILES').range()[0][0] == 0 and make('IDENTITY').range()[1][0] == 3
+    assert make('QUANTILES').range()[0][0] == 0 and make('IDENTITY').range()[1][0] == 2
     unknown = make_normalisation('file: x', {}, 2, 'IDENTITY', 'lerobot', 1e-8)
     assert (unknown.range()[0] < 0).all() and (unknown.centre() == 0).all()
     assert make('MEAN_STD').centre()[0] == 1

@@ -88,6 +88,26 @@ def test_what_makes_no_sense_is_refused_in_one_line(fields, arguments, match):
     assert '\n' not in str(caught.value) and len(str(caught.value)) < 400
 
 
+QUARTER = [0.0, 0.0, 1.0, 0.0, 1.0, 0.0, -1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    'fields, arguments, match',
+    [
+        ({'k': [0.9, 0, 0.5, 0, 1.2, 0.5, 0, 0, 1]}, (), 'in pixels, not in mm'),
+        ({'k': [1e6, 0, 640, 0, 1e6, 480, 0, 0, 1]}, (), 'do not fit an image of 1280 x 960'),
+        ({'k': [1000, 0, 640, 0, 100, 480, 0, 0, 1]}, (), '1000 and 100 pixels'),
+        ({'r': QUARTER}, (None, True), 'r turns the rectified image by 90.0 degrees'),
+        ({'r': [1.0, *QUARTER[1:]]}, (None, True), 'no rotation matrix'),
+    ],
+)
+def test_intrinsics_that_no_camera_has_are_refused(fields, arguments, match):
+    if 'k' in fields:
+        fields = {'k': list(map(float, fields['k']))}
+    test_what_makes_no_sense_is_refused_in_one_line(fields, arguments, match)
+    assert pinhole_camera(info(r=QUARTER), *POSE)  # a raw image is not turned
+
+
 def test_coefficients_of_zero_are_no_distortion_whatever_the_model_is_called():
     camera = pinhole_camera(info(d=[0.0] * 14, distortion_model='?'), *POSE)
     assert camera.distortion == ()

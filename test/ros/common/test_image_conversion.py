@@ -228,6 +228,28 @@ def test_jpeg_is_decoded_in_rgb_order():
     assert np.abs(compressed_image_to_rgb(message).astype(int) - orange).max() <= 4
 
 
+@pytest.mark.parametrize('orientation, corner', [(1, (0, 0)), (3, (7, 15)), (6, (0, 7))])
+def test_a_file_that_says_to_be_turned_is_turned_as_opencv_does(orientation, corner):
+    import cv2
+
+    rgb = np.zeros((8, 16, 3), np.uint8)
+    rgb[:4, :4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    message = compressed(Image.fromarray(rgb), 'JPEG', 'jpeg', quality=95, exif=exif.tobytes())
+    turned = compressed_image_to_rgb(message)
+    assert turned[corner].min() > 200
+    read = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+    assert turned.shape == read.shape
+    assert np.abs(turned.astype(int) - read[..., ::-1]).max() < 40
+
+
+@pytest.mark.parametrize('shape', [(1, 8, 1), (8, 2, 1)])
+def test_a_mosaic_too_small_to_have_colours_is_rejected_not_black(shape):
+    image = make_image(np.full(shape, 200, np.uint8), 'bayer_rggb8')
+    assert problem_of(image_to_rgb, image) is ImageProblem.EMPTY
+
+
 def test_sixteen_bit_png_is_scaled_like_mono16_and_without_that_name_it_is_depth():
     picture = Image.fromarray(np.array([[0, 32768, 65535]], np.uint16))
     converted = compressed_image_to_rgb(compressed(picture, 'PNG', 'mono16; png compressed '))

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from sqap_vla_ros.ros.policy_node.graph_checks import other_publishers
+from sqap_vla_ros.ros.policy_node.graph_checks import other_publishers, shared_topics
 
 
 class StandIn:
@@ -43,3 +43,10 @@ class StandIn:
 def test_every_other_source_of_commands_is_named(publishers, found):
     problems = other_publishers(StandIn(*publishers), ['twist_command'])
     assert [found in problem for problem in problems] == ([True] if found else [])
+
+
+def test_an_input_that_is_an_output_after_remapping_is_named():
+    node = StandIn()
+    assert not shared_topics(node, ['joint_states', 'image'], ['commands'])
+    (problem,) = shared_topics(node, ['joint_states', 'image'], ['commands', 'joint_states'])
+    assert problem.startswith("/left/joint_states is the input 'joint_states' and the output ")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 import io
 import sys
+import time
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -226,12 +227,52 @@ def test_why_an_input_is_missing_is_told_apart():
         (joints(('finger',), (0.0,)), 'missing_joint'),
         (joints(('finger', 'shoulder'), (0.0,)), 'shape'),
         (joints(('finger', 'shoulder'), (0.0, float('nan'))), 'not_finite'),
+        (joints(('finger', 'shoulder', 'shoulder'), (0.0, 1.0, 2.0)), 'repeated_joint'),
+        (joints(('finger', 'shoulder'), (40.0, 1.0)), 'range'),
+        (joints(('finger', 'shoulder'), (0.08, 1.0)), 'range'),
     ],
 )
 def test_joint_states_that_lack_something_are_never_filled_in(message, reason):
     rig = Rig()
     rig.send('joint_states', message)
     assert rig.rejected('joint_states') == {f'joint_states: {reason}'} and not rig.valid
+
+
+def test_joints_in_degrees_and_poses_in_millimetres_are_rejected():
+    limited = replace(PROFILE, joints=(Joint('shoulder', lower=-1.5, upper=1.5),))
+    rig = Rig(limited)
+    rig.send('joint_states', joints(positions=(0.01, 900.0, 45.0)))
+    assert rig.rejected('joint_states') == {'joint_states: range'}
+    assert "'shoulder' is at 45, " in rig.node.warnings[-1] and 'degrees' in rig.node.warnings[-1]
+    rig.send('joint_states', joints(positions=(0.01, 900.0, 1.6)))  # a little beyond: a real arm
+    rig.send('end_effector_pose', pose(450.0, 20.0, 300.0))
+    assert rig.rejected('end_effector_pose') == {'end_effector_pose: range'}
+    assert 'millimetres' in rig.node.warnings[-1] and rig.valid == ['joint_states']
+
+
+def test_a_missing_joint_is_told_with_those_that_are_there():
+    rig = Rig()
+    rig.send('joint_states', joints(('left_finger', 'left_shoulder'), (0.0, 1.0)))
+    assert "there are 'left_finger', 'left_shoulder'" in rig.node.warnings[-1]
+
+
+def test_a_joint_name_that_the_policy_does_not_have_is_refused():
+    wrong = replace(PROFILE, policy_joints={'j0': 'shoulder', 'jj': 'elbow'})
+    with pytest.raises(UserError, match="policy_names has 'jj', and the policy has the joints j0"):
+        topics_of(wrong, spec())
+    assert topics_of(wrong, spec(state=('end_effector.x',)))  # a policy without joints
+
+
+def test_joint_states_are_needed_only_where_they_measure_something():
+    state = ('end_effector.x', 'gripper')
+    assert 'joint_states' in topics_of(PROFILE, spec(state=state)).required
+    assumed = replace(PROFILE, gripper=Gripper(assumed=0.0))
+    assert 'joint_states' not in topics_of(assumed, spec(state=state)).required
+    rig = Rig(assumed, spec(state=state), replace(SETTINGS, gripper_joint=''))
+    rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)))
+    rig.send('side/image', jpeg())
+    rig.send('end_effector_pose', pose(0.5))
+    assert rig.inputs.observation('go')[0].state == pytest.approx([0.5, 0.0])
 
 
 def test_in_joint_space_every_commanded_joint_must_be_measured():
@@ -366,6 +407,25 @@ def test_poses_from_tf_count_as_messages(transforms):
     assert observation.end_effector_m[0] == 0.6 and 'wrist' in observation.cameras
 
 
+def test_the_pose_of_a_camera_that_is_not_broadcast_any_more_is_not_used(transforms, monkeypatch):
+    camera = replace(FIXED, optical_frame='eye', extrinsics='tf')
+    rig = Rig(replace(PROFILE, cameras=(camera,)), spec(cameras=('wrist',)))
+    rig.send('wrist/info', CameraInfo(width=4, height=4, k=[5.0, 0, 2, 0, 5, 2, 0, 0, 1]))
+    rig.send('joint_states', joints())
+    rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)))
+    rig.send('end_effector_pose', pose(0.0, z=3.0))
+    later_s = time.monotonic() + 2.0
+    for stamp_ns, seen in ((NOW_NS, False), (0, True)):
+        transforms['eye'] = transform(0.1)
+        transforms['eye'].header = header(stamp_ns, 'base_link')
+        rig.inputs._poller.poll()
+        assert 'wrist' in rig.inputs.observation('go')[0].cameras
+        with monkeypatch.context() as patch:
+            patch.setattr(time, 'monotonic', lambda: later_s)
+            assert ('wrist' in rig.inputs.observation('go')[0].cameras) is seen
+            assert any('/tf_static' in line for line in rig.inputs.models.problems()) is not seen
+
+
 FIXED = Camera(
     'wrist',
     'wrist/image',
@@ -395,6 +455,24 @@ def test_the_camera_of_an_observation_is_that_of_the_binned_image():
     assert (camera.width, camera.height) == (4, 4)
     assert camera.project(np.zeros(3)) == pytest.approx((2.0, 2.0, 1.0))
     assert not rig.node.warnings and not rig.inputs.models.problems()
+
+
+def test_a_camera_that_has_the_end_effector_behind_it_is_reported():
+    fitting = {'width': 4, 'height': 4, 'k': [5.0, 0, 2, 0, 5, 2, 0, 0, 1]}
+    rig = camera_rig(**fitting)
+    assert rig.inputs.observation('go')[0].cameras and not rig.node.warnings
+    rig = camera_rig(replace(FIXED, pose=Pose((0.0, 0.0, 1.0))), **fitting)
+    rig.inputs.observation('go')
+    (line,) = rig.node.warnings
+    assert "camera 'wrist': its pose has the end effector behind it" in line
+    assert rig.inputs.models.problems() == [line]
+
+
+def test_a_topic_remapped_to_undistorted_images_is_told(monkeypatch):
+    monkeypatch.setattr(StandInNode, 'resolve_topic_name', lambda self, topic: '/eye/image_rect')
+    assert 'rectified: true' in Rig().node.warnings[0]
+    sure = replace(PROFILE, cameras=tuple(replace(c, rectified=True) for c in PROFILE.cameras))
+    assert not Rig(sure).node.warnings
 
 
 def test_an_image_of_another_size_has_no_camera_and_one_line_says_why():

@@ -15,6 +15,7 @@ pytest.importorskip('rclpy')
 
 from geometry_msgs.msg import TwistStamped
 import numpy as np
+from rclpy.task import Future
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
@@ -33,6 +34,7 @@ from sqap_vla_ros.profiles.robot_profile import (
 )
 from sqap_vla_ros.profiles.robot_profile import GRIPPER_OUTPUTS as GRIPPER_TYPES
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
+from sqap_vla_ros.ros.policy_node.outputs import gripper as gripper_outputs
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs, FINAL_HOLDS
 from sqap_vla_ros.ros.policy_node.outputs.gripper import GripperAction
 from sqap_vla_ros.ros.policy_node.outputs.joint_reference import JointReference, MAX_LEAD
@@ -332,6 +334,64 @@ def test_a_gripper_action_without_control_msgs_says_what_to_install(client, monk
     monkeypatch.setitem(sys.modules, 'control_msgs.action', None)
     with pytest.raises(UserError, match='control-msgs, or use type: float64'):
         GripperAction(client, GripperOutput('gripper_command', 'gripper/gripper_cmd'))
+
+
+class ActionServer:
+    """Stands in for control_msgs, and for a client of an action."""
+
+    class Goal:
+        """A goal of the action."""
+
+        def __init__(self):
+            self.command = SimpleNamespace()
+
+    ready, accepts = True, True
+
+    def __init__(self, *_):
+        self.goals = []
+
+    def server_is_ready(self):
+        return self.ready
+
+    def send_goal_async(self, goal):
+        self.goals.append(goal.command.position)
+        future = Future()
+        future.set_result(SimpleNamespace(accepted=self.accepts))
+        return future
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(gripper_outputs, '_action_type', lambda _: ActionServer)
+    made = ActionServer()
+    monkeypatch.setattr(gripper_outputs, 'ActionClient', lambda *_: made)
+    return made
+
+
+def test_a_goal_that_the_gripper_rejects_is_told(server):
+    told = []
+    node = SimpleNamespace(
+        get_logger=lambda: SimpleNamespace(warning=lambda text, **_: told.append(text))
+    )
+    action = GripperAction(node, GripperOutput('gripper_command', 'hand', max_effort=1.0))
+    action.send(0.04)
+    assert told == []
+    server.accepts = False
+    action.send(85.0)
+    assert 'the action hand rejects the goal 85' in told[0]
+
+
+def test_a_goal_waits_for_a_gripper_that_starts_late(client, server):
+    hand = Gripper('', 0.0, 1.0, (GripperOutput('gripper_command', 'hand', 0.04, 0.0),))
+    outputs = AllOutputs(
+        client, profile(Output('joint_state', 'late', joints=JOINTS), gripper=hand)
+    )
+    server.ready = False
+    outputs.publish(joint_command(gripper=1.0))
+    server.ready = True
+    for _ in range(3):
+        outputs.publish(joint_command(gripper=1.0))
+    assert server.goals == [0.0]
 
 
 @pytest.mark.parametrize('kind', ['gripper_command', 'parallel_gripper_command'])

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +69,55 @@ def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(name, wrong,
     with pytest.raises(ValueError, match=f"{name} is '{wrong}', expected one of {known}"):
         parameters.changed(parameters.PolicyNodeSettings(), [Parameter(name, value=wrong)])
     assert known in parameters.BY_NAME[name].descriptor().additional_constraints
+
+
+class Declaring:
+    """A node that is given parameters and declares them."""
+
+    def __init__(self, **given):
+        self._parameter_overrides = given
+        self._values, self.warnings = {}, []
+
+    def get_logger(self):
+        return SimpleNamespace(warning=self.warnings.append)
+
+    def has_parameter(self, name):
+        return name in self._values
+
+    def get_parameter(self, name):
+        return SimpleNamespace(value=self._values[name])
+
+    def declare_parameter(self, name, default, descriptor):
+        self._values[name] = self._parameter_overrides.get(name, default)
+        return self.get_parameter(name)
+
+
+def test_another_gripper_joint_needs_its_own_open_and_closed_positions():
+    with pytest.raises(UserError, match="gripper_joint is 'g', in the profile ''; set gripper_op"):
+        parameters.declare_settings(Declaring(profile='ur5e', gripper_joint='g'))
+    with pytest.raises(UserError, match='set gripper_closed_position as well'):
+        parameters.declare_settings(
+            Declaring(profile='franka_fr3', gripper_joint='g', gripper_open_position=0.0)
+        )
+    settings, _ = parameters.declare_settings(
+        Declaring(
+            profile='ur5e',
+            gripper_joint='g',
+            gripper_open_position=0.0,
+            gripper_closed_position=0.8,
+        )
+    )
+    assert settings.gripper_closed_position == 0.8
+    assert parameters.declare_settings(Declaring(profile='franka_fr3', gripper_joint=''))
+
+
+def test_another_base_frame_than_the_profiles_is_told():
+    node = Declaring(profile='ur5e', base_frame='world')
+    parameters.declare_settings(node)
+    assert "base_frame is 'world', in the profile 'base_link'" in node.warnings[0]
+    node = Declaring(profile='ur5e')
+    parameters.declare_settings(node)
+    assert not node.warnings
 
 
 def test_changes_make_new_settings_all_or_none():

@@ -141,6 +141,21 @@ def test_what_cannot_be_measured_is_refused(column, arm, word):
     assert '\n' not in str(caught.value)
 
 
+def test_a_joint_without_an_end_is_told_by_the_turn_of_the_training_data():
+    column = Column('joint.a', 'position', 'deg', low=-90.0, high=90.0)
+    arm = profile(Joint('a', 'continuous', policy_zero=0.5))
+    turned = 0.5 + math.radians(30) + 4 * math.pi
+    assert state([column], arm, a=turned) == pytest.approx([30], abs=1e-3)
+    # A target of the policy would be two turns away.
+    spec = PolicySpec(
+        (), action=ACTION, visual_tokens=1, token_grid=(1, 1), **state_fields([column])
+    )
+    positions = profile(*arm.joints, action=Action('joint_position'))
+    low, high = RobotState(positions, spec, SETTINGS).plausible['a']
+    assert (low, high) == pytest.approx((0.5 - 1.5 * math.pi, 0.5 + 1.5 * math.pi))
+    assert math.isinf(RobotState(arm, spec, SETTINGS).plausible['a'][1])
+
+
 def test_values_far_outside_the_training_data_are_told():
     column = Column('joint.a', 'position', 'deg', low=-90.0, high=90.0)
     spec = PolicySpec(

@@ -38,5 +38,13 @@ def test_hostile_words_can_neither_flood_nor_forge_a_log():
     assert all(line.isascii() and line.isprintable() and len(line) < 1000 for line in lines)
 
 
+def test_what_a_policy_says_of_an_instruction_is_logged_once():
+    lines = []
+    vocabulary = Vocabulary(warn=lines.append)
+    for note in ('', 'cut: a', 'cut: a', 'cut: b', *map(str, range(1000))):
+        vocabulary.tell(note)
+    assert lines[:2] == ['cut: a', 'cut: b'] and len(lines) == MAX_WARNINGS
+
+
 def test_without_a_list_of_words_everything_is_accepted():
     Vocabulary().check('按红色按钮')

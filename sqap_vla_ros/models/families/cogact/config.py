@@ -1,9 +1,10 @@
 """Configuration of a CogACT policy, as stored in its `config.json`."""
 
 from dataclasses import dataclass
+import math
 
 from sqap_vla_ros.columns import Column
-from sqap_vla_ros.models.layers.vision_config import check_one_image, VisionConfig
+from sqap_vla_ros.models.layers.vision_config import check_one_image, check_prismatic, VisionConfig
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,16 @@ class ActionHeadConfig:
     ddim_steps: int = 10
     guidance: float = 1.5
     """Classifier-free guidance scale; 1: off."""
+
+    def __post_init__(self) -> None:
+        """Check the fields that depend on each other; raises ValueError."""
+        if not 1 <= self.ddim_steps <= self.diffusion_steps:
+            raise ValueError(
+                f'ddim_steps is {self.ddim_steps}, expected 1 .. diffusion_steps '
+                f'({self.diffusion_steps})'
+            )
+        if not math.isfinite(self.guidance):
+            raise ValueError(f'guidance is {self.guidance}, expected a finite number')
 
 
 @dataclass(frozen=True)
@@ -60,5 +71,13 @@ class CogActConfig:
     def __post_init__(self) -> None:
         """Check the fields that depend on each other; raises ValueError."""
         check_one_image(self.cameras, self.vision, self.image_size)
+        if self.text == 'prismatic':
+            check_prismatic(self.vision, self.llama)
         if self.horizon < 1 or self.text_length < 1:
             raise ValueError('horizon and text_length must be at least 1')
+        names = [column.name for column in self.action]
+        unknown = [name for name in self.binary_actions if name not in names]
+        if unknown:
+            raise ValueError(
+                f'binary_actions: {unknown[0]!r} is no action; there are {", ".join(names)}'
+            )

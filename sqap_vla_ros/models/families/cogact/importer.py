@@ -99,10 +99,12 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
             f'{path}: vla.future_action_window_size is {settings["future_action_window_size"]!r}, '
             f'but the head has {horizon} rows, {horizon - 1} of them in the future'
         )
+    expect(path, settings, 'past_action_window_size', 0)
     expect(path, settings, 'action_dim', len(CONVENTION.action_names))
     actions = action_columns(
         statistics[dataset], dataset, options, 'cogact', folder / STATISTICS_FILE
     )
+    _check_grippers(folder / STATISTICS_FILE, actions)
     config = CogActConfig(
         vision=vision,
         llama=arguments,
@@ -111,7 +113,7 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
         projector='fused-gelu-mlp',
         text='prismatic',
         dataset=dataset,
-        binary_actions=('gripper',),
+        binary_actions=tuple(column.name for column in actions['action'] if column.is_gripper),
         horizon=horizon,
         cameras=options.cameras or ('camera',),
         **actions,
@@ -130,6 +132,18 @@ def open_cogact(folder: Path, options: ImportOptions) -> Released:
         options.tokenizer or folder,
         llama_vocabulary(arguments['vocab_size']),
     )
+
+
+def _check_grippers(path: Path, actions: dict[str, Any]) -> None:
+    """Refuse a gripper that is not 0 or 1 in the data: the model's answer becomes one of them."""
+    scales = actions['action_scale'] or (1.0,) * len(actions['action'])
+    for column, scale in zip(actions['action'], scales):
+        if column.is_gripper and {column.opened, column.closed} != {0.0, scale}:
+            raise UserError(
+                f'{path}: {column.name} is said to be {column.opened:g} (open) and '
+                f'{column.closed:g} (closed), but CogACT answers 0 or {scale:g} and nothing '
+                'between; say which of them is open with --columns FILE.yaml'
+            )
 
 
 def _llama_shapes(reader: CheckpointReader, prefix: str) -> dict[str, Any]:

@@ -76,6 +76,10 @@ class CogActPolicy(PrunedPolicy):
             found['state'] = torch.from_numpy(values)[None]
         return found
 
+    def _cut(self, instruction: str) -> str:
+        """See `PrunedPolicy`."""
+        return self.tokenizer.cut(instruction)
+
     def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
         """See `PrunedPolicy`."""
         config, model = self.model.config, self.model

@@ -45,8 +45,11 @@ _EXPECTED_OF_IMAGES: dict[str, tuple[object, ...]] = {
     'interpolations': (['bicubic', 'bicubic'],),
     'tvf_do_letterbox': (False,),
     'use_fused_vision_backbone': (True,),
+    'image_processor_type': ('PrismaticImageProcessor',),
 }
 """The same for `preprocessor_config.json`."""
+_BICUBIC = 3
+"""Pillow's and torchvision's number of the filter."""
 
 
 def open_openvla(folder: Path, options: ImportOptions) -> Released:
@@ -71,7 +74,9 @@ def open_openvla(folder: Path, options: ImportOptions) -> Released:
     parse_statistics(statistics, dataset, 0, where)
     reader = SafetensorsReader(folder)
     prefixes = 'vision_backbone.featurizer.', 'vision_backbone.fused_featurizer.'
-    vision, towers = read_vision(reader, prefixes, _normalisation(folder))
+    normalisation = _normalisation(folder)
+    vision, towers = read_vision(reader, prefixes, normalisation)
+    _check_transforms(folder / PREPROCESSOR_FILE, normalisation, towers[0].image)
     # transformers' LlamaConfig of the release has eps 1e-6, unlike Llama 2's own configuration.
     text = section(path, data, 'text_config')
     llama = llama_arguments(path, text, {'rms_norm_eps': 1e-6}, reader, 'language_model.model.')
@@ -146,3 +151,50 @@ def _normalisation(folder: Path) -> tuple[Normalisation, Normalisation]:
             )
         towers.append(((mean[0], mean[1], mean[2]), (std[0], std[1], std[2])))
     return towers[0], towers[1]
+
+
+def _check_transforms(
+    path: Path, normalisation: tuple[Normalisation, Normalisation], size: int
+) -> None:
+    """
+    Check what the image processor repeats, once a tower.
+
+    The authors' code runs `tvf_*`, and not `means`, `stds` and `input_sizes`, where a file has
+    both.
+
+    Raises:
+        UserError: names the field that says something else.
+    """
+    expected: dict[str, list[dict[str, object]]] = {
+        'tvf_resize_params': [{'size': [size, size], 'interpolation': _BICUBIC, 'max_size': None}],
+        'tvf_crop_params': [{'output_size': [size, size]}],
+        'tvf_normalize_params': [
+            {'mean': list(mean), 'std': list(std)} for mean, std in normalisation
+        ],
+    }
+    data = read_json(path)
+    expect(path, data, 'input_sizes', [[3, size, size]] * 2)
+    for field, towers in expected.items():
+        given = data.get(field, [{}, {}])
+        if (
+            not isinstance(given, list)
+            or len(given) != 2
+            or not all(isinstance(entry, dict) for entry in given)
+        ):
+            raise UserError(f'{path}: {field} is {given!r:.60}, expected an object for each tower')
+        for index, entry in enumerate(given):
+            for key, value in towers[index % len(towers)].items():
+                if not _alike(entry.get(key, value), value):
+                    raise UserError(
+                        f'{path}: {field}[{index}].{key} is {entry[key]!r:.60}, expected {value}, '
+                        'as the weights and the other fields of the file say'
+                    )
+
+
+def _alike(found: object, expected: object) -> bool:
+    """Whether two values of a configuration are equal; lists of numbers but for their rounding."""
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_alike, found, expected))
+    if is_number(found) and is_number(expected):
+        return math.isclose(found, expected, rel_tol=1e-6)  # type: ignore[arg-type]
+    return found == expected

@@ -54,6 +54,10 @@ class OpenVlaPolicy(PrunedPolicy):
             'text': torch.tensor([self.tokenizer.encode(observation.instruction)]),
         }
 
+    def _cut(self, instruction: str) -> str:
+        """See `PrunedPolicy`."""
+        return self.tokenizer.cut(instruction)
+
     def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
         """See `PrunedPolicy`. Generating action tokens is the stage 'action_head'."""
         config, model = self.model.config, self.model

@@ -1,8 +1,22 @@
 """Configuration of a pi0 policy, as stored in its `config.json`."""
 
 from dataclasses import dataclass
+import math
 
 from sqap_vla_ros.columns import Column
+from sqap_vla_ros.models.layers.vision_config import check_spelled_out, LLAMA_KEYS, TOWER_KEYS
+
+_MODEL_KEYS = (
+    'vlm_config',
+    'dit_config',
+    'chunk_size',
+    'max_state_dim',
+    'max_action_dim',
+    'min_period',
+    'max_period',
+)
+LONGEST = 10_000
+"""Rows of a chunk, steps and tokens of a prompt at most."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +62,24 @@ class Pi0Config:
             raise ValueError(
                 f'preprocessing is {self.preprocessing!r}, expected openpi or lerobot'
             )
-        if min(self.horizon, self.flow_steps, self.text_length) < 1:
-            raise ValueError('horizon, flow_steps and text_length must be at least 1')
-        if self.horizon != self.model.get('chunk_size', self.horizon):
+        for name in ('horizon', 'flow_steps', 'text_length'):
+            if not 1 <= getattr(self, name) <= LONGEST:
+                raise ValueError(f'{name} is {getattr(self, name)}, expected 1 .. {LONGEST}')
+        if not math.isfinite(self.letterbox_bars):
+            raise ValueError(f'letterbox_bars is {self.letterbox_bars}, expected a finite number')
+        check_spelled_out('model', self.model, _MODEL_KEYS)
+        prefix = self.model['vlm_config']
+        check_spelled_out('model.vlm_config', prefix, ('vision_config', 'text_config'))
+        vision = prefix['vision_config']
+        check_spelled_out('model.vlm_config.vision_config', vision, ('image_size', *TOWER_KEYS))
+        check_spelled_out('model.vlm_config.text_config', prefix['text_config'], LLAMA_KEYS)
+        check_spelled_out('model.dit_config', self.model['dit_config'], LLAMA_KEYS)
+        if vision['image_size'] != self.image_size:
+            raise ValueError(
+                f'image_size is {self.image_size}, but the vision tower reads '
+                f'{vision["image_size"]}'
+            )
+        if self.horizon != self.model['chunk_size']:
             raise ValueError(
                 f'horizon is {self.horizon}, but model.chunk_size {self.model["chunk_size"]}'
             )

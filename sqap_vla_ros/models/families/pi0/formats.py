@@ -14,7 +14,9 @@ from typing import Any
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.cameras import choose_cameras, stored_cameras
+from sqap_vla_ros.models.families.pi0.config import LONGEST
 from sqap_vla_ros.models.family import CONFIG_FILE
+from sqap_vla_ros.models.importers.datasets import dataset_for
 from sqap_vla_ros.models.importers.fields import expect, section, whole_number
 from sqap_vla_ros.models.importers.lerobot_pipeline import (
     ACTION,
@@ -34,8 +36,6 @@ OPENPI_CAMERAS = 'base_0_rgb', 'left_wrist_0_rgb', 'right_wrist_0_rgb'
 OPENPI_EPSILON = 1e-6
 STEPS = 10
 """Euler steps of the flow, in both libraries, where a configuration does not say."""
-LONGEST = 10_000
-"""Rows of a chunk, steps and tokens of a prompt at most."""
 TRAIN_FILE = 'train_config.json'
 _LEROBOT_INERT: dict[str, tuple[object, ...]] = {
     'n_obs_steps': (1,),
@@ -148,6 +148,7 @@ def _read_openpi(
             f"{path}: action_horizon is missing; expected openpi's own {CONFIG_FILE}, which its "
             'conversion to PyTorch writes: it has the number of rows of a chunk'
         )
+    _refuse_lora(path, data)
     if options.letterbox_bars not in (None, -1.0):
         raise UserError(
             f"--letterbox-bars is {options.letterbox_bars:g}, but {folder} is in openpi's format, "
@@ -162,9 +163,14 @@ def _read_openpi(
     stored = content.get('norm_stats')
     if not isinstance(stored, dict):
         raise UserError(f'{file}: norm_stats is missing; expected statistics of state and actions')
+    known = dataset_for(options.columns, dataset, 'pi0')
+    described = (known.state, known.action) if known is not None else ((), ())
     parts = [
-        _openpi_statistics(file, stored, key, names)
-        for key, names in (('state', options.state_names), ('actions', options.action_names))
+        _openpi_statistics(file, stored, key, len(names or columns))
+        for key, names, columns in (
+            ('state', options.state_names, described[0]),
+            ('actions', options.action_names, described[1]),
+        )
     ]
     if not options.cameras:
         raise UserError(
@@ -186,22 +192,37 @@ def _read_openpi(
 
 
 def _openpi_statistics(
-    file: Path, stored: Mapping[str, Any], key: str, names: tuple[str, ...]
+    file: Path, stored: Mapping[str, Any], key: str, described: int
 ) -> Normalisation:
-    """Read mean and deviation; openpi pads them to the width of the model in some folders."""
+    """
+    Read mean and deviation; openpi pads them to the width of the model in some folders.
+
+    described: number of columns that the user or a known dataset describes; 0: nobody does.
+    """
     entry = stored.get(key)
     where = f'{file}: norm_stats: {key}'
     if not isinstance(entry, dict):
         raise UserError(f'{where} is missing; expected mean and std')
     whole_width = make_normalisation(where, entry, None, 'MEAN_STD', OPENPI, OPENPI_EPSILON)
-    columns = len(names) or whole_width.columns
+    columns = described or whole_width.columns
     padding = {name: values[columns:] for name, values in whole_width.statistics.items()}
     if any(values.any() for values in padding.values()):
         raise UserError(
-            f'{where}: {whole_width.columns} columns are in use, but {columns} names are given'
+            f'{where}: {whole_width.columns} columns are in use, but {columns} are described'
         )
     cut = {name: values[:columns] for name, values in whole_width.statistics.items()}
     return make_normalisation(where, cut, columns, 'MEAN_STD', OPENPI, OPENPI_EPSILON)
+
+
+def _refuse_lora(path: Path, data: Mapping[str, Any]) -> None:
+    """Refuse openpi's LoRA variants: its conversion to PyTorch leaves their weights out."""
+    for field in ('paligemma_variant', 'action_expert_variant'):
+        if str(data.get(field, '')).endswith('_lora'):
+            raise UserError(
+                f"{path}: {field} is {data[field]!r:.60}: openpi's conversion to PyTorch leaves "
+                'LoRA weights out without a word; merge them into the JAX weights, convert those, '
+                f'and give {field} without _lora'
+            )
 
 
 def _is_bfloat16(path: Path, data: Mapping[str, Any], field: str) -> bool:

@@ -10,6 +10,7 @@ from sqap_vla_ros.files import read_json
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.families.pi0.formats import read_format
 from sqap_vla_ros.models.families.pi0.meaning import find_pi0_meaning
+from sqap_vla_ros.models.families.pi0.preprocessing import GEMMA_SPELLS, GEMMA_TOKENS
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import CheckpointReader, SafetensorsReader
 from sqap_vla_ros.models.importers.fields import expect, positive_number
@@ -22,8 +23,6 @@ from sqap_vla_ros.models.importers.released import (
 )
 from sqap_vla_ros.models.importers.sources import ATTENTION_HEADS, check_sources, Source
 
-GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
-"""Ids of PaliGemma's tokenizer, which tell it from those of other models."""
 UNUSED = (
     r'gemma_expert\.lm_head\.weight$',
     r'gemma_expert\.model\.embed_tokens\.weight$',
@@ -73,6 +72,7 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
                 f'{model[f"max_{part}_dim"]} at most'
             )
         expect(path, data, f'max_{part}_dim', model[f'max_{part}_dim'])
+    expect(path, data, 'action_dim', model['max_action_dim'])
     meaning = find_pi0_meaning(folder, form, options)
     config = Pi0Config(
         model=model,
@@ -101,7 +101,12 @@ def open_pi0(folder: Path, options: ImportOptions) -> Released:
         reader,
         sources,
         options.tokenizer or folder,
-        Vocabulary('PaliGemma', GEMMA_TOKENS, model['vlm_config']['text_config']['vocab_size']),
+        Vocabulary(
+            'PaliGemma',
+            GEMMA_TOKENS,
+            model['vlm_config']['text_config']['vocab_size'],
+            GEMMA_SPELLS,
+        ),
         own_types=('pi0.model.dit.', 'pi0.embed_action_time.', 'pi0.action_out_proj.'),
     )
 

@@ -67,10 +67,7 @@ def find_pi0_meaning(folder: Path, form: Format, options: ImportOptions) -> Mean
 
 def _range(normalisation: Normalisation, scale: np.ndarray) -> DataRange | None:
     """Return the range of the training data; None: without normalisation none may be stored."""
-    try:
-        return data_range(dict(normalisation.statistics), scale)
-    except KeyError:
-        return None
+    return data_range(normalisation.statistics, scale, normalisation.mode)
 
 
 def _absolute(offsets: DataRange, state: DataRange | None, factor: np.ndarray) -> DataRange | None:

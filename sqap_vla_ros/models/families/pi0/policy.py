@@ -78,6 +78,10 @@ class Pi0Policy(PrunedPolicy):
             **self._continuation(observation),
         }
 
+    def _cut(self, instruction: str) -> str:
+        """See `PrunedPolicy`."""
+        return self.tokenizer.cut(instruction)
+
     def _forward(self, tensors: Tensors, pruning: PruningPoint | None) -> Tensors:
         """See `PrunedPolicy`. Integration of the flow is timed as the stage 'action_head'."""
         model, config = self.model, self.model.config
@@ -125,6 +129,6 @@ def make_policy(
     vocabulary = config.model['vlm_config']['text_config']['vocab_size']
     check_vocabulary(directory, tokenizer, vocabulary)
     statistics = load_pi0_statistics(
-        directory, config.dataset, len(config.state), len(config.action)
+        directory, config.dataset, len(config.state), len(config.action), config.preprocessing
     )
     return Pi0Policy(model, tokenizer, statistics, description, runtime)

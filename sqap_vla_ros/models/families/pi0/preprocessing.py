@@ -21,9 +21,19 @@ from sqap_vla_ros.models.preprocessing.normalisation import (
     Normalisation,
     read_normalisation,
 )
-from sqap_vla_ros.models.preprocessing.prismatic_text import load_tokenizer
+from sqap_vla_ros.models.preprocessing.prismatic_text import (
+    check_tokenizer,
+    load_tokenizer,
+    quoted_end,
+    TOKENIZER_FILE,
+)
 from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.token_geometry import fit_letterbox
+
+GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
+"""Ids of PaliGemma's tokenizer, which tell it from those of other models."""
+GEMMA_SPELLS = 'Pick  up', 'Pick▁▁up'
+"""A text, and its tokens joined, which tell PaliGemma's normalizer from others."""
 
 
 def prepare_image(image: torch.Tensor, size: int, library: str, bars: float) -> torch.Tensor:
@@ -116,11 +126,25 @@ class Pi0Tokenizer:
 
     def encode(self, instruction: str) -> list[int]:
         """Return at most `length` ids; a longer prompt is cut at its end, as in the library."""
+        return self._whole(instruction)[: self._length]
+
+    def cut(self, instruction: str) -> str:
+        """Say in one line that the end of a prompt is cut; empty: it is not."""
+        ids = self._whole(instruction)
+        if len(ids) <= self._length:
+            return ''
+        lost = ' '.join(self._tokenizer.decode(ids[self._length :]).replace('▁', ' ').split())
+        return (
+            f'instruction has {len(ids)} tokens, this policy reads {self._length}; cut, with the '
+            f'newline that ends a prompt: {quoted_end(lost)}; shorten it'
+        )
+
+    def _whole(self, instruction: str) -> list[int]:
         if self._library == LEROBOT:
             text = instruction if instruction.endswith('\n') else f'{instruction}\n'
-            return [self._bos, *self._ids(text)][: self._length]
+            return [self._bos, *self._ids(text)]
         cleaned = instruction.strip().replace('_', ' ').replace('\n', ' ')
-        return [self._bos, *self._ids(cleaned), self._newline][: self._length]
+        return [self._bos, *self._ids(cleaned), self._newline]
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -131,9 +155,11 @@ class Pi0Tokenizer:
         Read `tokenizer.json` of a policy directory.
 
         Raises:
-            UserError: names the file that is missing or damaged.
+            UserError: names the file that is missing, damaged or of another model.
         """
-        return cls(load_tokenizer(directory), length, directory, library)
+        tokenizer, path = load_tokenizer(directory), Path(directory) / TOKENIZER_FILE
+        check_tokenizer(path, tokenizer, 'PaliGemma', GEMMA_TOKENS, GEMMA_SPELLS)
+        return cls(tokenizer, length, directory, library)
 
 
 @dataclass(frozen=True)
@@ -169,11 +195,13 @@ class Pi0Statistics:
         return self.action.unnormalise(action[:, : self.action.columns])
 
 
-def load_pi0_statistics(directory: Path, dataset: str, states: int, actions: int) -> Pi0Statistics:
+def load_pi0_statistics(
+    directory: Path, dataset: str, states: int, actions: int, library: str
+) -> Pi0Statistics:
     """
     Read `dataset_statistics.json`: `{dataset: {state: {...}, action: {...}}}`.
 
-    Each part is as `read_normalisation` takes it.
+    Each part is as `read_normalisation` takes it; library: 'openpi' or 'lerobot'.
 
     Raises:
         UserError: names the file and the missing or wrong field.
@@ -184,7 +212,9 @@ def load_pi0_statistics(directory: Path, dataset: str, states: int, actions: int
         raise UserError(f'{path}: no dataset {dataset!r}; it has {", ".join(sorted(data))}')
     return Pi0Statistics(
         *(
-            read_normalisation(f'{path}: {dataset}: {part}', data[dataset].get(part), columns)
+            read_normalisation(
+                f'{path}: {dataset}: {part}', data[dataset].get(part), columns, library
+            )
             for part, columns in (('state', states), ('action', actions))
         )
     )

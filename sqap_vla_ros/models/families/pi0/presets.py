@@ -17,6 +17,7 @@ def _gemma(width: int, inner: int) -> dict[str, Any]:
         'num_attention_heads': 8,
         'num_key_value_heads': 1,
         'hidden_act': 'gelu_pytorch_tanh',
+        'rms_norm_eps': 1e-6,
         'vocab_size': 257152,
     }
 
@@ -42,6 +43,8 @@ PRESETS = (
                 'chunk_size': 50,
                 'max_state_dim': 32,
                 'max_action_dim': 32,
+                'min_period': 4e-3,
+                'max_period': 4.0,
             },
             cameras=('base', 'wrist'),
         ),

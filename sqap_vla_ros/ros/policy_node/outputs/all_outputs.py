@@ -55,6 +55,10 @@ class AllOutputs:
         self._end_effector_from_base: NDArray[np.float64] | None = None
         self.topics = [output.topic for output in profile.outputs]
         """Topics of the arm."""
+        self.published = self.topics + [
+            output.topic for output in profile.gripper.outputs if output.kind == 'float64'
+        ]
+        """Topics of arm and gripper."""
         self._arm = [
             (output, ARM_OUTPUTS[output.kind](node, output, profile)) for output in profile.outputs
         ]
@@ -63,7 +67,8 @@ class AllOutputs:
             for output in profile.gripper.outputs
         ]
         self._last: Command | JointCommand | None = None if profile.joint_space else STILL
-        self._last_gripper: float | None = None
+        self._sent: dict[int, float] = {}
+        """Index in `_grippers` to the last value that was sent there."""
 
     def measure_orientation(self, quaternion_xyzw: ArrayLike) -> None:
         """
@@ -89,14 +94,16 @@ class AllOutputs:
         for output, adapter in self._arm:
             adapter.publish(self._in_frame(output, command), stamp)
         self._last = command
-        if command.gripper is not None and command.gripper != self._last_gripper:
-            self._last_gripper = command.gripper
-            for entry, gripper in self._grippers:
-                gripper.send(entry.opened + command.gripper * (entry.closed - entry.opened))
+        if command.gripper is None:
+            return
+        for index, (entry, gripper) in enumerate(self._grippers):
+            value = entry.opened + command.gripper * (entry.closed - entry.opened)
+            if self._sent.get(index) != value and gripper.send(value) is not False:
+                self._sent[index] = value
 
     def repeat_gripper(self) -> None:
         """Publish the next gripper value even if it did not change: a subscriber may be new."""
-        self._last_gripper = None
+        self._sent.clear()
 
     def final_hold(self) -> None:
         """Publish standstill several times; nothing if no joint command was ever published."""

@@ -39,16 +39,26 @@ class GripperAction:
     def _name(self) -> str:
         return 'GripperCommand'
 
-    def send(self, value: float) -> None:
-        """Send a goal; logs a warning (throttled) if nobody serves the action."""
+    def send(self, value: float) -> bool:
+        """Send a goal; returns False, with a warning (throttled), if nobody serves the action."""
         if not self._client.server_is_ready():
             self._node.get_logger().warning(
                 f'gripper: nobody serves the action {self._output.topic}; start its controller or '
                 'change gripper.outputs in the profile',
                 throttle_duration_sec=5.0,
             )
-            return
-        self._client.send_goal_async(self._goal(value))
+            return False
+        future = self._client.send_goal_async(self._goal(value))
+        future.add_done_callback(lambda done: self._answered(value, done))
+        return True
+
+    def _answered(self, value: float, done: Any) -> None:
+        if done.exception() is None and not done.result().accepted:
+            self._node.get_logger().warning(
+                f'gripper: the action {self._output.topic} rejects the goal {value:g}; compare '
+                'open, closed and max_effort in gripper.outputs of the profile with its limits',
+                throttle_duration_sec=5.0,
+            )
 
     def _goal(self, value: float) -> Any:
         goal = self._action.Goal()

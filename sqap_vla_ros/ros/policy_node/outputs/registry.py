@@ -63,8 +63,13 @@ class ArmOutput(Protocol):
 class GripperAdapter(Protocol):
     """Sends gripper values."""
 
-    def send(self, value: float) -> None:
-        """Send a value between `open` and `closed` of the profile; called when it changes."""
+    def send(self, value: float) -> bool | None:
+        """
+        Send a value between `open` and `closed` of the profile; called when it changes.
+
+        Returns:
+            False where it could not be sent: it is tried again with the next command.
+        """
 
 
 ArmFactory = Callable[[Node, Output, RobotProfile], ArmOutput]
