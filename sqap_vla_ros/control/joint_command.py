@@ -31,7 +31,8 @@ class JointCommand:
     """Joint name to velocity: rad/s, or m/s for a prismatic joint."""
     positions: Mapping[str, float] = field(default_factory=dict)
     """Joint name to position now, rad or m: where the commands lead from the measured position at
-    the last start. Sensors no longer change it. Empty before the first measurement."""
+    the last start; no later measurement changes it. Empty before the first one, and after an error
+    until the next start: then no positions may be commanded."""
     gripper: float | None = None
     """0 open .. 1 closed; None leaves the gripper as it is."""
 

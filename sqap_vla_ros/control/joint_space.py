@@ -122,9 +122,11 @@ class JointSpace(CommandSpace):
         references = {}
         for name, tracker in self._trackers.items():
             reference = tracker.reference(now_ns)
-            if reference is not None and not self._withdrawn:
+            if reference is not None:
                 references[name] = reference[0]
             tracker.command([velocities[name]], now_ns)
+        if self._withdrawn or len(references) < len(velocities):
+            references = {}
         return JointCommand(velocities, references, gripper)
 
     def _follow(self, period_s: float, now_ns: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.columns import ANGULAR, Column, LINEAR
 from sqap_vla_ros.control.joint_command import POSITION, VELOCITY
 from sqap_vla_ros.control.joint_limits import JointLimits
+from sqap_vla_ros.control.plausibility import TrackingLimits
 from sqap_vla_ros.control.si_actions import SiActions
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.calibration import Calibration, joint_calibration
@@ -18,6 +19,7 @@ from sqap_vla_ros.profiles.robot_profile import (
     JOINT_POSITION,
     JOINT_VELOCITY,
     RobotProfile,
+    Tracking,
 )
 
 Values = NDArray[np.float64]
@@ -145,13 +147,24 @@ def joint_limits(profile: RobotProfile) -> dict[str, JointLimits] | None:
     """
     if not profile.joint_space:
         return None
-    return {joint.name: _limits(joint) for joint in profile.joints}
+    # A position is kept by its controller; a velocity drifts away from where it should lead.
+    absolute = all(output.interface != 'velocity' for output in profile.outputs)
+    return {joint.name: _limits(joint, profile.tracking, absolute) for joint in profile.joints}
 
 
-def _limits(joint: Joint) -> JointLimits:
+def _limits(joint: Joint, tracking: Tracking, absolute: bool) -> JointLimits:
     if joint.velocity is None or joint.acceleration is None:
         raise ValueError(f'joint {joint.name!r} needs a velocity and an acceleration limit')
-    return JointLimits(joint.velocity, joint.acceleration, joint.jerk, joint.lower, joint.upper)
+    prismatic = joint.kind == 'prismatic'
+    error = tracking.prismatic_error_m if prismatic else tracking.revolute_error_rad
+    return JointLimits(
+        joint.velocity,
+        joint.acceleration,
+        joint.jerk,
+        joint.lower,
+        joint.upper,
+        tracking=TrackingLimits(error, tracking.delay_s, absolute),
+    )
 
 
 def _on_robot(column: Column, profile: RobotProfile) -> Column:

@@ -16,6 +16,7 @@ from sqap_vla_ros.profiles.sections.joints import (
 from sqap_vla_ros.profiles.sections.limits import check_limits, read_settings
 from sqap_vla_ros.profiles.sections.outputs import check_outputs, read_action, read_output
 from sqap_vla_ros.profiles.sections.topics import check_topics
+from sqap_vla_ros.profiles.sections.tracking import read_tracking
 from sqap_vla_ros.resources import find_resource
 
 FOLDER = 'config/robots'
@@ -112,6 +113,7 @@ def _profile(top: Section) -> RobotProfile:
         joints=joints,
         gripper=read_gripper(top.section('gripper')),
         action=read_action(top.section('action')),
+        tracking=read_tracking(top.section('tracking')),
         settings=read_settings(top),
     )
     check_outputs(top, profile)

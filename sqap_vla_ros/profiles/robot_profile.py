@@ -82,6 +82,20 @@ class Joint:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """How far the robot may be from where its commands lead; farther, and it holds."""
+
+    position_error_m: float = 0.05
+    """Of the end effector, where twists are commanded."""
+    orientation_error_rad: float = 0.3
+    revolute_error_rad: float = 0.1
+    """Of each joint, where joints are commanded."""
+    prismatic_error_m: float = 0.03
+    delay_s: float = 0.1
+    """How long the robot may lag behind its commands."""
+
+
+@dataclass(frozen=True)
 class GripperOutput:
     """One topic or action that commands the gripper."""
 
@@ -172,6 +186,7 @@ class RobotProfile:
     joints: tuple[Joint, ...] = ()
     gripper: Gripper = Gripper()
     action: Action = Action()
+    tracking: Tracking = Tracking()
     settings: dict[str, object] = field(default_factory=dict)
     """Values for parameters of the policy node, by parameter name."""
 

@@ -146,17 +146,16 @@ class Configured:
         self.controller.event(Event.SHUTDOWN)
 
     def _receive(self, topic: str, received: Received) -> None:
-        topics = self.inputs.topics
+        topics, stamp_ns, age_s = self.inputs.topics, received.stamp_ns, received.age_s
         if topic in topics.images.values():
-            self.controller.image(topic, received.value, received.stamp_ns)
+            self.controller.image(topic, received.value, stamp_ns, age_s)
             self.runner.wake()
         elif topic == topics.pose:
             position_m, quaternion_xyzw = received.value
             self.outputs.measure_orientation(quaternion_xyzw)
-            self.controller.pose(position_m)
+            self.controller.pose(position_m, stamp_ns, age_s, quaternion_xyzw)
         elif topic == topics.joints:
-            self.controller.joints(received.value)
-            self.controller.arrived(topic)
+            self.controller.joints(received.value, stamp_ns, age_s, topic)
 
 
 def _make_controller(
@@ -173,7 +172,13 @@ def _make_controller(
         input_timeouts_s=dict.fromkeys(watched, settings.observation_timeout_s),
         hold_on_frozen_camera=settings.hold_on_frozen_camera,
     )
-    limits = settings.motion_limits()
+    tracking = profile.tracking
+    limits = replace(
+        settings.motion_limits(),
+        tracking_error_m=tracking.position_error_m,
+        tracking_error_rad=tracking.orientation_error_rad,
+        tracking_delay_s=tracking.delay_s,
+    )
     if profile.joint_space:
         limits = replace(limits, workspace_low_m=None, workspace_high_m=None)
     return Controller(mapping.spec, limits, config, time.monotonic_ns, joint_limits(profile))

@@ -52,6 +52,8 @@ class Received:
     """Stamp of the message, ns."""
     received_s: float
     """Arrival, steady clock."""
+    age_s: float = 0.0
+    """Age at arrival by its stamp, clock of the node."""
 
 
 class Inputs:
@@ -254,12 +256,13 @@ class Inputs:
 
     def _receive(self, topic: str, message: Any) -> None:
         try:
-            stamp_ns = stamp_to_ns(message.header.stamp)
+            stamp_ns, age_s = stamp_to_ns(message.header.stamp), 0.0
             if topic in (*self.topics.images.values(), self.topics.pose, self.topics.joints):
                 # The pose and the info of a camera may be published once and stay valid.
                 now_ns = self._node.get_clock().now().nanoseconds
                 check_age(stamp_ns, now_ns, self.settings.max_stamp_age_s)
-            received = Received(self._readers[topic](message), stamp_ns, time.monotonic())
+                age_s = max(now_ns - stamp_ns, 0) * 1e-9
+            received = Received(self._readers[topic](message), stamp_ns, time.monotonic(), age_s)
         except UserError as error:
             self.invalid[topic] = str(error)
             self._reject(topic, error)

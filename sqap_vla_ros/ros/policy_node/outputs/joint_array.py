@@ -6,7 +6,6 @@ from std_msgs.msg import Float64MultiArray
 
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
-from sqap_vla_ros.ros.policy_node.outputs.joint_reference import JointReference
 
 
 class JointArrayOutput:
@@ -21,13 +20,12 @@ class JointArrayOutput:
     def __init__(self, node: Node, output: Output, profile: RobotProfile) -> None:
         self._names = output.joints
         self._velocity = output.interface == 'velocity'
-        self._reference = JointReference()
         self._publisher = node.create_publisher(Float64MultiArray, output.topic, 1)
 
     def publish(self, command: JointCommand, stamp: Time) -> None:
-        """Publish one command; nothing while the position of a joint is unknown."""
-        values = command.velocities if self._velocity else self._reference.advance(command)
-        if values is not None:
+        """Publish one command; positions only where the command has them."""
+        values = command.velocities if self._velocity else command.positions
+        if values:
             self._publisher.publish(
                 Float64MultiArray(data=[float(values[name]) for name in self._names])
             )

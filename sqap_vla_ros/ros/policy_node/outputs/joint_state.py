@@ -6,7 +6,6 @@ from sensor_msgs.msg import JointState
 
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
-from sqap_vla_ros.ros.policy_node.outputs.joint_reference import JointReference
 
 
 class JointStateOutput:
@@ -15,13 +14,12 @@ class JointStateOutput:
     def __init__(self, node: Node, output: Output, profile: RobotProfile) -> None:
         self._names = output.joints
         self._frame_id = profile.base_frame
-        self._reference = JointReference()
         self._publisher = node.create_publisher(JointState, output.topic, 1)
 
     def publish(self, command: JointCommand, stamp: Time) -> None:
-        """Publish one command; nothing while the position of a joint is unknown."""
-        positions = self._reference.advance(command)
-        if positions is None:
+        """Publish one command; nothing if it has no positions."""
+        positions = command.positions
+        if not positions:
             return
         message = JointState(
             name=list(self._names),

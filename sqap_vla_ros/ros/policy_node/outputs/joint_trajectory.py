@@ -8,7 +8,6 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
-from sqap_vla_ros.ros.policy_node.outputs.joint_reference import JointReference
 
 
 class JointTrajectoryOutput:
@@ -25,13 +24,12 @@ class JointTrajectoryOutput:
         self._names = output.joints
         self._horizon_s = output.horizon_s
         self._frame_id = profile.base_frame
-        self._reference = JointReference()
         self._publisher = node.create_publisher(JointTrajectory, output.topic, 1)
 
     def publish(self, command: JointCommand, stamp: Time) -> None:
-        """Publish one command; nothing while the position of a joint is unknown."""
-        positions = self._reference.advance(command)
-        if positions is None:
+        """Publish one command; nothing if it has no positions."""
+        positions = command.positions
+        if not positions:
             return
         message = JointTrajectory(joint_names=list(self._names))
         message.header.stamp, message.header.frame_id = stamp, self._frame_id
