@@ -26,14 +26,14 @@ endif
 demo: setup
 	$(VENV)/bin/sqap_vla demo $(DEMO_ARGS)
 
-# Tests of running nodes have deadlines, so they come one at a time, after all others. pytest's
-# status 5 says that PYTEST_ARGS left no test of the kind.
+# Tests of running nodes have deadlines, so no more than two files of them run at a time, after all
+# others. pytest's status 5 says that PYTEST_ARGS left no test of the kind.
 PYTEST := ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST $(VENV)/bin/python -m pytest
 test: setup
 	@status=0; \
 	$(PYTEST) -n auto --maxprocesses 4 --dist loadfile -m 'not ros' $(PYTEST_ARGS) || \
 	[ $$? -eq 5 ] || status=1; \
-	$(PYTEST) -m ros $(PYTEST_ARGS) || [ $$? -eq 5 ] || status=1; \
+	$(PYTEST) -n auto --maxprocesses 2 --dist loadfile -m ros $(PYTEST_ARGS) || [ $$? -eq 5 ] || status=1; \
 	exit $$status
 
 test-fast: setup

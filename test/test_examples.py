@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from sqap_vla_ros.system.child_process import isolated_environment, pick_domain_id
+from sqap_vla_ros.system.child_process import isolated_environment
 
 
 def run_example(repository, name, *arguments, environment=None):
@@ -61,8 +61,10 @@ def test_add_family_compresses_and_runs_a_family_from_outside(repository, tmp_pa
 
 def test_add_output_adapter_sends_commands_through_the_new_output(repository):
     pytest.importorskip('rclpy')
+    from support.dds import unused_domain
+
     printed = run_example(
-        repository, 'add_output_adapter', environment=isolated_environment(pick_domain_id())
+        repository, 'add_output_adapter', environment=isolated_environment(unused_domain())
     )
     assert printed.splitlines() == [
         'linear +0.00 +0.00 +0.00 m/s, angular +0.00 +0.00 +0.00 rad/s',

@@ -106,19 +106,27 @@ def _check_recipe(path: Path, applied: Recipe) -> None:
     Raises:
         UserError: somebody changed the file; names the first key.
     """
-    given, used = recipe_to_dict(load_recipe(path)), recipe_to_dict(applied)
-    if given == used:
+    given, used = _flat(load_recipe(path)), _flat(applied)
+    key = next((key for key in {**used, **given} if given.get(key) != used.get(key)), None)
+    if key is None:
         return
-    for part in ('quantization', 'pruning'):
-        for data in (given, used):
-            data |= {f'{part}.{key}': value for key, value in (data[part] or {}).items()}
-            data[part] = 'none' if data[part] is None else 'given'
-    key = next(key for key in used if given.get(key) != used[key])
     raise UserError(
         f'{path}: {key} is {given.get(key)!r:.40}, but the weights were compressed with '
-        f'{used[key]!r:.40}; the file is only a copy: compress the float policy again with '
+        f'{used.get(key)!r:.40}; the file is only a copy: compress the float policy again with '
         'another recipe'
     )
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    """List the keys of a recipe, those of a part as 'part.key' after the part itself."""
+    flat: dict[str, Any] = {}
+    for key, value in recipe_to_dict(recipe).items():
+        if key in ('quantization', 'pruning'):
+            flat[key] = 'none' if value is None else 'given'
+            flat |= {f'{key}.{name}': entry for name, entry in (value or {}).items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 def _check_device(name: str) -> None:

@@ -13,61 +13,15 @@ from sqap_vla_ros.profiles.notes import notes_on
 from sqap_vla_ros.profiles.reading import load_profile, profile_path, read_profile
 from sqap_vla_ros.profiles.units import quantity
 
-from support.urdf import URDF
+from support.profiles import GRIPPED, JOINT_SPACE, PROFILE
 
 NAMES = ('sim_sawyer', 'sim_sawyer_compressed', 'franka_fr3', 'ur5e', 'so101')
 
-PROFILE = """\
-robot: Two-joint arm
-run_on_hardware: false
-base_frame: base_link
-end_effector_frame: tool
-cameras:
-  camera: {topic: image, optical_frame: optical, extrinsics: {source: tf}}
-joints:
-  - {name: shoulder, lower: -90 deg, upper: 90 deg, velocity: 1.0}
-  - {name: elbow, lower: -1.0, upper: 1.0, velocity: 60 deg/s}
-limits:
-  linear_speed: 250 mm/s
-  angular_speed: 0.5
-  linear_acceleration: 0.5
-  linear_jerk: 10
-  stop_deceleration: 1.0
-  stop_jerk: 20
-  workspace_low: [0, 0, 0]
-  workspace_high: [1, 1, 1]
-outputs:
-  - {type: twist_stamped, topic: twist}
-"""
 METRES = 'gripper: {{joint: g, unit: m, open: 0, closed: {closed}}}\nlimits:'
 HAND = (
     'gripper: {{unit: m, outputs: [{{type: gripper_command, action: g, open: 0, '
     'closed: {closed}}}]}}\nlimits:'
 )
-GRIPPED = 'gripper: {{joint: {joint}, unit: rad, open: 0, closed: {closed}}}\nlimits:'
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write PROFILE with a replacement; returns its path."""
-
-    def write(old='', new=''):
-        assert old in PROFILE
-        path = tmp_path / 'profile.yaml'
-        path.write_text(PROFILE.replace(old, new, 1) if old else PROFILE, 'utf-8')
-        return path
-
-    return write
-
-
-@pytest.fixture
-def urdf(tmp_path):
-    """Write URDF; returns its path."""
-    path = tmp_path / 'robot.urdf'
-    path.write_text(URDF, 'utf-8')
-    return path
-
-
 CAMERA = '{topic: image, optical_frame: optical, extrinsics: {source: tf}}'
 
 
@@ -340,12 +294,6 @@ def test_a_number_with_its_unit_may_be_large_or_in_degrees(write, number):
     assert problems == []
 
 
-JOINT_SPACE = PROFILE[: PROFILE.index('limits:')].replace('velocity', 'acceleration: 5, velocity')
-JOINT_SPACE += (
-    'action: {space: joint_position}\noutputs:\n  - {type: joint_trajectory, topic: t}\n'
-)
-
-
 @pytest.mark.parametrize(
     'old, new, words',
     [
@@ -457,82 +405,9 @@ def test_an_unknown_name_lists_the_shipped_ones():
         load_profile('terminator')
 
 
-def test_check_agrees_with_a_matching_urdf(write, urdf, capsys):
-    assert main(['profile', 'check', str(write()), '--urdf', str(urdf)]) == 0
-    assert 'no problems, agrees with' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    'old, new, line, words',
-    [
-        ('name: shoulder', 'name: sholder', 8, "'sholder' is not in the URDF, which has shoulder"),
-        ('lower: -90 deg', 'lower: -100 deg', 8, 'lower -1.74533 is beyond the -1.58'),
-        ('velocity: 60 deg/s', 'velocity: 200 deg/s', 9, 'velocity 3.49066 is beyond the 2'),
-        ('base_frame: base_link', 'base_frame: world', 1, "base_frame 'world' is not a link"),
-        ('end_effector_frame: tool', 'end_effector_frame: hand', 1, "'hand' is not a link"),
-        (
-            'base_frame: base_link\nend_effector_frame: tool',
-            'base_frame: tool\nend_effector_frame: base_link',
-            1,
-            "no joint of the URDF moves end_effector_frame 'base_link' against base_frame 'tool'; "
-            'are they swapped?',
-        ),
-        ('base_frame: base_link', 'base_frame: optical', 1, "'tool' against base_frame 'optical'"),
-        ('name: elbow', 'name: other_claw', 9, "'other_claw' mimics 'claw' in the URDF"),
-        ('topic: twist}', 'topic: twist, frame: moon}', 20, "expected base_frame 'base_link' or"),
-        ('limits:', GRIPPED.format(joint='grip', closed=0.9), 10, "'grip' is not in the URDF"),
-        ('limits:', GRIPPED.format(joint='eye', closed=0.4), 10, "gripper.joint 'eye' is fixed"),
-        (
-            'limits:',
-            GRIPPED.format(joint='claw', closed=0.9),
-            10,
-            'closed 0.9 is outside of 0 .. 0.8',
-        ),
-    ],
-)
-def test_check_shows_what_disagrees_with_the_urdf(write, urdf, capsys, old, new, line, words):
-    path = write(old, new)
-    assert main(['profile', 'check', str(path), '--urdf', str(urdf)]) == 1
-    out = capsys.readouterr().out
-    assert any(
-        text.startswith(f'{path}:{line}: ') and words in text for text in out.splitlines()
-    ), out
-
-
-def test_what_the_urdf_does_not_say_is_told(tmp_path, urdf, capsys):
-    path = tmp_path / 'profile.yaml'
-    limit = '<limit lower="-1.0" upper="1.0" velocity="2.0" effort="1"/>'
-    urdf.write_text(URDF.replace(limit, ''), 'utf-8')
-    path.write_text(JOINT_SPACE.replace('name: shoulder', 'name: claw, type: revolute'), 'utf-8')
-    main(['profile', 'check', str(path), '--urdf', str(urdf)])
-    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith('note: ')]
-    for words in (
-        "'elbow': the URDF gives no limits",
-        "'claw' is commanded, and does not move 'tool'",
-        "'shoulder' moves 'tool', and is not in joints",
-    ):
-        assert any(words in note for note in notes), notes
-
-
 def test_the_frame_of_a_housing_is_told(write):
     notes = notes_on(read_profile(write('optical_frame: optical', 'optical_frame: eye_link'))[0])
     assert any("'eye_link', which looks like the frame of the housing" in note for note in notes)
-
-
-@pytest.mark.parametrize(
-    'text, words',
-    [
-        ('<robot xmlns:xacro="http://ros.org/wiki/xacro"><xacro:include/></robot>', 'expand it'),
-        ('<sdf/>', 'expected <robot>'),
-        ('no xml', 'not valid XML'),
-    ],
-)
-def test_what_is_no_urdf_is_refused_in_one_line(write, tmp_path, capsys, text, words):
-    path = tmp_path / 'wrong.urdf'
-    path.write_text(text, 'utf-8')
-    assert main(['profile', 'check', str(write()), '--urdf', str(path)]) == 2
-    error = capsys.readouterr().err
-    assert words in error and error.count('\n') == 1
 
 
 @hypothesis_settings(deadline=None)

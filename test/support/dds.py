@@ -29,7 +29,17 @@ def start_node(module, tmp_path, domain_id, *arguments):
 
 def domain():
     """Pick the domain of a test: ROS_DOMAIN_ID if it is set, otherwise an unused one."""
-    return int(os.environ.get('ROS_DOMAIN_ID') or pick_domain_id())
+    return int(os.environ.get('ROS_DOMAIN_ID') or unused_domain())
+
+
+def unused_domain():
+    """Pick an unused domain that no other worker of pytest-xdist picks at the same moment."""
+    workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+    own = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+    while True:
+        picked = pick_domain_id()
+        if picked % workers == own:
+            return picked
 
 
 def domains(count):
@@ -38,7 +48,7 @@ def domains(count):
         return [domain() + 1 + index for index in range(count)]
     picked = set()
     while len(picked) < count:
-        picked.add(pick_domain_id())
+        picked.add(unused_domain())
     return sorted(picked)
 
 

@@ -13,6 +13,7 @@ MARKS = {
     'ros': 'ros',
     'ros/common': None,
     'ros/policy_node/test_goals.py': None,
+    'ros/policy_node/test_input_cameras.py': None,
     'ros/policy_node/test_inputs.py': None,
     'ros/policy_node/test_instruction_fuzz.py': None,
     'ros/policy_node/test_reports.py': None,

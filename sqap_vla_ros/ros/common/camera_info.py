@@ -9,6 +9,7 @@ for the image itself follow from all of them, as in image_geometry.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 
 from sqap_vla_ros.camera import DISTORTIONS
@@ -152,10 +153,10 @@ def _check_turn(info: CameraInfo) -> None:
     turn = np.array(info.r, np.float64).reshape(3, 3)
     if not turn.any():
         return
-    if not np.isfinite(turn).all() or np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3:
+    orthogonal = np.isfinite(turn).all() and np.abs(turn @ turn.T - np.eye(3)).max() <= 1e-3
+    if not orthogonal or np.linalg.det(turn) < 0:
         raise UserError('camera_info: r is no rotation matrix; calibrate the camera')
-    cosine = np.clip((np.trace(turn) - 1) / 2, -1, 1)
-    degrees = float(np.degrees(np.arccos(cosine)))
+    degrees = float(np.degrees(Rotation.from_matrix(turn).magnitude()))
     if degrees > MAX_RECTIFIED_TURN_DEG:
         raise UserError(
             f'camera_info: r turns the rectified image by {degrees:.1f} degrees against the '

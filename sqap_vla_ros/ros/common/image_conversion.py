@@ -14,6 +14,7 @@ decodes before it knows the size, and takes every picture for 8-bit BGR, includi
 transparent and 16-bit ones. Messages are always made here: the result of cv_bridge is the same.
 """
 
+import contextlib
 import functools
 import io
 from types import ModuleType
@@ -39,7 +40,6 @@ from sqap_vla_ros.ros.common.encodings import (
 MAX_PIXELS = 16_000_000
 MIN_MOSAIC = 3
 """Rows and columns that a Bayer pattern needs; OpenCV makes smaller ones black."""
-EXIF_ORIENTATION = 0x0112
 
 
 def image_to_rgb(
@@ -134,7 +134,8 @@ def compressed_image_to_rgb(
                 raise no_picture(f'compressed image: a mosaic of {source} without colours')
             if picture.mode.startswith('I'):
                 return _to_rgb8(np.asarray(picture, np.uint16)[..., None], (0, 0, 0))
-            rgb = np.array(_upright(picture).convert('RGB'))
+            _turn_upright(picture)
+            rgb = np.array(picture.convert('RGB'))
             return np.ascontiguousarray(rgb[..., ::-1]) if swapped else rgb
     except pillow.UnidentifiedImageError:
         raise ImageError(
@@ -171,23 +172,14 @@ def rgb_to_image(rgb: np.ndarray, header: Any | None = None) -> Any:
     return message
 
 
-def _upright(picture: Any) -> Any:
+def _turn_upright(picture: Any) -> None:
     """Turn a picture as its EXIF data say, as OpenCV does, with which datasets are recorded."""
-    try:
-        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception:  # damaged EXIF data raise anything; the picture is good without them
-        return picture
-    turns = _pillow().Transpose
-    methods = {
-        2: turns.FLIP_LEFT_RIGHT,
-        3: turns.ROTATE_180,
-        4: turns.FLIP_TOP_BOTTOM,
-        5: turns.TRANSPOSE,
-        6: turns.ROTATE_270,
-        7: turns.TRANSVERSE,
-        8: turns.ROTATE_90,
-    }
-    return picture.transpose(methods[orientation]) if orientation in methods else picture
+    from PIL import ImageOps
+
+    picture.load()  # what is damaged in the picture itself is not passed over below
+    # Damaged EXIF data raise anything; the picture is good without them.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 @functools.cache

@@ -39,6 +39,7 @@ SETTINGS = (
 )
 LATCHED_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 QOS = QoSProfile(depth=5)
+DISCOVERY_S = 0.5
 # These also have other subscribers: RViz, and a policy node that is not configured yet.
 HEARD_BY_OTHERS = ('tf', 'tf_static', 'task_success')
 
@@ -123,7 +124,8 @@ class BagPlayerNode(Node):
         while not any(sender.get_subscription_count() for sender in inputs):
             if self._stopping.wait(0.1):
                 return False
-        return True
+        # The listener may find this node later than this node finds it, and lose what comes first.
+        return not self._stopping.wait(DISCOVERY_S)
 
     def _sender(self, connection: Any) -> Publisher:
         name = connection.topic.strip('/')

@@ -1,150 +1,28 @@
 """Inputs as a profile names them: cameras, joints, poses from topics and from TF."""
 
 from dataclasses import replace
-import io
 import sys
-import time
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
 pytest.importorskip('rclpy')
 
-from geometry_msgs.msg import PoseStamped, TransformStamped
 import numpy as np
-from PIL import Image as Picture
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.policy import PolicySpec
 from sqap_vla_ros.profiles.robot_profile import (
     Action,
     Camera,
     Gripper,
-    Intrinsics,
     Joint,
     Pose,
-    RobotProfile,
 )
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
-from sqap_vla_ros.ros.common.messages import header
-from sqap_vla_ros.ros.policy_node.diagnostics import input_values
 from sqap_vla_ros.ros.policy_node.input_messages import check_age, InvalidMessage
 from sqap_vla_ros.ros.policy_node.input_topics import topics_of
-from sqap_vla_ros.ros.policy_node.inputs import Inputs
-from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
-OPTICAL = 'camera_optical_frame'
-NOW_NS = 100_000_000_000
-SETTINGS = PolicyNodeSettings(
-    base_frame='base_link',
-    max_image_pixels=1_000_000,
-    gripper_joint='finger',
-    gripper_open_position=0.04,
-    gripper_closed_position=0.0,
-)
-PROFILE = RobotProfile(
-    'arm',
-    'base_link',
-    'tool',
-    (Camera('wrist', 'wrist/image'), Camera('side', 'side/image', compressed=True)),
-    (),
-    policy_joints={'j0': 'shoulder'},
-)
-
-
-class StandInNode:
-    """Gives callbacks instead of subscriptions; its clock stands still."""
-
-    def __init__(self):
-        self.callbacks, self.kinds, self.warnings = {}, {}, []
-        self.publishers, self.types = {}, {}
-
-    def resolve_topic_name(self, topic):
-        return f'/arm/{topic}'
-
-    def get_publishers_info_by_topic(self, topic):
-        return [SimpleNamespace(topic_type=kind) for kind in self.types.get(topic, ())]
-
-    def count_publishers(self, topic):
-        return self.publishers.get(topic, 0)
-
-    def create_subscription(self, kind, topic, callback, qos, event_callbacks=None):
-        self.callbacks[topic], self.kinds[topic] = callback, kind
-        return topic
-
-    def destroy_subscription(self, topic):
-        del self.callbacks[topic]
-
-    def create_timer(self, period_s, callback, clock):
-        return callback
-
-    def destroy_timer(self, timer):
-        pass
-
-    def get_clock(self):
-        return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=NOW_NS))
-
-    def get_logger(self):
-        return SimpleNamespace(
-            warning=lambda text, throttle_duration_sec=0.0: self.warnings.append(text)
-        )
-
-
-def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'gripper')):
-    action = ActionSpec(('linear.x', 'linear.y', 'linear.z'), ('m/s',) * 3, 0.05, 4)
-    units = {'end_effector': 'm', 'joint': 'rad', 'gripper': '1'}
-    return PolicySpec(
-        cameras, state, tuple(units[name.split('.')[0]] for name in state), action, 2, (1, 1)
-    )
-
-
-class Rig:
-    """Inputs with a stand-in node, and messages for them."""
-
-    def __init__(self, profile=PROFILE, policy=None, settings=SETTINGS):
-        self.node, self.valid = StandInNode(), []
-        self.inputs = Inputs(
-            self.node,
-            settings,
-            profile,
-            policy or spec(),
-            lambda topic, _: self.valid.append(topic),
-        )
-
-    def send(self, topic, message, age_s=0.0, frame=None):
-        if frame is None:
-            seen = isinstance(message, (Image, CompressedImage, CameraInfo))
-            frame = OPTICAL if seen else 'base_link'
-        message.header = header(NOW_NS - round(age_s * 1e9), frame)
-        self.node.callbacks[topic](message)
-
-    def send_all(self, wrist_age_s=0.0, side_age_s=0.0):
-        self.send('wrist/image', rgb_to_image(np.full((4, 4, 3), 7, np.uint8)), wrist_age_s)
-        self.send('side/image', jpeg(), side_age_s)
-        self.send('end_effector_pose', pose(0.5))
-        self.send('joint_states', joints())
-
-    def rejected(self, topic):
-        return {key for key in self.inputs.rejected if key.startswith(topic)}
-
-
-def jpeg():
-    data = io.BytesIO()
-    Picture.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(data, 'JPEG')
-    return CompressedImage(format='jpeg', data=data.getvalue())
-
-
-def pose(x, y=0.0, z=0.0):
-    message = PoseStamped()
-    message.pose.position.x, message.pose.position.y, message.pose.position.z = x, y, z
-    message.pose.orientation.w = 1.0
-    return message
-
-
-def joints(names=('finger', 'other', 'shoulder'), positions=(0.01, 9.0, 1.25)):
-    return JointState(name=list(names), position=list(positions))
+from support.inputs_rig import joints, jpeg, NOW_NS, pose, PROFILE, Rig, SETTINGS, spec, transform
 
 
 def test_several_cameras_raw_and_compressed_become_one_observation():
@@ -337,57 +215,6 @@ def test_state_is_given_in_the_frame_that_the_policy_was_trained_in():
     assert state == pytest.approx([0.3, -0.2, 0.4])
 
 
-def test_a_fixed_camera_needs_no_messages():
-    camera = Camera(
-        'wrist',
-        'wrist/image',
-        intrinsics=Intrinsics(4, 4, 5.0, 5.0, 2.0, 2.0),
-        extrinsics='fixed',
-        pose=Pose((0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 0.0)),
-    )
-    rig = Rig(replace(PROFILE, cameras=(camera,)), spec(cameras=('wrist',)))
-    rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)))
-    rig.send('end_effector_pose', pose(0.0))
-    rig.send('joint_states', joints())
-    seen = rig.inputs.observation('go')[0].cameras['wrist']
-    assert seen.project(np.zeros(3)) == pytest.approx((2.0, 2.0, 1.0))
-
-
-@pytest.fixture
-def transforms(monkeypatch):
-    """Stand in for tf2_ros: frame to transform, or LookupError-like exception."""
-    module = ModuleType('tf2_ros')
-    known = {}
-
-    class TransformException(Exception):
-        pass
-
-    class Buffer:
-        def lookup_transform(self, target, source, time):
-            if source not in known:
-                raise TransformException(f'"{source}" does not exist')
-            return known[source]
-
-    class TransformListener:
-        def __init__(self, buffer, node):
-            pass
-
-        def unregister(self):
-            pass
-
-    module.Buffer, module.TransformListener = Buffer, TransformListener
-    module.TransformException = TransformException
-    monkeypatch.setitem(sys.modules, 'tf2_ros', module)
-    return known
-
-
-def transform(x, age_s=0.0):
-    message = TransformStamped(header=header(NOW_NS - round(age_s * 1e9), 'base_link'))
-    message.transform.translation.x = x
-    message.transform.rotation.w = 1.0
-    return message
-
-
 def test_poses_from_tf_count_as_messages(transforms):
     camera = Camera(
         'wrist', 'wrist/image', optical_frame='eye', info_topic='wrist/info', extrinsics='tf'
@@ -405,132 +232,6 @@ def test_poses_from_tf_count_as_messages(transforms):
     rig.send('joint_states', joints())
     observation = rig.inputs.observation('go')[0]
     assert observation.end_effector_m[0] == 0.6 and 'wrist' in observation.cameras
-
-
-def test_the_pose_of_a_camera_that_is_not_broadcast_any_more_is_not_used(transforms, monkeypatch):
-    camera = replace(FIXED, optical_frame='eye', extrinsics='tf')
-    rig = Rig(replace(PROFILE, cameras=(camera,)), spec(cameras=('wrist',)))
-    rig.send('wrist/info', CameraInfo(width=4, height=4, k=[5.0, 0, 2, 0, 5, 2, 0, 0, 1]))
-    rig.send('joint_states', joints())
-    rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)))
-    rig.send('end_effector_pose', pose(0.0, z=3.0))
-    later_s = time.monotonic() + 2.0
-    for stamp_ns, seen in ((NOW_NS, False), (0, True)):
-        transforms['eye'] = transform(0.1)
-        transforms['eye'].header = header(stamp_ns, 'base_link')
-        rig.inputs._poller.poll()
-        assert 'wrist' in rig.inputs.observation('go')[0].cameras
-        with monkeypatch.context() as patch:
-            patch.setattr(time, 'monotonic', lambda: later_s)
-            assert ('wrist' in rig.inputs.observation('go')[0].cameras) is seen
-            assert any('/tf_static' in line for line in rig.inputs.models.problems()) is not seen
-
-
-FIXED = Camera(
-    'wrist',
-    'wrist/image',
-    info_topic='wrist/info',
-    extrinsics='fixed',
-    pose=Pose((0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 0.0)),
-)
-"""One metre above the origin, looking down."""
-
-
-def camera_rig(camera=FIXED, size=4, **info):
-    """Send all that an observation needs, with an image of size x size pixels."""
-    rig = Rig(replace(PROFILE, cameras=(camera,)), spec(cameras=('wrist',)))
-    rig.send('wrist/image', rgb_to_image(np.zeros((size, size, 3), np.uint8)))
-    rig.send('end_effector_pose', pose(0.0))
-    rig.send('joint_states', joints())
-    if info:
-        rig.send('wrist/info', CameraInfo(**info))
-    return rig
-
-
-def test_the_camera_of_an_observation_is_that_of_the_binned_image():
-    rig = camera_rig(
-        width=8, height=8, k=[10.0, 0, 4, 0, 10, 4, 0, 0, 1], binning_x=2, binning_y=2
-    )
-    camera = rig.inputs.observation('go')[0].cameras['wrist']
-    assert (camera.width, camera.height) == (4, 4)
-    assert camera.project(np.zeros(3)) == pytest.approx((2.0, 2.0, 1.0))
-    assert not rig.node.warnings and not rig.inputs.models.problems()
-
-
-def test_a_camera_that_has_the_end_effector_behind_it_is_reported():
-    fitting = {'width': 4, 'height': 4, 'k': [5.0, 0, 2, 0, 5, 2, 0, 0, 1]}
-    rig = camera_rig(**fitting)
-    assert rig.inputs.observation('go')[0].cameras and not rig.node.warnings
-    rig = camera_rig(replace(FIXED, pose=Pose((0.0, 0.0, 1.0))), **fitting)
-    rig.inputs.observation('go')
-    (line,) = rig.node.warnings
-    assert "camera 'wrist': its pose has the end effector behind it" in line
-    assert rig.inputs.models.problems() == [line]
-
-
-def test_a_topic_remapped_to_undistorted_images_is_told(monkeypatch):
-    monkeypatch.setattr(StandInNode, 'resolve_topic_name', lambda self, topic: '/eye/image_rect')
-    assert 'rectified: true' in Rig().node.warnings[0]
-    sure = replace(PROFILE, cameras=tuple(replace(c, rectified=True) for c in PROFILE.cameras))
-    assert not Rig(sure).node.warnings
-
-
-def test_an_image_of_another_size_has_no_camera_and_one_line_says_why():
-    rig = camera_rig(width=8, height=8, k=[10.0, 0, 4, 0, 10, 4, 0, 0, 1])
-    for _ in range(3):
-        assert rig.inputs.observation('go')[0].cameras == {}
-    (line,) = rig.node.warnings
-    assert line.startswith('wrist/info: ') and '8 x 8' in line and '4 x 4' in line
-    assert rig.inputs.models.problems() == [line]
-    _, problems = input_values(rig.inputs, protects=True)
-    assert any(line in problem and 'not protected' in problem for problem in problems)
-    assert not any(line in problem for problem in input_values(rig.inputs, protects=False)[1])
-    rig.send('wrist/info', CameraInfo(width=4, height=4, k=[5.0, 0, 2, 0, 5, 2, 0, 0, 1]))
-    assert 'wrist' in rig.inputs.observation('go')[0].cameras
-    assert not rig.inputs.models.problems()
-
-
-def test_intrinsics_of_the_profile_must_be_those_of_the_image():
-    camera = replace(FIXED, info_topic=None, intrinsics=Intrinsics(8, 6, 5.0, 5.0, 4.0, 3.0))
-    rig = camera_rig(camera)
-    assert rig.inputs.observation('go')[0].cameras == {}
-    assert rig.node.warnings[0].startswith("intrinsics of camera 'wrist': ")
-    assert '8 x 6' in rig.node.warnings[0] and '4 x 4' in rig.node.warnings[0]
-
-
-def test_a_frame_that_is_not_the_profiles_is_warned_about_once_and_used():
-    rig = camera_rig()
-    for frame in ('depth_frame', 'depth_frame', OPTICAL, 'third'):
-        rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)), frame=frame)
-    (line,) = rig.node.warnings
-    assert line.startswith('wrist/image: ')
-    assert "'depth_frame', expected 'camera_optical_frame'" in line
-    assert any("'third'" in problem for problem in input_values(rig.inputs, protects=False)[1])
-    rig.send('wrist/info', CameraInfo(), frame='')
-    assert "wrist/info: frame_id is '', expected 'camera_optical_frame'" in rig.node.warnings[1]
-    assert rig.inputs.observation('go') is not None
-
-
-def test_images_without_a_colour_order_need_the_profiles():
-    image = Image(height=4, width=4, encoding='8UC3', step=12, data=bytes([1, 2, 3] * 16))
-    rig = camera_rig()
-    rig.send('wrist/image', image)
-    assert rig.rejected('wrist/image') == {'wrist/image: no_colour_order'}
-    assert rig.node.warnings[-1].startswith('wrist/image: image: encoding 8UC3 ')
-    rig = camera_rig(replace(FIXED, color_order='bgr'))
-    rig.send('wrist/image', image)
-    seen = rig.inputs.observation('go')[0].images['wrist']
-    assert seen[0, 0].tolist() == [3, 2, 1] and not rig.rejected('wrist/image')
-
-
-def test_a_depth_image_on_the_topic_of_a_camera_is_rejected_by_name():
-    rig = camera_rig()
-    rig.send('wrist/image', Image(height=4, width=4, encoding='16UC1', step=8, data=bytes(32)))
-    assert rig.rejected('wrist/image') == {'wrist/image: no_picture'}
-    (problem,) = input_values(rig.inputs, protects=False)[1]
-    assert problem == rig.node.warnings[-1] and 'wrist/image: image: encoding 16UC1' in problem
-    rig.send('wrist/image', rgb_to_image(np.zeros((4, 4, 3), np.uint8)))
-    assert not input_values(rig.inputs, protects=False)[1]
 
 
 def test_an_old_transform_is_rejected_as_an_old_message_is(transforms):
