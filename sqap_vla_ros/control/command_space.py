@@ -37,6 +37,10 @@ class Limiter(Protocol):
     def counts(self) -> Counter[Limit]:
         """Number of limited commands so far, by limit."""
 
+    @property
+    def stop_time_s(self) -> float:
+        """Longest time that a stop takes, seconds."""
+
     def reset(self) -> None:
         """Continue from standstill instead of the last command."""
 
@@ -161,6 +165,11 @@ class CommandSpace(ABC):
     def still(self) -> bool:
         """Whether the last command was standstill."""
         return self._limiter.still
+
+    @property
+    def stop_time_s(self) -> float:
+        """Longest time that a stop takes, seconds."""
+        return self._limiter.stop_time_s
 
     @property
     def limited(self) -> frozenset[Limit]:

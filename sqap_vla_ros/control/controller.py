@@ -1,7 +1,7 @@
 """From the chunks of a policy to the commands for a robot, without ROS."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import RLock
 
 import numpy as np
@@ -312,6 +312,22 @@ class Controller:
             if self._machine.state is State.RUNNING or not self._space.still:
                 raise ValueError('limits can be changed at standstill only: hold first')
             self._space.set_limits(limits)
+
+    def set_period(self, command_period_s: float, gap_s: float) -> None:
+        """
+        Replace the nominal time between two ticks; see `ControllerConfig`.
+
+        Raises:
+            ValueError: One of them is not a finite number above zero.
+        """
+        with self._lock:
+            self.config = replace(self.config, command_period_s=command_period_s, gap_s=gap_s)
+
+    @property
+    def stop_time_s(self) -> float:
+        """Longest time that a stop takes, seconds."""
+        with self._lock:
+            return self._space.stop_time_s
 
     @property
     def state(self) -> State:

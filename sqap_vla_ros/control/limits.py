@@ -179,6 +179,11 @@ class CommandLimiter:
         return self._linear.stopping or self._angular.stopping
 
     @property
+    def stop_time_s(self) -> float:
+        """Longest time that a stop takes, seconds."""
+        return max(self._linear.stop_time_s, self._angular.stop_time_s)
+
+    @property
     def still(self) -> bool:
         """Whether the last command was standstill."""
         return not (any(self._linear.velocity) or any(self._angular.velocity))

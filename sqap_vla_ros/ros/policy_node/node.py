@@ -53,6 +53,7 @@ class PolicyNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__('policy_node', **options)
         self.settings, self._profile = parameters.declare_settings(self)
+        self._started = self.settings
         self.add_on_set_parameters_callback(self._set_parameters)
         self.failure: Exception | None = None
         """Ends the process, see `run_node`."""
@@ -247,7 +248,7 @@ class PolicyNode(LifecycleNode):
 
     def _set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
-            settings = parameters.changed(self.settings, changes)
+            settings = parameters.changed(self.settings, changes, self._started)
             if self._configured is not None:
                 self._configured.apply(settings)
         except ValueError as error:
