@@ -84,12 +84,19 @@ class JointSpace(CommandSpace):
     def set_limits(self, limits: MotionLimits) -> None:
         """See `CommandSpace`: does nothing, the limits of the joints are fixed."""
 
-    def restart(self) -> None:
+    def renew(self) -> None:
         """See `CommandSpace`."""
-        super().restart()
+        super().renew()
         self._followed: dict[str, float] = {}
         """See `_follow`; empty while a stop is commanded."""
         self._withdrawn = False
+
+    def consented(self) -> None:
+        """See `CommandSpace`."""
+        if self._withdrawn:
+            self.renew()
+        else:
+            super().consented()
 
     def forget(self) -> None:
         """See `CommandSpace`."""
