@@ -138,22 +138,8 @@ class CommandSpace(ABC):
     def restart(self) -> None:
         """Begin anew where the robot is measured to be, at standstill."""
         self._limiter.reset()
-        self.renew()
-
-    def renew(self) -> None:
-        """Begin anew where the robot is measured to be; commands go on from the last one."""
         for tracker in self.trackers.values():
             tracker.restart()
-
-    def consented(self) -> None:
-        """
-        Forgive what was missed before the user consented to motion.
-
-        A robot that is commanded by positions goes on from where the commands led, unless it is
-        too far from there: the difference is what its servo needs to carry its weight.
-        """
-        if any(tracker.astray for tracker in self.trackers.values()):
-            self.renew()
 
     def forget(self) -> None:
         """Forget all measurements, after a jump of the clock."""

@@ -431,8 +431,8 @@ class Controller:
             self._space.restart()  # nothing of ours is on the wire: motion begins at standstill
         transition = self._machine.handle(event, reason)
         if transition.accepted and State.RUNNING in (before, transition.after):
-            if before is not State.RUNNING:
-                self._space.consented()
+            if event in (Event.START, Event.RESUME) and self._space.tracking_problem():
+                self._space.restart()
             self._begin_run(self._clock())
         return transition
 

@@ -84,19 +84,12 @@ class JointSpace(CommandSpace):
     def set_limits(self, limits: MotionLimits) -> None:
         """See `CommandSpace`: does nothing, the limits of the joints are fixed."""
 
-    def renew(self) -> None:
+    def restart(self) -> None:
         """See `CommandSpace`."""
-        super().renew()
+        super().restart()
         self._followed: dict[str, float] = {}
         """See `_follow`; empty while a stop is commanded."""
         self._withdrawn = False
-
-    def consented(self) -> None:
-        """See `CommandSpace`."""
-        if self._withdrawn:
-            self.renew()
-        else:
-            super().consented()
 
     def forget(self) -> None:
         """See `CommandSpace`."""

@@ -182,16 +182,6 @@ class PathTracker:
         return hypot(*self.missed)
 
     @property
-    def astray(self) -> bool:
-        """
-        Whether what was missed so far may be forgotten when the user consents to motion.
-
-        Always where velocities are commanded; otherwise where it is more than an arm at rest may
-        miss.
-        """
-        return not self.limits.absolute or self.error > self.limits.error
-
-    @property
     def allowed(self) -> float:
         """Largest error that is accepted at present, m or rad."""
         if not self._knots:
