@@ -13,6 +13,7 @@ FLOORS = (
     (
         'errors',
         'files',
+        'lifeline',
         'resources',
         'columns',
         'action_chunk',
