@@ -5,7 +5,7 @@ from concurrent.futures import as_completed, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 import json
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from sqap_vla_ros.evaluation.ray_cluster import ray_results
 from sqap_vla_ros.evaluation.rollout import Protocol
+from sqap_vla_ros.lifeline import end_when_closed
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
 
@@ -102,13 +103,19 @@ def run_experiment(
 
 def _local_results(jobs: list[_Job], workers: int) -> Generator[list[dict], None, None]:
     """Yield the episodes of each job, in the order of finishing."""
-    with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
+    with ProcessPoolExecutor(workers, get_context('spawn'), _end_with_parent) as pool:
         try:
             for future in as_completed([pool.submit(_run_job, job) for job in jobs]):
                 yield future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        end_when_closed(parent.sentinel)
 
 
 def _seeds(experiment: Experiment) -> range:
