@@ -164,6 +164,11 @@ class JointCommandLimiter:
         return self._limiter.limited
 
     @property
+    def stop_time_s(self) -> float:
+        """Longest time that a stop takes, seconds."""
+        return self._limiter.stop_time_s
+
+    @property
     def still(self) -> bool:
         """Whether the last command was standstill."""
         return not any(self._velocities.values())

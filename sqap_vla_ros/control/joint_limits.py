@@ -104,6 +104,11 @@ class JointLimiter:
         """Whether any joint was under the stop's limits rather than the motion's."""
         return any(limiter.stopping for limiter in self._limiters.values())
 
+    @property
+    def stop_time_s(self) -> float:
+        """Longest time that a stop takes, seconds."""
+        return max(limiter.stop_time_s for limiter in self._limiters.values())
+
     def reset(self, velocities: Mapping[str, float]) -> None:
         """
         Continue from the given velocities instead of the last command.

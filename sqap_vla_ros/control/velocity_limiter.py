@@ -89,6 +89,13 @@ class VelocityLimiter:
             limits.acceleration / limits.stop_jerk + self._stop_time_s(limits.speed) / 2
         )
 
+    @property
+    def stop_time_s(self) -> float:
+        """Longest time that a stop takes, seconds: from full speed and full acceleration."""
+        limits = self.limits
+        ramp_s = limits.stop_deceleration / limits.stop_jerk
+        return ramp_s + self._stop_time_s(limits.speed)
+
     def reset(self, velocity: Sequence[float]) -> None:
         """
         Continue from the given velocity.

@@ -7,9 +7,11 @@ a place holder. The policy node gives its parameters the same ranges.
 
 from math import pi
 
+from sqap_vla_ros.control.limits import MAX_PERIOD_S
+
 PARAMETERS = {
     'inference_rate_hz': (0.1, 200.0),
-    'command_rate_hz': (1.0, 500.0),
+    'command_rate_hz': (1 / MAX_PERIOD_S, 500.0),  # at less the limiter cannot keep its limits
     'max_linear_speed_m_s': (0.001, 5.0),
     'max_angular_speed_rad_s': (0.001, 20.0),
     'max_linear_acceleration_m_s2': (0.01, 100.0),

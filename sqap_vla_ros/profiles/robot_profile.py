@@ -11,6 +11,8 @@ SPACES = (TWIST, JOINT_VELOCITY, JOINT_POSITION)
 # Lists, because `register_output` of ros/policy_node/outputs/registry.py appends to them.
 TWIST_OUTPUTS = ['twist_stamped']
 JOINT_OUTPUTS = ['joint_trajectory', 'float64_multi_array', 'joint_state']
+TRAJECTORIES = ('joint_trajectory',)
+"""Outputs that send trajectories, which end after `Output.horizon_s`."""
 GRIPPER_OUTPUTS = ['float64', 'gripper_command', 'parallel_gripper_command']
 
 

@@ -12,8 +12,12 @@ HEAD = """# Parameters
 
 Made by `python -m sqap_vla_ros.ros.parameter_reference`; `ros2 param describe NODE NAME` says the
 same. Fixed parameters are read when the node starts. The others may be set at any time, limits
-only while the arm stands still. If one value of a set is wrong, all of them are rejected.
+only while the arm stands still. If one value of a set is wrong, all of them are rejected. A
+running node can be made more careful, not less: where the table says *lower* (*higher*), the value
+that the node was started with is the highest (lowest) one.
 """
+ONLY = {'': '', 'below': 'lower', 'above': 'higher'}
+"""What the column `fixed` says, by `Setting.keeps`."""
 
 
 def reference() -> str:
@@ -44,7 +48,7 @@ def _row(setting: Setting) -> str:
         default = list(default)
     return (
         f'| `{setting.name}` | `{default}` | {_range(setting)} '
-        f'| {"yes" if setting.read_only else ""} | {setting.text} |\n'
+        f'| {"yes" if setting.read_only else ONLY[setting.keeps]} | {setting.text} |\n'
     )
 
 

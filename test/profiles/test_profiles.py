@@ -155,7 +155,7 @@ def test_each_mistake_is_shown_with_its_line(write, old, new, line, words):
         ('workspace_high: [1, 1, 1]', 'workspace_high: [1, 1, 0.006]', 17, 'by more than 6 mm'),
         ('linear_acceleration: 0.5', 'linear_acceleration: 3', 15, 'gentler than moving'),
         ('  stop_jerk: 20\n', '', 10, 'stop_jerk missing'),
-        ('outputs:', 'rates: {command: 1000 Hz}\noutputs:', 19, 'expected 1 .. 500 Hz'),
+        ('outputs:', 'rates: {command: 1000 Hz}\noutputs:', 19, 'expected 10 .. 500 Hz'),
         ('outputs:', 'max_camera_skew: 50\noutputs:', 19, 'expected at most 10 s'),
         ('outputs:', 'action: {linear_scale: 1000}\noutputs:', 19, 'expected at most 100'),
         (

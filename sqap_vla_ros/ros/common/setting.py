@@ -23,6 +23,7 @@ from sqap_vla_ros.errors import UserError
 
 NUMBERED = ':N'
 """Ending of a choice that stands for any whole number: 'cuda:N' allows 'cuda:0'."""
+OPPOSITE = {'below': 'above', 'above': 'below'}
 S = TypeVar('S')
 
 
@@ -42,12 +43,42 @@ class Setting:
     """Whether it can be set only when the node starts."""
     choices: tuple[str, ...] = ()
     """All possible values; empty: any. See also `NUMBERED`."""
+    keeps: str = ''
+    """'below' or 'above': while the node runs, the value stays at or below (above) the one that it
+    was started with, so that nobody on the graph can loosen a limit. Empty: any value."""
+
+    def loosened(self, value: Any, started: Any) -> str | None:
+        """
+        Say that a value is beyond the one that the node was started with, where `keeps` forbids.
+
+        Args:
+            value: New value, a number or several.
+            started: Value at the start.
+
+        Returns:
+            What is wrong, beginning with 'is'; None if the value is allowed.
+        """
+        sign = {'below': 1, 'above': -1}.get(self.keeps)
+        new, old = (v if isinstance(v, (list, tuple)) else (v,) for v in (value, started))
+        if sign is None or all(sign * a <= sign * b for a, b in zip(new, old)):
+            return None
+        shown = list(value) if isinstance(value, (list, tuple)) else value
+        first = list(started) if isinstance(started, (list, tuple)) else started
+        return (
+            f'is {shown}, expected at {"most" if sign > 0 else "least"} {first}, as the node was '
+            'started with: a running node can be made more careful, not less; start it with '
+            'another profile or parameter'
+        )
 
     def descriptor(self) -> ParameterDescriptor:
         """Make the descriptor: description, range and choices."""
         descriptor = ParameterDescriptor(description=self.text, read_only=self.read_only)
         if self.choices:
             descriptor.additional_constraints = f'one of: {", ".join(self.choices)}'
+        elif self.keeps:
+            descriptor.additional_constraints = (
+                f'not {OPPOSITE[self.keeps]} its value at the start'
+            )
         if self.low is None or self.high is None:
             return descriptor
         if isinstance(self.default, int):
@@ -124,6 +155,7 @@ def setting(
     *,
     read_only: bool = False,
     choices: tuple[str, ...] = (),
+    keeps: str = '',
 ) -> Any:
     """
     Make a dataclass field that is a parameter; the arguments are the fields of `Setting`.
@@ -139,6 +171,7 @@ def setting(
             'high': high,
             'read_only': read_only,
             'choices': choices,
+            'keeps': keeps,
         },
     )
 

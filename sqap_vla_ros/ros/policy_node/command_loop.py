@@ -19,8 +19,9 @@ SAME_MOMENT_NS = 100_000
 """Two clocks read within this time were read at the same moment."""
 NICENESS = -10
 """Of the command thread, if the process is allowed to set it (root, or an rtprio/nice limit)."""
-STOP_LIMIT_S = 3.0
-"""No stop profile lasts longer; after this time the final hold is sent in any case."""
+STOP_SHARE, STOP_SLACK_S = 1.2, 1.0
+"""What takes longer than this share of the longest stop that the limits allow, and the slack, is no
+stop; then the final hold is sent in any case."""
 
 
 class CommandLoop:
@@ -62,7 +63,7 @@ class CommandLoop:
 
     def stop(self) -> None:
         """Wait until the arm stands still, end the thread and send a final hold."""
-        limit_s = time.monotonic() + STOP_LIMIT_S
+        limit_s = time.monotonic() + STOP_SHARE * self._controller.stop_time_s + STOP_SLACK_S
         while not self._still and time.monotonic() < limit_s:
             time.sleep(0.01)
         self._stopping.set()

@@ -11,13 +11,14 @@ from sqap_vla_ros.columns import GRIPPER
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig
 from sqap_vla_ros.control.controller import Controller, ControllerConfig
 from sqap_vla_ros.control.controller import POSE as POSE_INPUT
+from sqap_vla_ros.control.limits import MAX_PERIOD_S, MotionLimits
 from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, Transition
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient, ProcessInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner
 from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
-from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.profiles.robot_profile import RobotProfile, TRAJECTORIES
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop
 from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
@@ -28,6 +29,11 @@ from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received
 from sqap_vla_ros.ros.policy_node.instruction import Vocabulary
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
+
+LONG_STOP_S = 3.0
+"""A stop that takes longer is told."""
+GAP_PERIODS = 1.5
+"""A command that comes this many periods after the last one is late."""
 
 
 class Configured:
@@ -60,7 +66,7 @@ class Configured:
         outputs: AllOutputs,
         black_box: BlackBox,
     ) -> None:
-        self.client, self.outputs = client, outputs
+        self.client, self.outputs, self._profile = client, outputs, profile
         self.transitions: deque[Transition] = deque()
         """Accepted events that the node has not reported yet."""
         self.answers: deque[Answer] = deque(maxlen=16)
@@ -77,9 +83,18 @@ class Configured:
                     f'action.space: {profile.action.space} nothing turns them to the base'
                 )
             mode = execution_mode(settings.execution_mode, spec.continues)
-            self.controller = _make_controller(
-                mapping, topics, settings, profile, ExecutorConfig(mode)
-            )
+            try:
+                self.controller = _make_controller(
+                    mapping, topics, settings, profile, ExecutorConfig(mode)
+                )
+            except ValueError as error:
+                raise UserError(f'parameters and profile: {error}') from None
+            if self.controller.stop_time_s > LONG_STOP_S:
+                node.get_logger().warning(
+                    f'a stop takes up to {self.controller.stop_time_s:.1f} s with these limits; '
+                    'emergency stop and shutdown take as long, and `ros2 launch` kills a node '
+                    '10 s after Ctrl-C'
+                )
             self.inputs = Inputs(node, settings, profile, spec, self._receive)
             on_failure.callback(self.inputs.close)
             shared = shared_topics(node, self.inputs.subscribed, outputs.published)
@@ -127,9 +142,10 @@ class Configured:
         Raises:
             ValueError: The limits cannot be changed now; then nothing is changed.
         """
-        limits = settings.motion_limits()
-        if limits != self.inputs.settings.motion_limits():
-            self.controller.set_limits(limits)
+        gap_s = _gap_s(settings, self._profile)
+        if settings.motion_limits() != self.inputs.settings.motion_limits():
+            self.controller.set_limits(_motion_limits(settings, self._profile))
+        self.controller.set_period(1 / settings.command_rate_hz, gap_s)
         self.inputs.settings = self.goals.settings = settings
         self.commands.rate_hz = settings.command_rate_hz
         period_s = 1 / settings.inference_rate_hz
@@ -137,6 +153,7 @@ class Configured:
         self.link.options = replace(self.link.options, period_s=period_s)
         if isinstance(self.client, ProcessInference):
             self.client.deadline_s = settings.inference_deadline_s
+            self.client.load_timeout_s = settings.policy_load_timeout_s
 
     def release(self) -> None:
         """End the goal, the subscriptions and the inference, and unload the policy."""
@@ -168,10 +185,17 @@ def _make_controller(
     watched = [POSE_INPUT if name == topics.pose else name for name in topics.required]
     config = ControllerConfig(
         command_period_s=1 / settings.command_rate_hz,
+        gap_s=_gap_s(settings, profile),
         executor=executor,
         input_timeouts_s=dict.fromkeys(watched, settings.observation_timeout_s),
         hold_on_frozen_camera=settings.hold_on_frozen_camera,
     )
+    limits = _motion_limits(settings, profile)
+    return Controller(mapping.spec, limits, config, time.monotonic_ns, joint_limits(profile))
+
+
+def _motion_limits(settings: PolicyNodeSettings, profile: RobotProfile) -> MotionLimits:
+    """Join the limits that are parameters with those that only the profile has."""
     tracking = profile.tracking
     limits = replace(
         settings.motion_limits(),
@@ -181,4 +205,27 @@ def _make_controller(
     )
     if profile.joint_space:
         limits = replace(limits, workspace_low_m=None, workspace_high_m=None)
-    return Controller(mapping.spec, limits, config, time.monotonic_ns, joint_limits(profile))
+    return limits
+
+
+def _gap_s(settings: PolicyNodeSettings, profile: RobotProfile) -> float:
+    """
+    Compute after which time between two commands the arm is no longer where they would lead it.
+
+    Raises:
+        ValueError: Commands come so seldom that a trajectory ends before the next one.
+    """
+    period_s = 1 / settings.command_rate_hz
+    gap_s = max(MAX_PERIOD_S, GAP_PERIODS * period_s)
+    for output in profile.outputs:
+        if output.kind not in TRAJECTORIES:
+            continue
+        if output.horizon_s / 2 < GAP_PERIODS * period_s:
+            raise ValueError(
+                f'command_rate_hz is {settings.command_rate_hz:g}: a command comes every '
+                f'{period_s:.3f} s, and the trajectories of {output.topic} begin to brake after '
+                f'{output.horizon_s / 2:.3f} s; expected at least '
+                f'{2 * GAP_PERIODS / output.horizon_s:.0f} Hz, or a longer horizon in the profile'
+            )
+        gap_s = min(gap_s, output.horizon_s / 2)
+    return gap_s

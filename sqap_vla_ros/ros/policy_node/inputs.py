@@ -321,7 +321,7 @@ class Inputs:
         now_s = time.monotonic()
         with self._lock:
             self.rejected[f'{topic}: {getattr(reason, "value", reason) or "invalid"}'] += 1
-            # Each topic has its own throttle: a noisy one must not hide what is wrong with another.
+            # Each topic has its own throttle: a noisy one must not hide what another one has.
             logged = now_s - self._rejected_s.get(topic, -REJECTION_PERIOD_S) >= REJECTION_PERIOD_S
             if logged:
                 self._rejected_s[topic] = now_s

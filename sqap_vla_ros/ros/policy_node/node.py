@@ -11,7 +11,6 @@ import functools
 import os
 import sys
 from threading import RLock
-import time
 import traceback
 from typing import Any
 
@@ -48,8 +47,6 @@ DIAGNOSTICS_S = 1.0
 SAVED = {*FAULTS, Event.HOLD, Event.ESTOP}
 """Events that save the black box when they end motion."""
 SWITCH_INTERVAL_S = 0.0005
-ABORT_PERIOD_S = 0.05
-"""Between two attempts to end the loading of a policy that a signal has come for."""
 
 Hook = Callable[['PolicyNode', LifecycleState], TransitionCallbackReturn]
 
@@ -79,6 +76,7 @@ class PolicyNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__('policy_node', **options)
         self.settings, self._profile = parameters.declare_settings(self)
+        self._started = self.settings
         self.add_on_set_parameters_callback(self._set_parameters)
         self.failure: Exception | None = None
         """Ends the process, see `run_node`."""
@@ -121,6 +119,7 @@ class PolicyNode(LifecycleNode):
 
     # Lifecycle
 
+    @_logged
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy, warm it up and test it; a failure is one line in the log."""
         try:
@@ -192,9 +191,9 @@ class PolicyNode(LifecycleNode):
     def interrupt(self, why: str) -> None:
         """Begin to stop, and end the loading of a policy; see `run_node`."""
         self._control.end(why)
-        while (loading := self._loading) is not None:
-            loading.abort()
-            time.sleep(ABORT_PERIOD_S)
+        loading = self._loading
+        if loading is not None:
+            loading.close()
 
     def callback_failed(self, name: str, error: Exception, refused: bool) -> None:
         """Log and count an error; the arm holds unless it only rejects a message or request."""
@@ -231,7 +230,11 @@ class PolicyNode(LifecycleNode):
             self._loading = None
         self._reports.reset(configured.client.info.description)
         configured.link.listeners.append(self._reports.answered)
-        configured.start()
+        try:
+            configured.start()
+        except BaseException:
+            configured.release()
+            raise
         with self._telling:
             self._configured = configured
             self._control.attach(configured.controller)
@@ -303,13 +306,15 @@ class PolicyNode(LifecycleNode):
     def _why_not_resume(self) -> str | None:
         if not self._instruction:
             return 'there is no instruction yet'
+        configured = self._configured
+        if configured is None:
+            return None
         try:
-            if self._configured is not None:
-                # It may have come before there was a policy to check it with.
-                self._configured.vocabulary.check(self._instruction)
+            # It may have come before there was a policy to check it with.
+            configured.vocabulary.check(self._instruction)
         except UserError as error:
             return str(error)
-        return None
+        return configured.runner.unavailable
 
     def _save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = self._black_box.save(asked=True)
@@ -317,7 +322,7 @@ class PolicyNode(LifecycleNode):
 
     def _set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
-            settings = parameters.changed(self.settings, changes)
+            settings = parameters.changed(self.settings, changes, self._started)
             if self._configured is not None:
                 self._configured.apply(settings)
         except ValueError as error:
@@ -344,6 +349,8 @@ class PolicyNode(LifecycleNode):
         if refusal is not None:
             return refusal
         self._instruction = instruction
+        if self._configured is not None and self._configured.runner.unavailable is not None:
+            return self._configured.runner.unavailable
         return self._start(reason, stops)
 
     def _start(
@@ -412,12 +419,17 @@ class PolicyNode(LifecycleNode):
     def _diagnose(self) -> None:
         configured = self._configured
         self._servo.tick()
+        failures = dict(self._failures.counts)
+        if configured is None:
+            self._reports.diagnose(*self.motion_state(), failures=failures)
+            return
         self._reports.diagnose(
             *self.motion_state(),
-            configured.inputs if configured is not None else None,
+            configured.inputs,
             self._status(),
-            configured.link.token_share if configured is not None else 1.0,
-            self._failures.counts,
+            configured.link.token_share,
+            configured.runner.unavailable,
+            failures,
         )
 
     def _status(self) -> ControllerStatus | None:

@@ -109,6 +109,12 @@ class PolicyNodeSettings:
         0.05,
         600.0,
     )
+    policy_load_timeout_s: float = setting(
+        120.0,
+        'a policy that is not loaded, compiled and warmed up after this time is given up, s',
+        1.0,
+        86_400.0,
+    )
     execution_mode: str = setting(
         'sequential',
         'how overlapping chunks are combined: sequential (the newest counts), temporal_ensemble, '
@@ -138,6 +144,7 @@ class PolicyNodeSettings:
         'read when the node is configured',
         0.02,
         60.0,
+        keeps='below',
     )
     hold_on_frozen_camera: bool = setting(
         False,
@@ -150,38 +157,55 @@ class PolicyNodeSettings:
         'the clock of the node, s',
         0.02,
         600.0,
+        keeps='below',
     )
     max_linear_speed_m_s: float = setting(
-        LIMITS.linear_speed_m_s, 'end effector, m/s', *PARAMETERS['max_linear_speed_m_s']
+        LIMITS.linear_speed_m_s,
+        'end effector, m/s',
+        *PARAMETERS['max_linear_speed_m_s'],
+        keeps='below',
     )
     max_angular_speed_rad_s: float = setting(
-        LIMITS.angular_speed_rad_s, 'end effector, rad/s', *PARAMETERS['max_angular_speed_rad_s']
+        LIMITS.angular_speed_rad_s,
+        'end effector, rad/s',
+        *PARAMETERS['max_angular_speed_rad_s'],
+        keeps='below',
     )
     max_linear_acceleration_m_s2: float = setting(
         LIMITS.linear_acceleration_m_s2,
         'end effector, m/s^2',
         *PARAMETERS['max_linear_acceleration_m_s2'],
+        keeps='below',
     )
     max_linear_jerk_m_s3: float = setting(
-        LIMITS.linear_jerk_m_s3, 'end effector, m/s^3', *PARAMETERS['max_linear_jerk_m_s3']
+        LIMITS.linear_jerk_m_s3,
+        'end effector, m/s^3',
+        *PARAMETERS['max_linear_jerk_m_s3'],
+        keeps='below',
     )
     stop_deceleration_m_s2: float = setting(
         LIMITS.stop_deceleration_m_s2,
         'end effector while stopping, m/s^2; at least max_linear_acceleration_m_s2',
         *PARAMETERS['stop_deceleration_m_s2'],
+        read_only=True,
     )
     stop_jerk_m_s3: float = setting(
-        LIMITS.stop_jerk_m_s3, 'end effector while stopping, m/s^3', *PARAMETERS['stop_jerk_m_s3']
+        LIMITS.stop_jerk_m_s3,
+        'end effector while stopping, m/s^3; at least max_linear_jerk_m_s3',
+        *PARAMETERS['stop_jerk_m_s3'],
+        read_only=True,
     )
     workspace_low_m: tuple[float, float, float] = setting(
         LIMITS.workspace_low_m,
         'lowest x, y, z of the end effector in the base frame, m',
         *PARAMETERS['workspace_low_m'],
+        keeps='above',
     )
     workspace_high_m: tuple[float, float, float] = setting(
         LIMITS.workspace_high_m,
         'highest x, y, z of the end effector in the base frame, m',
         *PARAMETERS['workspace_high_m'],
+        keeps='below',
     )
 
     def motion_limits(self) -> MotionLimits:
@@ -252,6 +276,14 @@ def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:
             f'{settings.gripper_open_position:g}, expected two positions of gripper_joint, '
             f'{settings.gripper_joint!r}'
         )
+    for entry in SETTINGS:
+        # Whoever starts the node may know better than the profile, and should know that he does.
+        given = profile.settings.get(entry.name)
+        if given is not None and entry.loosened(getattr(settings, entry.name), given):
+            node.get_logger().warning(
+                f'parameter {entry.name} is {getattr(settings, entry.name)}, beyond the '
+                f'{given} of the profile; lower the parameter, or correct the profile'
+            )
     if settings.base_frame != profile.base_frame:
         node.get_logger().warning(
             f'base_frame is {settings.base_frame!r}, in the profile {profile.base_frame!r}: '
@@ -306,13 +338,19 @@ def check_acknowledged(settings: PolicyNodeSettings, profile: RobotProfile) -> N
         )
 
 
-def changed(current: PolicyNodeSettings, changes: Iterable[Parameter]) -> PolicyNodeSettings:
+def changed(
+    current: PolicyNodeSettings,
+    changes: Iterable[Parameter],
+    started: PolicyNodeSettings | None = None,
+) -> PolicyNodeSettings:
     """
     Apply parameters that are set together: all or none.
 
     Args:
         current: Values so far.
         changes: Parameters that are being set; those of other owners are ignored.
+        started: Values that the node was started with: no limit may be loosened beyond them.
+            None: `current`.
 
     Returns:
         The new values.
@@ -325,10 +363,11 @@ def changed(current: PolicyNodeSettings, changes: Iterable[Parameter]) -> Policy
         entry = BY_NAME.get(parameter.name)
         if entry is None:
             continue
-        problem = entry.problem(parameter.value)
+        value = parameter.value
+        first = getattr(started or current, parameter.name)
+        problem = entry.problem(value) or entry.loosened(value, first)
         if problem:
             raise ValueError(f'{parameter.name} {problem}')
-        value = parameter.value
         values[parameter.name] = tuple(value) if isinstance(entry.default, tuple) else value
     settings = replace(current, **values)
     settings.motion_limits()

@@ -112,6 +112,7 @@ class Reports:
         inputs: Inputs | None = None,
         status: ControllerStatus | None = None,
         token_share: float = 1.0,
+        unavailable: str | None = None,
         failures: Mapping[str, int] | None = None,
     ) -> None:
         """
@@ -123,6 +124,7 @@ class Reports:
             inputs: None while the node is not configured.
             status: None while the node is not configured.
             token_share: Share of the token budget of the recipe that coarse motion may use.
+            unavailable: Why there can be no inference; None while there can.
             failures: What failed, see `FailureLog`, to how often.
         """
         values = {'token budget (%)': f'{100 * token_share:.0f}'}
@@ -139,6 +141,8 @@ class Reports:
             problems += [
                 f'{name} is frozen: same image, new stamps' for name in status.frozen_cameras
             ]
+        if unavailable is not None and unavailable not in reason:
+            problems.append(f'no inference: {unavailable}')
         problems += self._noted(other_publishers(self._node, self._command_topics))
         values |= self._latencies.summary() | self._policy_values()
         values |= {name: str(count) for name, count in (failures or {}).items()}

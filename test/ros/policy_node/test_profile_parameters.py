@@ -318,3 +318,43 @@ def running(policy, profile, tmp_path):
             yield client, process, moved_until
     finally:
         process.stop()
+
+
+@pytest.mark.parametrize(
+    'name, tighter, looser',
+    [
+        ('max_linear_speed_m_s', 0.1, 5.0),
+        ('max_angular_speed_rad_s', 0.1, 1.0),
+        ('max_linear_acceleration_m_s2', 1.0, 1.6),
+        ('max_linear_jerk_m_s3', 20.0, 31.0),
+        ('workspace_low_m', [-0.3, 0.4, 0.02], [-0.3, 0.4, 0.0]),
+        ('workspace_high_m', [0.3, 0.9, 0.4], [0.3, 0.9, 0.41]),
+        ('observation_timeout_s', 0.2, 60.0),
+        ('max_stamp_age_s', 0.5, 600.0),
+    ],
+)
+def test_a_running_node_can_be_made_more_careful_and_not_less(name, tighter, looser):
+    started = parameters.PolicyNodeSettings()
+    after = parameters.changed(started, [Parameter(name, value=tighter)], started)
+    assert after != started
+    back = getattr(started, name)
+    back = list(back) if isinstance(back, tuple) else back
+    assert parameters.changed(after, [Parameter(name, value=back)], started) == started
+    with pytest.raises(ValueError, match=f'{name} is .*as the node was started with'):
+        parameters.changed(started, [Parameter(name, value=looser)], started)
+
+
+def test_the_limits_of_a_stop_are_fixed_while_the_node_runs():
+    for name in ('stop_deceleration_m_s2', 'stop_jerk_m_s3'):
+        assert parameters.BY_NAME[name].read_only
+
+
+def test_parameters_beyond_the_profile_are_told_at_the_start():
+    node = Declaring(max_linear_speed_m_s=0.5, workspace_high_m=[0.3, 0.9, 0.4])
+    parameters.declare_settings(node)
+    (warning,) = node.warnings
+    assert 'max_linear_speed_m_s is 0.5, beyond the 0.25 of the profile' in warning
+
+
+def test_a_command_rate_is_refused_at_which_the_limits_cannot_be_kept():
+    assert parameters.BY_NAME['command_rate_hz'].low == 10.0
