@@ -1,6 +1,6 @@
 """Everything that the policy node publishes about itself; nothing here moves the arm."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
@@ -113,6 +113,7 @@ class Reports:
         status: ControllerStatus | None = None,
         token_share: float = 1.0,
         unavailable: str | None = None,
+        failures: Mapping[str, int] | None = None,
     ) -> None:
         """
         Publish diagnostics.
@@ -124,6 +125,7 @@ class Reports:
             status: None while the node is not configured.
             token_share: Share of the token budget of the recipe that coarse motion may use.
             unavailable: Why there can be no inference; None while there can.
+            failures: What failed, see `FailureLog`, to how often.
         """
         values = {'token budget (%)': f'{100 * token_share:.0f}'}
         problems: list[str] = []
@@ -143,6 +145,7 @@ class Reports:
             problems.append(f'no inference: {unavailable}')
         problems += self._noted(other_publishers(self._node, self._command_topics))
         values |= self._latencies.summary() | self._policy_values()
+        values |= {name: str(count) for name, count in (failures or {}).items()}
         values['node memory peak (MB)'] = memory_mb()
         values['ignored instructions'] = str(self.ignored_instructions)
         self._diagnostics.publish(
