@@ -45,6 +45,25 @@ class Limiter(Protocol):
         """Continue from standstill instead of the last command."""
 
 
+def no_faster(commanded: Sequence[float], measured: Sequence[float] | None) -> list[float]:
+    """
+    Slow a command down to what is measured along it, but not to less than standstill.
+
+    Args:
+        commanded: [axes], velocity.
+        measured: [axes], velocity; None: not known.
+
+    Returns:
+        [axes], between standstill and `commanded`.
+    """
+    if measured is None:
+        return list(commanded)
+    size = sum(axis * axis for axis in commanded)
+    along = sum(a * b for a, b in zip(commanded, measured))
+    share = min(max(along / size, 0.0), 1.0) if size else 0.0
+    return [axis * share for axis in commanded]
+
+
 class CommandSpace(ABC):
     """
     Turns action rows into limited commands; not thread-safe.
@@ -141,10 +160,16 @@ class CommandSpace(ABC):
         for tracker in self.trackers.values():
             tracker.restart()
 
-    def forget(self) -> None:
-        """Forget all measurements, after a jump of the clock."""
+    def forget(self, now_ns: int, period_s: float) -> None:
+        """
+        Forget all measurements, after a jump of the clock.
+
+        Args:
+            now_ns: Now, after the jump.
+            period_s: Time since the last command, seconds.
+        """
         for tracker in self.trackers.values():
-            tracker.forget()
+            tracker.forget(now_ns, period_s)
 
     def jumps(self) -> list[str]:
         """Say what was measured to jump within the last JUMP_S, in words."""
@@ -157,9 +182,35 @@ class CommandSpace(ABC):
     def withdraw(self) -> None:
         """Command no positions until `restart`: the robot is not where they would lead it from."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether the robot is not where the commands lead: motion must begin anew."""
+        return any(tracker.astray for tracker in self.trackers.values())
+
+    def after_gap(self, held_s: float, now_ns: int, running: bool) -> None:
+        """
+        Go on after a time without commands.
+
+        Motion begins anew where the robot is measured to be, at its measured velocity. A stop does
+        not believe a measurement that much: it goes on from the last command, or from less where
+        the robot is measured to be slower. Positions stay where the commands have led.
+
+        Args:
+            held_s: How long the last command held at most, seconds.
+            now_ns: Now.
+            running: Whether the robot is to move on, rather than to stop.
+        """
+        commanded_ns = 0
+        for tracker in self.trackers.values():
+            commanded_ns = tracker.commands.last_ns
+            tracker.commands.expire(held_s, now_ns)
+        if running:
+            self.restart()
+        self._begin_in_motion(running, commanded_ns)
+
     @abstractmethod
-    def restart_in_motion(self) -> None:
-        """Begin anew where the robot is measured to be, at its measured velocity."""
+    def _begin_in_motion(self, running: bool, commanded_ns: int) -> None:
+        """See `after_gap`; `commanded_ns` is the time of the last command."""
 
     @property
     def still(self) -> bool:

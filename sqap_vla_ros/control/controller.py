@@ -371,8 +371,8 @@ class Controller:
             moving = self._machine.state is State.RUNNING or not self._space.still
             if moving and period_s > self.config.gap_s:
                 self._gap_ns = now_ns, steady_ns
-            self._watch(now_ns, steady_ns)
-            if self._in_gap(steady_ns):
+            self._watch(now_ns, steady_ns, period_s)
+            if self._in_gap(now_ns, steady_ns):
                 return None
             state = self._machine.state
             if state is State.RUNNING:
@@ -383,7 +383,7 @@ class Controller:
             if state in (State.UNREADY, State.READY) and not self._on_wire:
                 return None
             command = self._space.stop(period_s, now_ns)
-            if command.still and self._space.tracking_problem():
+            if command.still and self._space.lost:
                 self._space.withdraw()
             self._on_wire = state in (State.HOLDING, State.ESTOPPED) or not command.still
             return command
@@ -421,6 +421,8 @@ class Controller:
             state = self._machine.state
             stale = self._watchdog.stale(self._clock())
             problems = [*map(str, stale), *self._space.jumps()]
+            if self._space.lost and not self._space.still:
+                problems.append('the robot is not where it should be, and still being stopped')
             if problems and (state, event) in TRANSITIONS:
                 return Transition(state, event, state, '; '.join(problems), False)
             return self._handle(event, reason)
@@ -428,10 +430,14 @@ class Controller:
     def _handle(self, event: Event, reason: str) -> Transition:
         before = self._machine.state
         if before is State.READY and not self._on_wire:
-            self._space.restart()  # nothing of ours is on the wire: motion begins at standstill
+            # Nothing of ours is on the wire: motion begins at standstill. Without consent no
+            # position is commanded, not even the one that was measured: it may be wrong.
+            self._space.restart()
+            if event not in (Event.START, Event.RESUME):
+                self._space.withdraw()
         transition = self._machine.handle(event, reason)
         if transition.accepted and State.RUNNING in (before, transition.after):
-            if event in (Event.START, Event.RESUME) and self._space.tracking_problem():
+            if event in (Event.START, Event.RESUME) and self._space.lost:
                 self._space.restart()
             self._begin_run(self._clock())
         return transition
@@ -443,10 +449,10 @@ class Controller:
         self._saturated_ns: int | None = None
         self._active_ns = steady_ns
 
-    def _watch(self, now_ns: int, steady_ns: int) -> None:
+    def _watch(self, now_ns: int, steady_ns: int, period_s: float) -> None:
         jump = self._clock_jumps.feed(now_ns, steady_ns)
         if jump:
-            self._space.forget()
+            self._space.forget(now_ns, min(period_s, self.config.gap_s))
         if self._machine.state is not State.RUNNING:
             return
         # What is overdue before the next command is overdue now: stops begin within the timeout.
@@ -455,27 +461,33 @@ class Controller:
             self._handle(Event.CLOCK_JUMP, jump)
         elif stale:
             self._handle(Event.STALE_INPUT, '; '.join(map(str, stale)))
-        elif problem := self._space.tracking_problem():
+        elif problem := self._tracking_problem():
             self._handle(Event.TRACKING_ERROR, problem)
         elif self.config.hold_on_frozen_camera and self._frozen_cameras():
             self._handle(Event.FROZEN_CAMERA, ', '.join(self._frozen_cameras()))
 
-    def _in_gap(self, steady_ns: int) -> bool:
-        """Whether a measurement is waited for, from which motion goes on after late ticks."""
+    def _tracking_problem(self) -> str | None:
+        # What the robot did while it had no commands is not known; a jump is one nevertheless.
+        if self._gap_ns is not None:
+            return next(iter(self._space.jumps()), None)
+        return self._space.tracking_problem()
+
+    def _in_gap(self, now_ns: int, steady_ns: int) -> bool:
+        """Whether a measurement is waited for, from which motion goes on after a late tick."""
         if self._gap_ns is None:
             return False
         since_ns, since_steady_ns = self._gap_ns
-        measured = self._space.measured_since(since_ns)
-        waited_s = (steady_ns - since_steady_ns) * 1e-9
-        if not measured and waited_s < self.config.gap_patience_s:
-            return True
-        if not measured:
+        if self._machine.state is State.RUNNING and not self._space.measured_since(since_ns):
+            waited_s = (steady_ns - since_steady_ns) * 1e-9
+            if waited_s < self.config.gap_patience_s:
+                return True
             self._handle(
                 Event.STALE_INPUT,
                 f'nothing was measured for {waited_s:.2f} s after a late command',
             )
         self._gap_ns = self._ramp_from_ns = None
-        self._space.restart_in_motion()
+        running = self._machine.state is State.RUNNING
+        self._space.after_gap(self.config.gap_s, now_ns, running)
         return False
 
     def _frozen_cameras(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.action_chunk import ActionSpec
-from sqap_vla_ros.control.command_space import CommandSpace
+from sqap_vla_ros.control.command_space import CommandSpace, no_faster
 from sqap_vla_ros.control.joint_command import JointCommand, JointCommandLimiter, JointMapping
 from sqap_vla_ros.control.joint_limits import JointLimits
 from sqap_vla_ros.control.limits import MAX_PERIOD_S, MotionLimits
@@ -47,6 +47,11 @@ class JointSpace(CommandSpace):
         self._mapping = JointMapping(spec, joints)
         super().__init__(JointCommandLimiter(joints, gripper_debounce_s, gripper_min_change))
         self._trackers = {name: PathTracker(1, limits.tracking) for name, limits in joints.items()}
+        self._unknown: set[str] = set()
+        """Joints that the last message lacked."""
+        self._followed: dict[str, float] = {}
+        """See `_follow`; empty while a stop is commanded."""
+        self._withdrawn = False
 
     @property
     def trackers(self) -> Mapping[str, PathTracker]:
@@ -87,25 +92,29 @@ class JointSpace(CommandSpace):
     def restart(self) -> None:
         """See `CommandSpace`."""
         super().restart()
-        self._followed: dict[str, float] = {}
-        """See `_follow`; empty while a stop is commanded."""
+        self._followed = {}
         self._withdrawn = False
-
-    def forget(self) -> None:
-        """See `CommandSpace`."""
-        super().forget()
-        self.withdraw()
 
     def withdraw(self) -> None:
         """See `CommandSpace`."""
         self._withdrawn = True
 
-    def restart_in_motion(self) -> None:
-        """See `CommandSpace`."""
-        self.restart()
-        self._limiter.reset(
-            {name: (tracker.velocity() or [0.0])[0] for name, tracker in self._trackers.items()}
-        )
+    @property
+    def lost(self) -> bool:
+        """See `CommandSpace`: also after the positions were withdrawn."""
+        return self._withdrawn or super().lost
+
+    def _begin_in_motion(self, running: bool, commanded_ns: int) -> None:
+        velocities = {}
+        for name, tracker in self._trackers.items():
+            measured = tracker.velocity() if tracker.measured_since(commanded_ns) else None
+            if running:
+                velocities[name] = (measured or [0.0])[0]
+            elif tracker.limits.absolute:
+                velocities[name] = 0.0  # the robot has stopped at the last position
+            else:
+                velocities[name] = no_faster([self._limiter.velocities[name]], measured)[0]
+        self._limiter.reset(velocities)
 
     def _limit(self, wanted: JointCommand | None, period_s: float, now_ns: int) -> JointCommand:
         spans = {
@@ -124,7 +133,7 @@ class JointSpace(CommandSpace):
             reference = tracker.reference(now_ns)
             if reference is not None:
                 references[name] = reference[0]
-            tracker.command([velocities[name]], now_ns)
+            tracker.commands.command([velocities[name]], now_ns)
         if self._withdrawn or len(references) < len(velocities):
             references = {}
         return JointCommand(velocities, references, gripper)

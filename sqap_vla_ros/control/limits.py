@@ -174,6 +174,11 @@ class CommandLimiter:
         return np.array(self._linear.velocity)
 
     @property
+    def velocities(self) -> tuple[list[float], list[float]]:
+        """Linear and angular velocity of the last command, [3] each."""
+        return self._linear.velocity, self._angular.velocity
+
+    @property
     def stopping(self) -> bool:
         """Whether the last command was under the stop's limits rather than the motion's."""
         return self._linear.stopping or self._angular.stopping

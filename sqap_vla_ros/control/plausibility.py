@@ -6,34 +6,37 @@ with new stamps, a second publisher sends zeros, a controller has been deactivat
 commanded is known exactly. A `PathTracker` compares the two and answers three questions:
 
 * How far did the arm not do what it was told? That is the tracking error.
-* Where can the arm be now? Between the measurement, moved on by what was commanded since its
-  stamp, and the place where the commands lead if the arm has yet to do what it missed.
+* Where can the arm be, once it has done what was commanded? There, whatever the measurements say
+  that is in doubt, it must be within its bounds.
 * How fast does it move, as measured?
+
+An arm may lag: behind a command by a delay and a first-order lag, together at most `delay_s`. What
+it has yet to do of the commands, the *pending* motion, lies within known bounds, and only what
+they do not explain is an error. doc/control.md has the table of what is believed.
 
 All times are nanoseconds on the clock of the observations, on which measurements are stamped: a
 simulated arm moves in simulated time.
 """
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, hypot
+from math import hypot
 from typing import NamedTuple
 
+from sqap_vla_ros.control.commanded_path import CommandedPath, Range
 from sqap_vla_ros.control.limits import require_positive
 
-WINDOW = 2.0
-"""Length of the commanded path over which the error of an arm that is commanded by velocities is
-taken, in units of its limit: one that makes less than half of its path exceeds it."""
-RECENT_S = 0.5
-"""The fastest command within this time decides how far a lagging arm may be behind."""
-HISTORY_S = 5.0
-"""Commands are remembered for this time; no measurement that is used is older."""
+GAIN = 0.1
+"""An arm that is commanded by velocities moves faster or slower than told by up to this share."""
+STOOD = 0.05
+"""A measurement that moves by less than this share of the error limit may be one that stands."""
+PAST_STEPS = 20
+"""Number of measurements that are kept of the part of the path over which errors are taken."""
 JUMP_S = 1.0
 """For this time after a jump of the measurement nothing can be started."""
 VELOCITY_S = 0.15
-"""Measurements of this time give the measured velocity."""
+"""Measurements of this time give the measured velocity, or else the last two."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,10 @@ class TrackingLimits:
     """
 
     error: float = 0.05
-    """Largest distance between what was commanded and what was measured, m or rad."""
+    """Largest distance between what was commanded and what was measured that a lag of `delay_s`
+    does not explain, m or rad."""
     delay_s: float = 0.1
-    """How long the arm may lag: `error` grows by this time times the fastest recent command."""
+    """How long the arm may lag."""
     absolute: bool = False
     """Whether the arm is commanded by positions. Then the error is that of the position, not that
     of the last part of the path, over which the drift of a velocity controller is forgotten."""
@@ -59,25 +63,20 @@ class TrackingLimits:
             raise ValueError(f'delay_s is {self.delay_s}, expected 0 to 10 seconds')
 
 
-class _Knot(NamedTuple):
-    """A command: from `clock_ns` on, `velocity` holds; before, the path had come this far."""
-
-    clock_ns: int
-    place: list[float]
-    velocity: list[float]
-    length: float
-
-
 class _Record(NamedTuple):
     """A measurement, and where the commands had led at its stamp."""
 
     stamp_ns: int
     measured: list[float]
-    ahead: list[float]
-    """Commanded minus measured place."""
+    place: list[float]
     length: float
-    pending: tuple[list[float], list[float]]
-    """How far a lagging arm may still have to go, down (negative) and up, see `_pending`."""
+    pending: Range
+    """What a lagging arm may have yet to do, down and up; see `CommandedPath.pending`."""
+
+    @property
+    def ahead(self) -> list[float]:
+        """Commanded minus measured place."""
+        return [a - b for a, b in zip(self.place, self.measured)]
 
 
 class PathTracker:
@@ -91,40 +90,50 @@ class PathTracker:
 
     def __init__(self, axes: int, limits: TrackingLimits) -> None:
         self.limits = limits
-        self._axes = axes
-        self._window = WINDOW * limits.error
-        self._knots: deque[_Knot] = deque()
-        self._records: deque[_Record] = deque()
+        self._still = [0.0] * axes
+        self._gains = (1.0,) if limits.absolute else (1 - GAIN, 1.0, 1 + GAIN)
+        self.commands = CommandedPath(axes, limits.delay_s)
+        self._past: deque[_Record] = deque()
+        """Records at even steps along the commanded path; the first lies just before the window,
+        or is that of the last restart."""
+        self._recent: deque[_Record] = deque()
+        """All records within VELOCITY_S, and at least two."""
         self._anchor: _Record | None = None
+        """The record of the last restart."""
+        self._stood: _Record | None = None
+        """Since this record the measurement stands still."""
+        self._ends: list[Range] = []
+        """For each gain: where an arm that was truly measured at one of the records since then
+        goes, down and up, relative to the commanded place times the gain."""
+        self._window = 0.0
+        """Length of the commanded path over which errors are taken, m or rad: an arm that makes
+        less than half of it exceeds the limit."""
         self._jump: tuple[int, float] | None = None
         """Stamp and size of the last jump of the measurement."""
 
     def restart(self) -> None:
         """Take the newest measurement for the truth: what was missed before is forgotten."""
-        while len(self._records) > 1:
-            self._records.popleft()
-        self._anchor = self._records[-1] if self._records else None
+        self._anchor = None
+        self._past.clear()
+        if self._recent:
+            last = self._recent[-1]
+            if self.limits.absolute:
+                # The arm will go to the commanded position, whatever was pending.
+                last = last._replace(pending=(self._still, self._still))
+            self._begin_anew(last)
 
-    def forget(self) -> None:
-        """Forget everything, after a jump of the clock."""
-        self._knots.clear()
-        self._records.clear()
-        self._anchor = self._jump = None
-
-    def command(self, velocity: Sequence[float], clock_ns: int) -> None:
+    def forget(self, clock_ns: int, period_s: float) -> None:
         """
-        Note a command; it holds until the next one.
+        Forget all measurements, after a jump of the clock; the commanded path goes on.
 
         Args:
-            velocity: [axes], m/s or rad/s.
-            clock_ns: When it is sent.
+            clock_ns: Now, on the clock after its jump.
+            period_s: Time since the last command, seconds.
         """
-        place, length = self._commanded(clock_ns)
-        if self._knots:
-            clock_ns = max(clock_ns, self._knots[-1].clock_ns)
-        self._knots.append(_Knot(clock_ns, place, list(velocity), length))
-        while clock_ns - self._knots[0].clock_ns > HISTORY_S * 1e9:
-            self._knots.popleft()
+        self.commands.jump(clock_ns, period_s)
+        self._recent.clear()
+        self._past.clear()
+        self._stood = self._jump = None
 
     def measure(self, position: Sequence[float], stamp_ns: int) -> bool:
         """
@@ -137,78 +146,78 @@ class PathTracker:
         Returns:
             Whether it is newer than the one before; if not, it is ignored.
         """
-        records = self._records
-        if records and stamp_ns <= records[-1].stamp_ns:
+        recent = self._recent
+        if recent and stamp_ns <= recent[-1].stamp_ns:
             return False
-        place, length = self._commanded(stamp_ns)
-        records.append(
-            _Record(
-                stamp_ns,
-                list(position),
-                [a - b for a, b in zip(place, position)],
-                length,
-                self._pending(stamp_ns),
-            )
-        )
-        if self._anchor is None:
-            self._anchor = records[-1]
-        self._window = max(self._window, WINDOW * self.allowed)
-        if self.last_change > self.allowed:
-            self._jump = stamp_ns, self.last_change
-        # The first record lies just before the window and before the time of the velocity.
-        while (
-            len(records) > 2
-            and (self.limits.absolute or records[1].length <= length - self._window)
-            and stamp_ns - records[1].stamp_ns >= VELOCITY_S * 1e9
-        ):
-            records.popleft()
+        place, length = self.commands.at(stamp_ns)
+        record = _Record(stamp_ns, list(position), place, length, self.commands.pending(stamp_ns))
+        if recent:
+            jump = self._unexplained(recent[-1], record)
+            if jump > self.limits.error:
+                self._jump = stamp_ns, jump
+        recent.append(record)
+        while len(recent) > 2 and stamp_ns - recent[0].stamp_ns > VELOCITY_S * 1e9:
+            recent.popleft()
+        if not self._past:
+            self._begin_anew(record)
+            return True
+        down, up = record.pending
+        size = hypot(*(max(b, -a) for a, b in zip(down, up)))
+        self._window = max(self._window, 2 * (self.limits.error + size))
+        past = self._past
+        if length - past[-1].length >= self._window / PAST_STEPS:
+            past.append(record)
+        while len(past) > 1 and past[1].length <= length - self._window:
+            past.popleft()
+        self._stand(record)
         return True
 
     @property
     def known(self) -> bool:
         """Whether there is a measurement."""
-        return bool(self._records)
+        return bool(self._recent)
 
     @property
     def missed(self) -> list[float]:
         """[axes], m or rad: commanded minus measured motion; 0 before the first measurement."""
-        if not self._records or self._anchor is None:
-            return [0.0] * self._axes
-        return [now - then for now, then in zip(self._records[-1].ahead, self._begin().ahead)]
+        if not self._recent:
+            return self._still
+        return [now - then for now, then in zip(self._recent[-1].ahead, self._begin().ahead)]
 
     @property
     def error(self) -> float:
-        """Size of `missed`, m or rad."""
-        return hypot(*self.missed)
+        """Size of what is missed and not explained by a lag, m or rad."""
+        if not self._recent:
+            return 0.0
+        (down, up), (down_then, up_then) = self._recent[-1].pending, self._begin().pending
+        return _outside(
+            self.missed,
+            [now - then for now, then in zip(down, up_then)],
+            [now - then for now, then in zip(up, down_then)],
+        )
 
     @property
-    def allowed(self) -> float:
-        """Largest error that is accepted at present, m or rad."""
-        if not self._knots:
-            return self.limits.error
-        since_ns = self._knots[-1].clock_ns - RECENT_S * 1e9
-        speed = 0.0
-        for knot in reversed(self._knots):
-            speed = max(speed, hypot(*knot.velocity))
-            if knot.clock_ns <= since_ns:
-                break
-        return self.limits.error + self.limits.delay_s * speed
+    def astray(self) -> bool:
+        """Whether the error exceeds its limit."""
+        return self.error > self.limits.error
 
     def problem(self, name: str) -> str | None:
         """
-        Say in words that the error is too large.
+        Say in words that the measurement jumped, or that the error is too large.
 
         Args:
             name: What is measured, for the message.
 
         Returns:
-            One line; None if the error is within its limit.
+            One line; None if all is well.
         """
-        error, allowed = self.error, self.allowed
-        if error <= allowed:
-            return None
-        what = 'jumped' if self.last_change > allowed / 2 else 'does not follow the commands'
-        return f'{name} {what}: {error:.3f} from where they lead (limit {allowed:.3f})'
+        jump, error = self.jump(name), self.error
+        if jump or error <= self.limits.error:
+            return jump
+        return (
+            f'{name} does not follow the commands: it is {error:.3f} from where they lead '
+            f'(limit {self.limits.error:.3f})'
+        )
 
     def jump(self, name: str) -> str | None:
         """
@@ -220,21 +229,16 @@ class PathTracker:
         Returns:
             One line; None if there was no jump within JUMP_S before the newest measurement.
         """
-        if self._jump is None or self._records[-1].stamp_ns - self._jump[0] > JUMP_S * 1e9:
+        if self._jump is None or self._recent[-1].stamp_ns - self._jump[0] > JUMP_S * 1e9:
             return None
-        return f'{name} jumped by {self._jump[1]:.3f} (limit {self.allowed:.3f})'
+        return (
+            f'{name} jumped by {self._jump[1]:.3f} more than was commanded '
+            f'(limit {self.limits.error:.3f})'
+        )
 
     def measured_since(self, stamp_ns: int) -> bool:
         """Whether there is a measurement of a time or after it; true if there never was any."""
-        return not self._records or self._records[-1].stamp_ns >= stamp_ns
-
-    @property
-    def last_change(self) -> float:
-        """How far the last measurement is from the one before and what was commanded since."""
-        if len(self._records) < 2:
-            return 0.0
-        before, last = self._records[-2], self._records[-1]
-        return hypot(*(now - then for now, then in zip(last.ahead, before.ahead)))
+        return not self._recent or self._recent[-1].stamp_ns >= stamp_ns
 
     def place(self, clock_ns: int) -> list[float] | None:
         """
@@ -246,17 +250,15 @@ class PathTracker:
         Returns:
             [axes], m or rad; None without a measurement.
         """
-        if not self._records:
-            return None
-        last = self._records[-1]
-        return [at - ahead for at, ahead in zip(self._commanded(clock_ns)[0], last.ahead)]
+        return self._led(self._recent[-1] if self._recent else None, clock_ns)
 
-    def span(self, clock_ns: int) -> tuple[list[float], list[float]] | None:
+    def span(self, clock_ns: int) -> Range | None:
         """
-        Bound where the arm can be, or will be without further commands.
+        Bound where the arm can be once it has done what was commanded so far.
 
-        An arm that lags still has to do part of what was commanded. One that did not do what it
-        was told may have yet to do it: that, and what it had to do when it began to miss.
+        From the newest measurement it goes on by what it has yet to do, a little faster or slower
+        than told. If the measurement stands still, any of the same value may be the last true one,
+        and the arm may have gone on from there. And it may have yet to do what it missed.
 
         Args:
             clock_ns: Now.
@@ -264,14 +266,16 @@ class PathTracker:
         Returns:
             Lowest and highest place of each axis, m or rad; None without a measurement.
         """
-        place = self.place(clock_ns)
-        if place is None:
+        if not self._recent:
             return None
-        now, then, missed = self._records[-1].pending, self._begin().pending, self.missed
-        return (
-            [at + min(a, b + m) for at, a, b, m in zip(place, now[0], then[0], missed)],
-            [at + max(a, b + m) for at, a, b, m in zip(place, now[1], then[1], missed)],
-        )
+        place = self.commands.at(clock_ns)[0]
+        led = self._led(self._begin(), clock_ns)
+        assert led is not None
+        low, high = led, led
+        for gain, (down, up) in zip(self._gains, self._ends):
+            low = [min(a, gain * at + b) for a, at, b in zip(low, place, down)]
+            high = [max(a, gain * at + b) for a, at, b in zip(high, place, up)]
+        return low, high
 
     def reference(self, clock_ns: int) -> list[float] | None:
         """
@@ -285,73 +289,71 @@ class PathTracker:
         Returns:
             [axes], m or rad; None before the first measurement.
         """
-        if self._anchor is None:
-            return None
-        return [at - ahead for at, ahead in zip(self._commanded(clock_ns)[0], self._anchor.ahead)]
+        return self._led(self._anchor, clock_ns)
 
     def velocity(self) -> list[float] | None:
         """
         Measure the velocity.
 
         Returns:
-            [axes], m/s or rad/s, of the newest measurements within VELOCITY_S; None with fewer
-            than two.
+            [axes], m/s or rad/s, of the newest measurements within VELOCITY_S, and at least two;
+            None where there are fewer.
         """
-        if not self._records:
+        if len(self._recent) < 2:
             return None
-        last = self._records[-1]
-        first = next(r for r in self._records if last.stamp_ns - r.stamp_ns <= VELOCITY_S * 1e9)
-        if first is last:
-            return None
+        first, last = self._recent[0], self._recent[-1]
         span_s = (last.stamp_ns - first.stamp_ns) * 1e-9
         return [(now - then) / span_s for now, then in zip(last.measured, first.measured)]
 
+    def _begin_anew(self, record: _Record) -> None:
+        self._past.append(record)
+        self._window = 2 * self.limits.error
+        self._stood = None
+        self._stand(record)
+        if self._anchor is None:
+            self._anchor = record
+
     def _begin(self) -> _Record:
         """Find the record at the beginning of the window, or of the last restart."""
-        if self.limits.absolute and self._anchor is not None:
-            return self._anchor
-        last = self._records[-1]
-        begin = self._records[0]
-        for record in self._records:
-            if record.length > last.length - self._window:
-                break
-            begin = record
-        return begin
+        return self._anchor if self.limits.absolute and self._anchor else self._past[0]
 
-    def _commanded(self, clock_ns: float) -> tuple[list[float], float]:
-        """Compute where the commands lead until a time, and the length of that path."""
-        if not self._knots:
-            return [0.0] * self._axes, 0.0
-        index = bisect_right(self._knots, clock_ns, key=lambda knot: knot.clock_ns) - 1
-        knot = self._knots[max(index, 0)]
-        after_s = max(clock_ns - knot.clock_ns, 0) * 1e-9
-        return (
-            [at + axis * after_s for at, axis in zip(knot.place, knot.velocity)],
-            knot.length + hypot(*knot.velocity) * after_s,
+    def _stand(self, record: _Record) -> None:
+        """Note a record among those of the same value, or else as the first of them."""
+        measured, (down, up) = record.measured, record.pending
+        ends = [
+            (
+                [at + gain * (b - a) for at, a, b in zip(measured, record.place, down)],
+                [at + gain * (b - a) for at, a, b in zip(measured, record.place, up)],
+            )
+            for gain in self._gains
+        ]
+        stood = self._stood
+        moved = stood and hypot(*(a - b for a, b in zip(measured, stood.measured)))
+        if moved is None or moved > STOOD * self.limits.error:
+            self._stood, self._ends = record, ends
+            return
+        self._ends = [
+            (list(map(min, low, down)), list(map(max, high, up)))
+            for (low, high), (down, up) in zip(self._ends, ends)
+        ]
+
+    def _unexplained(self, first: _Record, last: _Record) -> float:
+        """Compute how far a measured motion is from what an arm that lags or stands can do."""
+        (down, up), (down_then, up_then) = last.pending, first.pending
+        told = [b - a for a, b in zip(first.place, last.place)]
+        return _outside(
+            [b - a for a, b in zip(first.measured, last.measured)],
+            [min(0.0, c - now + then) for c, now, then in zip(told, up, down_then)],
+            [max(0.0, c - now + then) for c, now, then in zip(told, down, up_then)],
         )
 
-    def _pending(self, clock_ns: int) -> tuple[list[float], list[float]]:
-        """
-        Bound what a lagging arm has yet to do of the commands until a time.
+    def _led(self, record: _Record | None, clock_ns: int) -> list[float] | None:
+        """Compute where what was commanded since a record leads from it."""
+        if record is None:
+            return None
+        return [at - ahead for at, ahead in zip(self.commands.at(clock_ns)[0], record.ahead)]
 
-        With a delay d and then a first-order lag of time constant T, d + T <= `delay_s` = D, the
-        part of a command that is s old is 1 up to d and exp(-(s - d) / T) beyond. For every such
-        arm it is at most 1 up to D and exp(-s / D) beyond. Motion down and up counts apart.
-        """
-        down, up = [0.0] * self._axes, [0.0] * self._axes
-        delay_s, end_s = self.limits.delay_s, 0.0
-        if not delay_s:
-            return down, up
-        for knot in reversed(self._knots):
-            begin_s = (clock_ns - knot.clock_ns) * 1e-9  # the command is `end_s` to `begin_s` old
-            if begin_s <= 0:
-                continue
-            weight = max(min(begin_s, delay_s) - end_s, 0.0) + delay_s * (
-                exp(-max(end_s, delay_s) / delay_s) - exp(-max(begin_s, delay_s) / delay_s)
-            )
-            for axis, velocity in enumerate(knot.velocity):
-                (up if velocity > 0 else down)[axis] += velocity * weight
-            end_s = begin_s
-            if end_s > 5 * delay_s:
-                break
-        return down, up
+
+def _outside(values: Sequence[float], low: Sequence[float], high: Sequence[float]) -> float:
+    """Compute the distance of a point from a box."""
+    return hypot(*(max(a - at, at - b, 0.0) for at, a, b in zip(values, low, high)))

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.control.command import Command, CommandMapping
-from sqap_vla_ros.control.command_space import CommandSpace
+from sqap_vla_ros.control.command_space import CommandSpace, no_faster
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.plausibility import PathTracker, TrackingLimits
 
@@ -86,16 +86,20 @@ class TwistSpace(CommandSpace):
         """See `CommandSpace`."""
         self._limiter.replace(limits)
 
-    def restart_in_motion(self) -> None:
-        """See `CommandSpace`."""
-        self.restart()
-        self._limiter.reset(
-            self._position.velocity() or _STILL, self._orientation.velocity() or _STILL
-        )
+    def _begin_in_motion(self, running: bool, commanded_ns: int) -> None:
+        measured = [
+            tracker.velocity() if tracker.measured_since(commanded_ns) else None
+            for tracker in (self._position, self._orientation)
+        ]
+        if running:
+            linear, angular = measured
+            self._limiter.reset(linear or _STILL, angular or _STILL)
+        else:
+            self._limiter.reset(*map(no_faster, self._limiter.velocities, measured))
 
     def _limit(self, wanted: Command | None, period_s: float, now_ns: int) -> Command:
         lowest, highest = self._position.span(now_ns) or (None, None)
         command = self._limiter.limit(wanted, period_s, lowest, highest)
-        self._position.command(command.linear_m_s.tolist(), now_ns)
-        self._orientation.command(command.angular_rad_s.tolist(), now_ns)
+        self._position.commands.command(command.linear_m_s.tolist(), now_ns)
+        self._orientation.commands.command(command.angular_rad_s.tolist(), now_ns)
         return command

@@ -237,6 +237,8 @@ class PolicyNode(LifecycleNode):
             configured.vocabulary.check(self._instruction)
         except UserError as error:
             return Transition(state, Event.RESUME, state, str(error), False)
+        if configured.runner.unavailable is not None:
+            return Transition(state, Event.RESUME, state, configured.runner.unavailable, False)
         self._hold_requested = False
         transition = configured.controller.resume('service')
         configured.runner.wake()
@@ -272,6 +274,8 @@ class PolicyNode(LifecycleNode):
         if refusal is not None or self._configured is None:
             return refusal
         self._instruction = instruction
+        if self._configured.runner.unavailable is not None:
+            return self._configured.runner.unavailable
         transition = self._configured.controller.start(reason)
         if not transition.accepted:
             return transition.reason
@@ -332,7 +336,11 @@ class PolicyNode(LifecycleNode):
             self._reports.diagnose(*self.motion_state())
             return
         self._reports.diagnose(
-            *self.motion_state(), configured.inputs, self._status(), configured.link.token_share
+            *self.motion_state(),
+            configured.inputs,
+            self._status(),
+            configured.link.token_share,
+            configured.runner.unavailable,
         )
 
     def _status(self) -> ControllerStatus | None:

@@ -112,6 +112,7 @@ class Reports:
         inputs: Inputs | None = None,
         status: ControllerStatus | None = None,
         token_share: float = 1.0,
+        unavailable: str | None = None,
     ) -> None:
         """
         Publish diagnostics.
@@ -122,6 +123,7 @@ class Reports:
             inputs: None while the node is not configured.
             status: None while the node is not configured.
             token_share: Share of the token budget of the recipe that coarse motion may use.
+            unavailable: Why there can be no inference; None while there can.
         """
         values = {'token budget (%)': f'{100 * token_share:.0f}'}
         problems: list[str] = []
@@ -137,6 +139,8 @@ class Reports:
             problems += [
                 f'{name} is frozen: same image, new stamps' for name in status.frozen_cameras
             ]
+        if unavailable is not None and unavailable not in reason:
+            problems.append(f'no inference: {unavailable}')
         problems += self._noted(other_publishers(self._node, self._command_topics))
         values |= self._latencies.summary() | self._policy_values()
         values['node memory peak (MB)'] = memory_mb()
