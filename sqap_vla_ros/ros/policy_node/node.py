@@ -28,11 +28,11 @@ from sqap_vla_ros.ros.common.node_process import run_node
 from sqap_vla_ros.ros.common.parameter_checks import unmatched_files, unused_parameters
 from sqap_vla_ros.ros.policy_node import parameters
 from sqap_vla_ros.ros.policy_node.configured import Configured
+from sqap_vla_ros.ros.policy_node.controller_check import ControllerCheck
 from sqap_vla_ros.ros.policy_node.inference_link import make_client
 from sqap_vla_ros.ros.policy_node.instruction import clean_instruction, quoted
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.reports import Reports
-from sqap_vla_ros.ros.policy_node.servo_check import ServoCheck
 
 EVENTS_S = 0.05
 """Period of reporting events and answers and of checking the goal."""
@@ -63,8 +63,12 @@ class PolicyNode(LifecycleNode):
         self._hold_requested = False
         """Whether the user stopped motion; then the instruction topic does not restart it."""
         self._outputs = AllOutputs(self, self._profile, self.settings.dry_run)
-        self._servo = ServoCheck(self, self._profile)
-        self._reports = Reports(self, self.settings.base_frame, self._outputs.topics)
+        self._reports = Reports(
+            self,
+            self.settings.base_frame,
+            self._outputs.topics,
+            ControllerCheck(self, self._profile),
+        )
         self._black_box = BlackBox(
             self.settings.black_box_s,
             parameters.black_box_directory(self.settings),
@@ -331,7 +335,6 @@ class PolicyNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         configured = self._configured
-        self._servo.tick()
         if configured is None:
             self._reports.diagnose(*self.motion_state())
             return

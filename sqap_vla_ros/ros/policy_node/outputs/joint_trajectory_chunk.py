@@ -15,6 +15,8 @@ POINTS = 10
 """Points in a horizon."""
 PAST = 3
 """Points before the time of the command; the first of them is not a place of the arm."""
+LATE_S = 0.5
+"""After this time without a command a servo has caught up, and the arm is where it is measured."""
 
 _GRID = np.arange(1 - PAST, POINTS + 1)
 _OF_POINTS = CubicSpline(_GRID, np.eye(len(_GRID)), bc_type='clamped')(_GRID[1], 1)
@@ -60,7 +62,7 @@ class JointTrajectoryChunkOutput:
         last, since_s = None, 0.0
         if self._last is not None:
             since_s = (stamp_ns - self._last[0]) * 1e-9
-            last = self._last[1] if 0 < since_s < self._horizon_s else None
+            last = self._last[1] if 0 < since_s < LATE_S else None
         times_s, points = chunk(position, velocity, self._horizon_s, last, since_s)
         self._last = stamp_ns, spline(times_s, points)
         begin_s = times_s[0] - (times_s[1] - times_s[0])
@@ -122,8 +124,10 @@ def chunk(
         begun = position + past_s[:, None] * velocity
         start, first_velocity, start_velocity = position, velocity, velocity
     else:
-        begun, first_velocity = last(since_s + past_s), last(since_s + past_s[0], 1)
-        start, start_velocity = last(since_s), last(since_s, 1)
+        # At its end the arm stands still, and the controller holds the position.
+        at_s = np.minimum(since_s + np.append(past_s, 0.0), horizon_s)
+        begun, start = last(at_s[:-1]), last(at_s[-1])
+        first_velocity, start_velocity = last(at_s[0], 1), last(at_s[-1], 1)
     # A steady change of velocity over half of the horizon lags behind a sudden one by this way.
     # To catch up with it would need a higher velocity than the one that is commanded.
     middle = position + velocity * half_s / 2
