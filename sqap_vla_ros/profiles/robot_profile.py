@@ -10,9 +10,9 @@ TWIST, JOINT_VELOCITY, JOINT_POSITION = 'twist', 'joint_velocity', 'joint_positi
 SPACES = (TWIST, JOINT_VELOCITY, JOINT_POSITION)
 # Lists, because `register_output` of ros/policy_node/outputs/registry.py appends to them.
 TWIST_OUTPUTS = ['twist_stamped']
-JOINT_OUTPUTS = ['joint_trajectory', 'joint_trajectory_chunk', 'float64_multi_array', 'joint_state']
 TRAJECTORIES = ('joint_trajectory', 'joint_trajectory_chunk')
 """Outputs that send trajectories, which end after `Output.horizon_s`."""
+JOINT_OUTPUTS = [*TRAJECTORIES, 'float64_multi_array', 'joint_state']
 GRIPPER_OUTPUTS = ['float64', 'gripper_command', 'parallel_gripper_command']
 
 

@@ -8,6 +8,7 @@ pytest.importorskip('rclpy')
 
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from sqap_vla_ros.profiles.robot_profile import Output
 from sqap_vla_ros.ros.policy_node import controller_check
@@ -32,7 +33,7 @@ def client():
 
 @contextmanager
 def controllers(client, **parameters):
-    """Nodes of these names, with these parameters."""
+    """Run nodes of these names, with these parameters."""
     nodes = []
     for name, values in parameters.items():
         # As a controller of ros2_control: it answers for parameters that it does not have, too.
@@ -54,7 +55,7 @@ def trajectory(name, kind='joint_trajectory'):
 
 
 def problems_of(client, *outputs, space='joint_velocity'):
-    """The problems once every node has answered."""
+    """Return the problems once every node has answered."""
     check = ControllerCheck(client, profile(*outputs, space=space))
     asked = check._questions
 
@@ -165,10 +166,8 @@ def test_a_controller_that_does_not_answer_is_asked_again(client):
 
 
 def node_values(client, request):
-    """Values of a controller with the defaults."""
+    """Return the values of a controller with the defaults."""
     given = {'joints': list(JOINTS), 'interpolate_from_desired_state': False}
-    from rclpy.parameter import Parameter
-
     return [
         Parameter(name, value=given[name]).get_parameter_value()
         if name in given

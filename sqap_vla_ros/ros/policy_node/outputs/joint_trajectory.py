@@ -41,9 +41,7 @@ class JointTrajectoryOutput:
         if not command.still:
             message.points.append(_point(half_s, start, velocity, half_s / 2, velocity))
         # Constant deceleration to zero covers half of the distance of constant speed.
-        message.points.append(
-            _point(self._horizon_s, start, velocity, half_s, [0.0] * len(start))
-        )
+        message.points.append(_point(self._horizon_s, start, velocity, half_s, [0.0] * len(start)))
         self._publisher.publish(message)
 
 

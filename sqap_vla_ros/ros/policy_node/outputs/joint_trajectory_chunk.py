@@ -15,9 +15,6 @@ POINTS = 10
 """Points in a horizon."""
 PAST = 3
 """Points before the time of the command; the first of them is not a place of the arm."""
-LATE_S = 0.5
-"""After this time without a command a servo has caught up, and the arm is where it is measured."""
-
 _GRID = np.arange(1 - PAST, POINTS + 1)
 _OF_POINTS = CubicSpline(_GRID, np.eye(len(_GRID)), bc_type='clamped')(_GRID[1], 1)
 """[points]: velocity at the second point of a spline that stands still at both ends, by points."""
@@ -46,6 +43,9 @@ class JointTrajectoryChunkOutput:
         self._horizon_s = output.horizon_s
         self._frame_id = profile.base_frame
         self._publisher = node.create_publisher(JointTrajectory, output.topic, 1)
+        velocities = {joint.name: joint.velocity or 0.0 for joint in profile.joints}
+        self._reach = output.horizon_s * np.array([velocities[name] for name in output.joints])
+        """How far the controller can be from where the commands lead, rad or m."""
         self._last: tuple[int, CubicSpline] | None = None
         """Stamp of the last chunk, ns, and its path over the time since then."""
 
@@ -62,7 +62,9 @@ class JointTrajectoryChunkOutput:
         last, since_s = None, 0.0
         if self._last is not None:
             since_s = (stamp_ns - self._last[0]) * 1e-9
-            last = self._last[1] if 0 < since_s < LATE_S else None
+            end = self._last[1](min(since_s, self._horizon_s))
+            if since_s > 0 and (np.abs(end - position) <= self._reach).all():
+                last = self._last[1]
         times_s, points = chunk(position, velocity, self._horizon_s, last, since_s)
         self._last = stamp_ns, spline(times_s, points)
         begin_s = times_s[0] - (times_s[1] - times_s[0])
@@ -112,7 +114,7 @@ def chunk(
         position: [joints], where the commands lead now, rad or m.
         velocity: [joints], commanded now, rad/s or m/s.
         horizon_s: Time until the end of the chunk, seconds.
-        last: Path of the chunk before; None: the arm is at `position`, with `velocity`.
+        last: Path of the chunk before; None: the arm stands still at `position`.
         since_s: Time since that chunk, seconds.
 
     Returns:
@@ -121,8 +123,8 @@ def chunk(
     step_s, half_s = horizon_s / POINTS, horizon_s / 2
     past_s = step_s * np.arange(1 - PAST, 0)
     if last is None:
-        begun = position + past_s[:, None] * velocity
-        start, first_velocity, start_velocity = position, velocity, velocity
+        begun, start = np.tile(position, (len(past_s), 1)), position
+        first_velocity = start_velocity = np.zeros_like(velocity)
     else:
         # At its end the arm stands still, and the controller holds the position.
         at_s = np.minimum(since_s + np.append(past_s, 0.0), horizon_s)
