@@ -34,12 +34,12 @@ from sqap_vla_ros.ros.common.parameter_checks import unmatched_files, unused_par
 from sqap_vla_ros.ros.policy_node import parameters
 from sqap_vla_ros.ros.policy_node.configured import Configured
 from sqap_vla_ros.ros.policy_node.control_services import ControlServices
+from sqap_vla_ros.ros.policy_node.controller_check import ControllerCheck
 from sqap_vla_ros.ros.policy_node.inference_link import make_client
 from sqap_vla_ros.ros.policy_node.instruction import quoted, read_instruction
 from sqap_vla_ros.ros.policy_node.motion_control import MotionControl
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.reports import Reports
-from sqap_vla_ros.ros.policy_node.servo_check import ServoCheck
 
 EVENTS_S = 0.05
 """Period of reporting events and answers and of checking the goal."""
@@ -90,8 +90,12 @@ class PolicyNode(LifecycleNode):
         self._told = self.motion_state()
         """The last published state and reason."""
         self._outputs = AllOutputs(self, self._profile, self.settings.dry_run)
-        self._servo = ServoCheck(self, self._profile)
-        self._reports = Reports(self, self.settings.base_frame, self._outputs.topics)
+        self._reports = Reports(
+            self,
+            self.settings.base_frame,
+            self._outputs.topics,
+            ControllerCheck(self, self._profile),
+        )
         self._reports.state(*self._told)
         self._black_box = BlackBox(
             self.settings.black_box_s,
@@ -418,7 +422,6 @@ class PolicyNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         configured = self._configured
-        self._servo.tick()
         failures = dict(self._failures.counts)
         if configured is None:
             self._reports.diagnose(*self.motion_state(), failures=failures)
