@@ -110,6 +110,8 @@ class PathTracker:
         less than half of it exceeds the limit."""
         self._jump: tuple[int, float] | None = None
         """Stamp and size of the last jump of the measurement."""
+        self._forgot_ns: int | None = None
+        """When the clock jumped: what led to a measurement before then is not known."""
 
     def restart(self) -> None:
         """Take the newest measurement for the truth: what was missed before is forgotten."""
@@ -134,6 +136,7 @@ class PathTracker:
         self._recent.clear()
         self._past.clear()
         self._stood = self._jump = None
+        self._forgot_ns = clock_ns
 
     def measure(self, position: Sequence[float], stamp_ns: int) -> bool:
         """
@@ -144,10 +147,13 @@ class PathTracker:
             stamp_ns: When it was taken.
 
         Returns:
-            Whether it is newer than the one before; if not, it is ignored.
+            Whether it is newer than the one before and than the last jump of the clock; if not, it
+            is ignored.
         """
         recent = self._recent
         if recent and stamp_ns <= recent[-1].stamp_ns:
+            return False
+        if self._forgot_ns is not None and stamp_ns < self._forgot_ns:
             return False
         place, length = self.commands.at(stamp_ns)
         record = _Record(stamp_ns, list(position), place, length, self.commands.pending(stamp_ns))
