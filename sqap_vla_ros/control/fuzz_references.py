@@ -165,6 +165,7 @@ class PositionReference:
         velocity: list[float],
         period_s: float,
         anew: Sequence[float] | None,
+        reach: float,
     ) -> None:
         """
         Check the positions of a command.
@@ -174,6 +175,7 @@ class PositionReference:
             velocity: Of the command.
             period_s: Time since the one before on the clock of the observations.
             anew: The newest measurement, where motion may begin anew; else None.
+            reach: How far the arm may have come since then, m or rad.
         """
         before, self.position = self.position, position
         moved, self._velocity = self._velocity, list(velocity)
@@ -182,9 +184,7 @@ class PositionReference:
         led = [p + v * period_s for p, v in zip(before, moved)]
         if all(abs(a - b) < 1e-6 for a, b in zip(led, position)):
             return
-        # Begun anew at a measurement that is as old as it may be.
-        reach = max(map(abs, velocity + moved), default=0.0) + 1e-6
-        if anew is None or any(abs(a - b) > reach for a, b in zip(anew, position)):
+        if anew is None or any(abs(a - b) > reach + 1e-6 for a, b in zip(anew, position)):
             self._faults[Fault.POSITION_STEP] += 1
 
 

@@ -317,8 +317,9 @@ class Run:
             held_s = min(waited_s, self._scenario.config.gap_s)
         if self._clock_jumped:
             self._positions.position = None
-        self._positions.check(position, velocity, held_s, self._measured.place if anew else None)
         place, newest_s = self._measured.place, self._measured.newest_s
+        reach = self._scenario.speed * (self._now_s - (newest_s or 0.0))
+        self._positions.check(position, velocity, held_s, place if anew else None, reach)
         rested_s = self._arm.time_s - self._still_s
         if (
             position is not None

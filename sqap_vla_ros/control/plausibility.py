@@ -138,6 +138,20 @@ class PathTracker:
         self._stood = self._jump = None
         self._forgot_ns = clock_ns
 
+    def expire(self, held_s: float, clock_ns: int) -> None:
+        """
+        Note that the last command did not hold until now; what was missed before is forgotten.
+
+        Args:
+            held_s: How long it held at most, seconds.
+            clock_ns: Now.
+        """
+        self.commands.expire(held_s, clock_ns)
+        self._recent = deque(self._record(old.measured, old.stamp_ns) for old in self._recent)
+        self._past.clear()
+        if self._recent:
+            self._begin_anew(self._recent[-1])
+
     def measure(self, position: Sequence[float], stamp_ns: int) -> bool:
         """
         Note a measurement.
@@ -155,8 +169,7 @@ class PathTracker:
             return False
         if self._forgot_ns is not None and stamp_ns < self._forgot_ns:
             return False
-        place, length = self.commands.at(stamp_ns)
-        record = _Record(stamp_ns, list(position), place, length, self.commands.pending(stamp_ns))
+        record = self._record(position, stamp_ns)
         if recent:
             jump = self._unexplained(recent[-1], record)
             if jump > self.limits.error:
@@ -171,9 +184,9 @@ class PathTracker:
         size = hypot(*(max(b, -a) for a, b in zip(down, up)))
         self._window = max(self._window, 2 * (self.limits.error + size))
         past = self._past
-        if length - past[-1].length >= self._window / PAST_STEPS:
+        if record.length - past[-1].length >= self._window / PAST_STEPS:
             past.append(record)
-        while len(past) > 1 and past[1].length <= length - self._window:
+        while len(past) > 1 and past[1].length <= record.length - self._window:
             past.popleft()
         self._stand(record)
         return True
@@ -310,6 +323,11 @@ class PathTracker:
         first, last = self._recent[0], self._recent[-1]
         span_s = (last.stamp_ns - first.stamp_ns) * 1e-9
         return [(now - then) / span_s for now, then in zip(last.measured, first.measured)]
+
+    def _record(self, position: Sequence[float], stamp_ns: int) -> _Record:
+        place, length = self.commands.at(stamp_ns)
+        pending = self.commands.pending(stamp_ns)
+        return _Record(stamp_ns, list(position), place, length, pending)
 
     def _begin_anew(self, record: _Record) -> None:
         self._past.append(record)
