@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.evaluation.ray_cluster import ray_results
+from sqap_vla_ros.evaluation.result_files import RESULT_BYTES
 from sqap_vla_ros.evaluation.rollout import Protocol
+from sqap_vla_ros.input_files import parse_json, read_text
 from sqap_vla_ros.lifeline import end_when_closed
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
@@ -122,8 +125,11 @@ def _seeds(experiment: Experiment) -> range:
     return range(experiment.first_seed, experiment.first_seed + experiment.episodes)
 
 
+_KEY = 'variant', 'task', 'baseline', 'seed'
+
+
 def _key(episode: dict) -> tuple:
-    return episode['variant'], episode['task'], episode['baseline'], episode['seed']
+    return tuple(episode[name] for name in _KEY)
 
 
 def _jobs(experiment: Experiment, done: dict[tuple, dict]) -> list[_Job]:
@@ -164,11 +170,14 @@ def _read_log(log: Path | None) -> dict[tuple, dict]:
     if log is None or not log.exists():
         return {}
     episodes = []
-    for line in log.read_text('utf-8').splitlines():
+    for line in read_text(log, RESULT_BYTES, 'a log of episodes').splitlines():
         try:
-            episodes.append(json.loads(line))
+            episode = parse_json(line)
         except ValueError:
             continue  # the line that was being written when an earlier run was killed
+        if not isinstance(episode, dict) or not {*_KEY} <= set(episode):
+            raise UserError(f'{log}: has a line that is no episode; name another file')
+        episodes.append(episode)
     return {_key(e): e for e in episodes}
 
 

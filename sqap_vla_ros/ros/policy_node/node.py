@@ -101,6 +101,7 @@ class PolicyNode(LifecycleNode):
             self.settings.black_box_s,
             parameters.black_box_directory(self.settings),
             self.get_logger().info,
+            self.settings.black_box_mb * 10**6,
         )
         self.create_subscription(String, 'instruction', self._receive_instruction, 1, raw=True)
         self.create_subscription(Bool, 'task_success', self._receive_success, 1)
