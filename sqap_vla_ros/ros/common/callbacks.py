@@ -148,9 +148,12 @@ class FailureLog:
         if now_s - self._logged_s.get(name, -LOG_PERIOD_S) < LOG_PERIOD_S:
             return
         self._logged_s[name] = now_s
-        what = 'refused' if refused else 'failed'
-        self._node.get_logger().error(f'{name}: {what}: {describe(error)}')
-        self._node.get_logger().debug(''.join(traceback.format_exception(error)))
+        logger = self._node.get_logger()
+        if refused:
+            logger.warning(f'{name}: refused: {describe(error)}')
+        else:
+            logger.error(f'{name}: failed: {describe(error)}')
+        logger.debug(''.join(traceback.format_exception(error)))
 
 
 def name_of(entity: Any) -> str:
