@@ -24,6 +24,7 @@ from sqap_vla_ros.ros.common.messages import (
     stats_message,
 )
 from sqap_vla_ros.ros.common.qos import LATCHED
+from sqap_vla_ros.ros.policy_node.controller_check import ControllerCheck
 from sqap_vla_ros.ros.policy_node.diagnostics import diagnostic_array, input_values, memory_mb
 from sqap_vla_ros.ros.policy_node.graph_checks import other_publishers, several_publishers
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
@@ -42,11 +43,19 @@ class Reports:
         node: Node that publishes.
         frame_id: Base frame, which commands and poses are in.
         command_topics: Topics of the arm, on which no other node should publish.
+        controllers: Asks the controllers of the arm for their parameters; None: nobody does.
     """
 
-    def __init__(self, node: Node, frame_id: str, command_topics: Iterable[str]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        frame_id: str,
+        command_topics: Iterable[str],
+        controllers: ControllerCheck | None = None,
+    ) -> None:
         self._node, self._frame_id = node, frame_id
         self._command_topics = list(command_topics)
+        self._controllers = controllers
         self._logged: set[str] = set()
         """Problems of the graph that were logged."""
         self._state = node.create_publisher(String, '~/state', LATCHED)
@@ -144,6 +153,9 @@ class Reports:
         if unavailable is not None and unavailable not in reason:
             problems.append(f'no inference: {unavailable}')
         problems += self._noted(other_publishers(self._node, self._command_topics))
+        if self._controllers is not None:
+            self._controllers.tick()
+            problems += self._noted(self._controllers.problems)
         values |= self._latencies.summary() | self._policy_values()
         values |= {name: str(count) for name, count in (failures or {}).items()}
         values['node memory peak (MB)'] = memory_mb()

@@ -18,6 +18,7 @@ from sqap_vla_ros.ros.common.callbacks import describe, GuardedExecutor
 
 from support.dds import domain
 
+
 class Guarded:
     """A node that talks to itself, its executor, and the reports of it."""
 
