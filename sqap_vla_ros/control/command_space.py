@@ -203,7 +203,7 @@ class CommandSpace(ABC):
         commanded_ns = 0
         for tracker in self.trackers.values():
             commanded_ns = tracker.commands.last_ns
-            tracker.commands.expire(held_s, now_ns)
+            tracker.expire(held_s, now_ns)
         if running:
             self.restart()
         self._begin_in_motion(running, commanded_ns)

@@ -110,6 +110,8 @@ class PathTracker:
         less than half of it exceeds the limit."""
         self._jump: tuple[int, float] | None = None
         """Stamp and size of the last jump of the measurement."""
+        self._forgot_ns: int | None = None
+        """When the clock jumped: what led to a measurement before then is not known."""
 
     def restart(self) -> None:
         """Take the newest measurement for the truth: what was missed before is forgotten."""
@@ -134,6 +136,21 @@ class PathTracker:
         self._recent.clear()
         self._past.clear()
         self._stood = self._jump = None
+        self._forgot_ns = clock_ns
+
+    def expire(self, held_s: float, clock_ns: int) -> None:
+        """
+        Note that the last command did not hold until now; what was missed before is forgotten.
+
+        Args:
+            held_s: How long it held at most, seconds.
+            clock_ns: Now.
+        """
+        self.commands.expire(held_s, clock_ns)
+        self._recent = deque(self._record(old.measured, old.stamp_ns) for old in self._recent)
+        self._past.clear()
+        if self._recent:
+            self._begin_anew(self._recent[-1])
 
     def measure(self, position: Sequence[float], stamp_ns: int) -> bool:
         """
@@ -144,13 +161,15 @@ class PathTracker:
             stamp_ns: When it was taken.
 
         Returns:
-            Whether it is newer than the one before; if not, it is ignored.
+            Whether it is newer than the one before and than the last jump of the clock; if not, it
+            is ignored.
         """
         recent = self._recent
         if recent and stamp_ns <= recent[-1].stamp_ns:
             return False
-        place, length = self.commands.at(stamp_ns)
-        record = _Record(stamp_ns, list(position), place, length, self.commands.pending(stamp_ns))
+        if self._forgot_ns is not None and stamp_ns < self._forgot_ns:
+            return False
+        record = self._record(position, stamp_ns)
         if recent:
             jump = self._unexplained(recent[-1], record)
             if jump > self.limits.error:
@@ -165,9 +184,9 @@ class PathTracker:
         size = hypot(*(max(b, -a) for a, b in zip(down, up)))
         self._window = max(self._window, 2 * (self.limits.error + size))
         past = self._past
-        if length - past[-1].length >= self._window / PAST_STEPS:
+        if record.length - past[-1].length >= self._window / PAST_STEPS:
             past.append(record)
-        while len(past) > 1 and past[1].length <= length - self._window:
+        while len(past) > 1 and past[1].length <= record.length - self._window:
             past.popleft()
         self._stand(record)
         return True
@@ -304,6 +323,11 @@ class PathTracker:
         first, last = self._recent[0], self._recent[-1]
         span_s = (last.stamp_ns - first.stamp_ns) * 1e-9
         return [(now - then) / span_s for now, then in zip(last.measured, first.measured)]
+
+    def _record(self, position: Sequence[float], stamp_ns: int) -> _Record:
+        place, length = self.commands.at(stamp_ns)
+        pending = self.commands.pending(stamp_ns)
+        return _Record(stamp_ns, list(position), place, length, pending)
 
     def _begin_anew(self, record: _Record) -> None:
         self._past.append(record)

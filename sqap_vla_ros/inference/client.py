@@ -160,8 +160,17 @@ class ProcessInference:
     def check(self) -> None:
         """See `InferenceClient`."""
         worker = self._worker
-        if worker is None or not worker.well:
+        if worker is None or worker.ended:
             raise self._died()
+        if worker.channel.silent():
+            return
+        try:
+            worker.channel.receive(time.monotonic())
+        except (MalformedMessage, TimeoutError):
+            pass
+        except (EOFError, OSError):
+            raise self._died() from None
+        raise self._broken('it spoke unasked')
 
     def infer(
         self, observation: Observation, reset: bool = False, budget: float = 1.0
@@ -250,12 +259,15 @@ class ProcessInference:
         except (EOFError, OSError):
             raise self._died() from None
         except MalformedMessage as error:
-            self._release()
-            raise InferenceFailed(BROKEN, f'no message can be understood: {error}') from None
+            raise self._broken(str(error)) from None
         if answer.get('sequence') != self._sequence:
-            self._release()
-            raise InferenceFailed(BROKEN, 'the worker answered something else than it was asked')
+            raise self._broken('it answered something else than it was asked')
         return answer
+
+    def _broken(self, how: str) -> InferenceFailed:
+        with self._turn:
+            self._release()
+        return InferenceFailed(BROKEN, f'the worker sent something that is no answer: {how}')
 
     def _died(self) -> InferenceFailed:
         with self._turn:

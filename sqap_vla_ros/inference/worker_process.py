@@ -60,9 +60,13 @@ class WorkerProcess:
         return self._process.pid
 
     @property
-    def well(self) -> bool:
-        """Whether it runs, keeps its end of the channel open, and says nothing unasked."""
-        return not self._ended() and self.channel.silent()
+    def ended(self) -> bool:
+        """Whether it has exited; it is not reaped by asking."""
+        try:
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self.pid, options) is not None
+        except ChildProcessError:  # reaped, or the system reaps: SIGCHLD is ignored
+            return True
 
     def interrupt(self) -> None:
         """Kill it; a thread that waits for it goes on at once."""
@@ -81,9 +85,9 @@ class WorkerProcess:
         """
         self.channel.close()
         limit_s = time.monotonic() + patience_s
-        while not self._ended() and time.monotonic() < limit_s:
+        while not self.ended and time.monotonic() < limit_s:
             time.sleep(0.01)
-        itself = self._ended()
+        itself = self.ended
         # Before it is reaped: until then no other process can have its number.
         self._kill()
         with suppress(subprocess.TimeoutExpired):  # `subprocess` reaps it later
@@ -91,19 +95,11 @@ class WorkerProcess:
         self._ours.close()
         code = self._process.returncode
         if not itself or code is None:
-            return 'it did not exit, but its connection was closed or out of step'
+            return 'it closed its connection and did not exit'
         if code >= 0:
             return f'exit status {code}'
         hint = '; was the memory exhausted?' if code == -signal.SIGKILL else ''
         return f'killed by {signal.Signals(-code).name}{hint}'
-
-    def _ended(self) -> bool:
-        """Whether it has exited; it is not reaped by asking."""
-        try:
-            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            return os.waitid(os.P_PID, self.pid, options) is not None
-        except ChildProcessError:  # reaped, or the system reaps: SIGCHLD is ignored
-            return True
 
     def _kill(self) -> None:
         if self._process.returncode is None:

@@ -68,7 +68,8 @@ class StandInRobot(Robot):
     """Publishes the topics of a robot."""
 
     def rest(self):
-        """Nothing moves it."""
+        """Lead it home."""
+        self.go_home()
 
 
 class Rig:

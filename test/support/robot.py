@@ -15,9 +15,7 @@ PERIOD_S = 0.05
 HOME_M = (0.0, 0.65, 0.2)
 TIMEOUT_S = 0.3
 """A command that is older moves it no more."""
-REST_S, RETURN_M_S = 0.3, 0.4
-"""It is led home at this speed once it has been commanded to stand still for this time, so that the
-workspace does not end the motions of a policy that looks at noise."""
+RETURN_M_S = 0.4
 
 
 class Robot:
@@ -42,7 +40,8 @@ class Robot:
         self.grippers = client.listen(Float64, 'gripper_command', 100)
         self.follows = True
         self._at_m = np.array(HOME_M)
-        self._moved_s = self._rested_s = time.monotonic()
+        self._returns = False
+        self._moved_s = time.monotonic()
         self.silent = set()
         """Streams that are not published: 'image', 'pose', 'joints'."""
         self._rng = np.random.default_rng(0)
@@ -56,6 +55,12 @@ class Robot:
         """Stop publishing."""
         self._stopping.set()
         self._thread.join()
+
+    def go_home(self):
+        """Lead the end effector home, as a user would: a policy that looks at noise drifts away."""
+        self._returns = True
+        while self._returns:
+            time.sleep(PERIOD_S)
 
     def header(self, message, frame_id='base'):
         """Set the stamp (now) and the frame of a message."""
@@ -98,17 +103,17 @@ class Robot:
         period_s, self._moved_s = now_s - self._moved_s, now_s
         if not self.follows:
             return self._at_m.tolist()
-        if command and speed(command[0]) > 0:
+        if self._returns:
+            way = np.array(HOME_M) - self._at_m
+            distance_m = float(np.linalg.norm(way))
+            self._at_m = self._at_m + min(1.0, RETURN_M_S * PERIOD_S / max(distance_m, 1e-9)) * way
+            self._returns = distance_m > 1e-6
+        elif command:
             stamp = command[0].header.stamp
             now = self.client.get_clock().now().nanoseconds * 1e-9
-            self._rested_s = now_s
             if now - (stamp.sec + stamp.nanosec * 1e-9) < TIMEOUT_S:
                 v = command[0].twist.linear
                 self._at_m = self._at_m + period_s * np.array([v.x, v.y, v.z])
-        elif now_s - self._rested_s > REST_S:
-            way = np.array(HOME_M) - self._at_m
-            step = min(1.0, RETURN_M_S * period_s / max(float(np.linalg.norm(way)), 1e-9))
-            self._at_m = self._at_m + step * way
         return self._at_m.tolist()
 
     def _run(self):

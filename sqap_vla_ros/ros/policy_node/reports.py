@@ -1,6 +1,6 @@
 """Everything that the policy node publishes about itself; nothing here moves the arm."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
@@ -122,6 +122,7 @@ class Reports:
         status: ControllerStatus | None = None,
         token_share: float = 1.0,
         unavailable: str | None = None,
+        failures: Mapping[str, int] | None = None,
     ) -> None:
         """
         Publish diagnostics.
@@ -133,6 +134,7 @@ class Reports:
             status: None while the node is not configured.
             token_share: Share of the token budget of the recipe that coarse motion may use.
             unavailable: Why there can be no inference; None while there can.
+            failures: What failed, see `FailureLog`, to how often.
         """
         values = {'token budget (%)': f'{100 * token_share:.0f}'}
         problems: list[str] = []
@@ -155,6 +157,7 @@ class Reports:
             self._controllers.tick()
             problems += self._noted(self._controllers.problems)
         values |= self._latencies.summary() | self._policy_values()
+        values |= {name: str(count) for name, count in (failures or {}).items()}
         values['node memory peak (MB)'] = memory_mb()
         values['ignored instructions'] = str(self.ignored_instructions)
         self._diagnostics.publish(
