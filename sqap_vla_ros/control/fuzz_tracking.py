@@ -195,7 +195,7 @@ class Run:
         """Look where the arm is."""
         for place in places:
             beyond = outside(place, LOW, HIGH)
-            if not self._excess:
+            if self._excess <= abs(self._scenario.arm.sag):
                 self.result.worst = max(self.result.worst, beyond)
             if beyond > self._excess + 1e-6:
                 self.result.faults[Fault.OUTSIDE] += 1
@@ -231,9 +231,12 @@ class Run:
         return [rng.choice((-1, 1, 0, rng.uniform(-1, 1))) * share * speed for _ in range(AXES)]
 
     def _raise(self, event: Event) -> None:
+        ready = self._controller.state is State.READY
         if self._controller.event(event).accepted and event in (Event.START, Event.RESUME):
             self._consented = self._may_move = True
             self._missing = None
+            if ready:  # begins where the arm has come to rest, and then it sags once more
+                self._excess += abs(self._scenario.arm.sag)
             if self._faulty and self._scenario.fault in ('frozen', 'offset', 'zeros'):
                 self._excess += self._lie()
 
