@@ -1,110 +1,15 @@
-"""Reading JSON and safetensors files, and replacing files and directories atomically."""
+"""Replacing files and directories atomically."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 import fcntl
-import json
 import os
 from pathlib import Path
 import re
 import shutil
 import tempfile
-from typing import Any
 
 from sqap_vla_ros.errors import UserError
-
-JSON_BYTES = 2**26
-"""A larger JSON file is refused; OpenVLA's, with the statistics of all datasets, has 1 MB."""
-_POINTER = b'version https://git-lfs.github.com/spec/'
-
-
-def refuse_pointer(path: Path) -> None:
-    """
-    Refuse a Git LFS pointer: a few lines of text that stand for a large file.
-
-    Raises:
-        UserError: the file is one; the message says how to fetch the file itself.
-    """
-    try:
-        with open(path, 'rb') as file:
-            begin = file.read(len(_POINTER))
-    except OSError:
-        return  # told by whoever reads the file
-    if begin == _POINTER:
-        raise UserError(
-            f'{path}: a Git LFS pointer, not the file itself; run `git lfs pull` in its folder, '
-            'or download the file again'
-        )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """
-    Read a JSON object.
-
-    Raises:
-        UserError: the file is missing or larger than `JSON_BYTES`, is not JSON, names a key
-            twice, is nested too deeply, or holds something other than an object.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise UserError(f'{path}: not a file; expected a JSON object')
-    refuse_pointer(path)
-    try:
-        if path.stat().st_size > JSON_BYTES:
-            raise UserError(
-                f'{path}: {path.stat().st_size >> 20} MiB, expected a JSON file of at most '
-                f'{JSON_BYTES >> 20}'
-            )
-        data = json.loads(path.read_text('utf-8-sig'), object_pairs_hook=_unique)
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; expected a policy directory with it') from None
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read: {error.strerror}') from None
-    except (ValueError, RecursionError) as error:
-        reason = 'nested too deeply' if isinstance(error, RecursionError) else error
-        raise UserError(f'{path}: not readable as JSON: {reason}') from None
-    if not isinstance(data, dict):
-        raise UserError(f'{path}: expected a JSON object')
-    return data
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'key {twice!r} is there twice')
-    return found
-
-
-def open_safetensors(
-    path: Path, missing: str = 'the policy directory is incomplete', framework: str = 'pt'
-) -> Any:
-    """
-    Open a safetensors file; its tensors are read later.
-
-    Args:
-        path: of the file.
-        missing: end of the message where there is no such file.
-        framework: what tensors are returned as, 'pt' (torch) or 'np' (NumPy).
-
-    Returns:
-        The `safe_open` of safetensors.
-
-    Raises:
-        UserError: the file is missing, a Git LFS pointer, truncated or of another format.
-    """
-    from safetensors import safe_open, SafetensorError
-
-    if path.exists() and not path.is_file():
-        raise UserError(f'{path}: not a file; expected safetensors')
-    refuse_pointer(path)
-    try:
-        return safe_open(path, framework)
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; {missing}') from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f'{path}: truncated or not a safetensors file ({error})') from None
 
 
 @contextmanager

@@ -13,6 +13,8 @@ FLOORS = (
     (
         'errors',
         'files',
+        'lifeline',
+        'input_files',
         'resources',
         'columns',
         'action_chunk',
@@ -37,6 +39,7 @@ SAME_FLOOR = {
     'policy': {'action_chunk', 'camera', 'columns', 'token_geometry'},
     'overlay': {'camera', 'policy'},
     'files': {'errors'},
+    'input_files': {'errors'},
     'resources': {'errors'},
     'commands': set(),
     'cli': {'commands'},

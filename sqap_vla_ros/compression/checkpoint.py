@@ -23,7 +23,8 @@ from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import Recipe
 from sqap_vla_ros.compression.recipe_files import recipe_from_dict, recipe_to_dict
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import open_safetensors, read_json, replaced_file
+from sqap_vla_ros.files import replaced_file
+from sqap_vla_ros.input_files import open_safetensors, read_json
 
 WEIGHTS_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'

@@ -7,9 +7,14 @@ prune layer, the share of each criterion and the protection radius are not publi
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+import math
 
 from sqap_vla_ros.compression.pruning.phase import FINE_SPEED_M_S
+from sqap_vla_ros.errors import shown
 
+LARGEST_SEED = 2**63 - 1
+LARGEST_LAYER, LARGEST_STEPS, LARGEST_GROUP = 256, 1000, 2**18
+LONGEST_NAME = 100
 FULL_PRECISION_BITS = 16
 """Number of bits in a recipe that means: not quantized."""
 TARGETS = ('decoder', 'vision', 'action_head')
@@ -107,7 +112,9 @@ class QuantizationRecipe:
         for name in ('weight_bits', 'activation_bits'):
             bits = getattr(self, name)
             if bits != FULL_PRECISION_BITS and not 2 <= bits <= 8:
-                raise ValueError(f'{name} is {bits}, expected 2..8, or 16 for full precision')
+                raise ValueError(
+                    f'{name} is {shown(bits)}, expected 2..8, or 16 for full precision'
+                )
         for name, others in (
             ('query_key_bits', (None, FULL_PRECISION_BITS)),
             ('vision_bits', (None,)),
@@ -115,7 +122,7 @@ class QuantizationRecipe:
             bits = getattr(self, name)
             if bits not in others and not 2 <= bits <= 8:
                 also = '2..8, 16 or null' if FULL_PRECISION_BITS in others else '2..8 or null'
-                raise ValueError(f'{name} is {bits}, expected {also}')
+                raise ValueError(f'{name} is {shown(bits)}, expected {also}')
         _one_of('activation_granularity', self.activation_granularity, ('per_token', 'per_tensor'))
         _one_of('rotation', self.rotation, ('hadamard', 'none'))
         _one_of('weight_method', self.weight_method, ('rtn', 'gptq'))
@@ -129,8 +136,12 @@ class QuantizationRecipe:
             raise ValueError("rotate_residual needs rotation 'hadamard' and target 'decoder'")
         for target in self.targets:
             _one_of('targets', target, TARGETS)
-        if self.weight_group is not None and self.weight_group < 2:
-            raise ValueError(f'weight_group is {self.weight_group}, expected at least 2 or null')
+        if self.weight_group is not None and not 2 <= self.weight_group <= LARGEST_GROUP:
+            raise ValueError(
+                f'weight_group is {shown(self.weight_group)}, expected 2 .. {LARGEST_GROUP} or '
+                'null'
+            )
+        _check_seed('rotation_seed', self.rotation_seed)
 
 
 @dataclass(frozen=True)
@@ -195,8 +206,9 @@ class PruningRecipe:
     def __post_init__(self) -> None:
         if not 0 <= self.ratio < 1:
             raise ValueError(f'ratio is {self.ratio}, expected 0 <= ratio < 1')
-        if self.layer < 0:
-            raise ValueError(f'layer is {self.layer}, expected 0 or more')
+        if not 0 <= self.layer <= LARGEST_LAYER:
+            raise ValueError(f'layer is {shown(self.layer)}, expected 0 .. {LARGEST_LAYER}')
+        _check_seed('seed', self.seed)
         if self.fine_ratio is not None and not 0 <= self.fine_ratio < 1:
             raise ValueError(f'fine_ratio is {self.fine_ratio}, expected 0 <= fine_ratio < 1')
         _one_of('method', self.method, ('sqap', 'top', 'random'))
@@ -206,9 +218,9 @@ class PruningRecipe:
             raise ValueError(f'relevance_share is {self.relevance_share}, expected 0..1')
         if not 0 <= self.smoothing < 1:
             raise ValueError(f'smoothing is {self.smoothing}, expected 0 <= smoothing < 1')
-        if not self.fine_speed_m_s > 0:
+        if not 0 < self.fine_speed_m_s < math.inf:
             raise ValueError(f'fine_speed_m_s is {self.fine_speed_m_s}, expected more than 0')
-        if not self.protection_radius_m >= 0:
+        if not 0 <= self.protection_radius_m < math.inf:
             raise ValueError(f'protection_radius_m is {self.protection_radius_m}, expected >= 0')
 
     def kept(self, visual_tokens: int, fine: bool = False) -> int:
@@ -232,7 +244,7 @@ class Recipe:
     One way to compress a model. All parts None: full precision.
 
     Raises:
-        ValueError: `denoising_steps` is less than 1.
+        ValueError: the name is none, or `denoising_steps` is less than 1 or more than 1000.
     """
 
     name: str = 'full'
@@ -250,8 +262,14 @@ class Recipe:
     """
 
     def __post_init__(self) -> None:
-        if self.denoising_steps is not None and self.denoising_steps < 1:
-            raise ValueError(f'denoising_steps is {self.denoising_steps}, expected 1 or more')
+        if not (self.name.isprintable() and 0 < len(self.name) <= LONGEST_NAME):
+            raise ValueError(
+                f'name is {shown(self.name)}, expected at most {LONGEST_NAME} characters in one '
+                'line'
+            )
+        steps = self.denoising_steps
+        if steps is not None and not 1 <= steps <= LARGEST_STEPS:
+            raise ValueError(f'denoising_steps is {shown(steps)}, expected 1 .. {LARGEST_STEPS}')
 
 
 def needs_calibration(recipe: Recipe) -> bool:
@@ -262,6 +280,13 @@ def needs_calibration(recipe: Recipe) -> bool:
     )
 
 
+def _check_seed(name: str, seed: int) -> None:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f'{name} is {shown(seed)}, expected 0 .. 2^63 - 1')
+
+
 def _one_of(name: str, value: str, allowed: Collection[str]) -> None:
     if value not in allowed:
-        raise ValueError(f'{name} is {value!r}, expected one of {", ".join(map(repr, allowed))}')
+        raise ValueError(
+            f'{name} is {shown(value)}, expected one of {", ".join(map(repr, allowed))}'
+        )

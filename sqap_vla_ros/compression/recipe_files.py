@@ -9,13 +9,15 @@ fields become part of compressed checkpoints.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, Field, fields
+import math
 from pathlib import Path
 from typing import Any, get_args, TypeVar
 
 import yaml
 
 from sqap_vla_ros.compression.recipe import PruningRecipe, QuantizationRecipe, Recipe
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import shown, UserError
+from sqap_vla_ros.input_files import exists, read_text, read_yaml, YAML_BYTES
 from sqap_vla_ros.resources import find_resource
 
 RECIPE_FILE = 'recipe.yaml'
@@ -70,15 +72,15 @@ def find_recipe(name: str | Path) -> Path:
         UserError: the package has no recipe of this name; lists the names.
     """
     path = Path(name)
-    if path.suffix or path.exists():
+    if path.suffix or exists(path):
         return path
     folder = find_resource(FOLDER)
     for place in (folder, folder / EXPERIMENTS):
-        if (place / f'{name}.yaml').exists():
+        if exists(place / f'{name}.yaml'):
             return place / f'{name}.yaml'
     names = ', '.join(sorted(file.stem for file in folder.glob('*.yaml')))
     raise UserError(
-        f'recipe {str(name)!r}: no such file; recipes of the package: {names}; '
+        f'recipe {shown(str(name))}: no such file; recipes of the package: {names}; '
         '`sqap_vla recipes --all` lists those of the experiments too'
     )
 
@@ -99,12 +101,9 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = find_recipe(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise UserError(f'recipe {path}: no such file') from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = ' '.join(str(error).split())
-        raise UserError(f'recipe {path}: not readable as YAML: {reason}') from None
+        data = read_yaml(path, 'a recipe')
+    except UserError as error:
+        raise UserError(f'recipe {error}') from None
     return recipe_from_dict({} if data is None else data, f'recipe {path}')
 
 
@@ -160,7 +159,7 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 
 def _summary(path: Path) -> RecipeSummary:
     head = {'What': '', 'When': ''}
-    for line in path.read_text('utf-8').splitlines():
+    for line in read_text(path, YAML_BYTES, 'a recipe').splitlines():
         if not line.startswith('#'):
             break
         key, _, text = line.removeprefix('#').partition(':')
@@ -181,7 +180,7 @@ def _build(kind: type[_Kind], data: Mapping[str, Any], source: str) -> _Kind:
     known = {spec.name: spec for spec in fields(kind)}
     for key in data:
         if key not in known:
-            raise UserError(f'{source}: unknown key {key!r}; known keys: {", ".join(known)}')
+            raise UserError(f'{source}: unknown key {shown(key)}; known keys: {", ".join(known)}')
     values = {key: _checked(known[key], value, source) for key, value in data.items()}
     try:
         return kind(**values)
@@ -195,13 +194,13 @@ def _checked(spec: Field[Any], value: Any, source: str) -> Any:
     if kind == tuple[str, ...]:
         if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
             return tuple(value)
-        raise UserError(f'{source}: {spec.name} is {value!r}, expected a list of names')
+        raise UserError(f'{source}: {spec.name} is {shown(value)}, expected a list of names')
     if kind in (QuantizationRecipe | None, PruningRecipe | None):
         return value
     allowed = get_args(kind) or (kind,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 2**53 else math.inf
     if isinstance(value, allowed) and (kind is bool or not isinstance(value, bool)):
         return value
     name = ' or '.join('null' if t is type(None) else t.__name__ for t in allowed)
-    raise UserError(f'{source}: {spec.name} is {value!r}, expected {name}')
+    raise UserError(f'{source}: {spec.name} is {shown(value)}, expected {name}')

@@ -103,6 +103,7 @@ class JointMapping:
             )
         self._settle_s = SETTLE_ROWS * spec.step_s
         self._accelerations = {name: limits.acceleration for name, limits in joints.items()}
+        self._continuous = {name for name, limits in joints.items() if limits.continuous}
 
     def command(self, row: NDArray[np.float64], positions: Mapping[str, float]) -> JointCommand:
         """
@@ -114,7 +115,7 @@ class JointMapping:
 
         Returns:
             The command. With position actions, the velocity of a joint whose position is unknown
-            is NaN.
+            is NaN. A continuous joint goes the short way round.
         """
         values = {name: float(row[index]) for name, index in self._indices.items()}
         if self.positional:
@@ -127,6 +128,8 @@ class JointMapping:
 
     def _approach(self, name: str, distance: float) -> float:
         """Velocity towards a position, from which the joint can brake until it is there."""
+        if name in self._continuous and math.isfinite(distance):
+            distance = math.remainder(distance, math.tau)
         braking = math.sqrt(2 * BRAKING_SHARE * self._accelerations[name] * abs(distance))
         return max(min(distance / self._settle_s, braking), -braking)
 

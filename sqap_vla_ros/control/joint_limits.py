@@ -55,6 +55,11 @@ class JointLimits:
         if not self.position_low + 2 * self.position_margin < self.position_high:
             raise ValueError('position_low must be below position_high, by more than two margins')
 
+    @property
+    def continuous(self) -> bool:
+        """Whether the joint turns without an end, so that a whole turn leads to the same place."""
+        return self.position_low == -math.inf and self.position_high == math.inf
+
 
 class JointLimiter:
     """

@@ -42,6 +42,8 @@ class Event(Enum):
     BAD_CHUNKS = 'bad chunks'
     SATURATED = 'sustained saturation'
     INFERENCE_FAILED = 'inference failed'
+    POLICY_CHANGED = 'policy changed'
+    """Another policy is there than the one that everything was set up for."""
     DEACTIVATED = 'deactivated'
     SHUTDOWN = 'shutdown'
 
@@ -72,6 +74,10 @@ TRANSITIONS = {
     (State.ESTOPPED, Event.RESET_ESTOP): State.HOLDING,
     **{(State.RUNNING, fault): State.HOLDING for fault in FAULTS},
     **{(state, Event.ESTOP): State.ESTOPPED for state in State if state is not State.UNREADY},
+    # An emergency stop remains one; consent after its reset is refused without a policy, too.
+    (State.READY, Event.POLICY_CHANGED): State.UNREADY,
+    (State.RUNNING, Event.POLICY_CHANGED): State.UNREADY,
+    (State.HOLDING, Event.POLICY_CHANGED): State.UNREADY,
     # An emergency stop outlasts deactivation, because READY can be started again.
     (State.READY, Event.DEACTIVATED): State.READY,
     (State.RUNNING, Event.DEACTIVATED): State.READY,

@@ -1,36 +1,35 @@
 """The node's side of inference: starts a worker, sends requests, and ends it when it hangs."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 import json
-from multiprocessing.connection import Connection
 import os
 from pathlib import Path
-import socket
-import subprocess
 import sys
+from threading import RLock
 import time
 from typing import Any, Protocol
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.inference.channel import MalformedMessage
 from sqap_vla_ros.inference.engine import Engine, failure, load_engine
+from sqap_vla_ros.inference.same_policy import require_same
 from sqap_vla_ros.inference.wire import (
     inference_from_wire,
     info_from_wire,
     observation_to_wire,
-    receive,
-    send,
-    SharedImages,
-    Socket,
     WorkerInfo,
 )
+from sqap_vla_ros.inference.worker_process import WorkerProcess
 from sqap_vla_ros.policy import Inference, Observation
 from sqap_vla_ros.runtime_options import RuntimeOptions
 
-DEADLINE, DIED, ERROR, OUT_OF_MEMORY = 'deadline', 'died', 'error', 'out_of_memory'
+DEADLINE, DIED, BROKEN = 'deadline', 'died', 'broken'
+"""The worker gave no whole answer in time, has ended, or sent something that is no answer."""
+ERROR, OUT_OF_MEMORY = 'error', 'out_of_memory'
+"""The worker is there, and its policy failed, or gave an answer that cannot be used."""
 WORKER = 'sqap_vla_ros.inference.worker'
 """Module that the worker process runs."""
-
-
+LOAD_LIMIT_S = 120.0
 EXIT_TIMEOUT_S = 1.0
 """On a busy machine a process can take seconds to exit after its socket is closed."""
 
@@ -44,7 +43,7 @@ class InferenceFailed(Exception):
 
 
 class InferenceClient(Protocol):
-    """Where inference runs. Only one thread at a time may call it."""
+    """Where inference runs. Only one thread at a time may call it, except for `close`."""
 
     @property
     def info(self) -> WorkerInfo:
@@ -52,10 +51,20 @@ class InferenceClient(Protocol):
 
     def start(self) -> None:
         """
-        Load and warm up; blocks.
+        Load and warm up; blocks. Called again, it loads the same policy again.
 
         Raises:
-            UserError: the policy cannot be loaded, or fails its self-test.
+            PolicyChanged: the policy is not the one that was loaded first; it does not run.
+            UserError: the policy cannot be loaded, or not in time, or fails its self-test, or
+                the client was closed, now or before.
+        """
+
+    def check(self) -> None:
+        """
+        Look, between inferences and without waiting, whether the policy can still answer.
+
+        Raises:
+            InferenceFailed: it cannot; call `start`.
         """
 
     def infer(self, observation: Observation, reset: bool, budget: float = 1.0) -> Inference:
@@ -63,14 +72,16 @@ class InferenceClient(Protocol):
         Run the policy once and wait for the answer; arguments as in `Engine.infer`.
 
         Raises:
-            InferenceFailed: there is no answer; after `DEADLINE` and `DIED` call `start`.
+            InferenceFailed: there is no answer; after `DEADLINE`, `DIED` and `BROKEN` call
+                `start`.
         """
 
-    def abort(self) -> None:
-        """End a running inference where that is possible; callable from any thread."""
-
     def close(self) -> None:
-        """Release everything; idempotent."""
+        """
+        Release everything, for good; idempotent, and callable from any thread.
+
+        Another thread's `start` and `infer` end at once, with an error.
+        """
 
 
 class ProcessInference:
@@ -81,7 +92,7 @@ class ProcessInference:
         policy: str | Path,
         runtime: RuntimeOptions = RuntimeOptions(),
         deadline_s: float = 2.0,
-        load_timeout_s: float = 120.0,
+        load_timeout_s: float = LOAD_LIMIT_S,
         module: str = WORKER,
     ) -> None:
         """
@@ -90,22 +101,28 @@ class ProcessInference:
         Args:
             policy: directory of the policy.
             runtime: how it runs.
-            deadline_s: an inference without an answer after this time has failed.
+            deadline_s: an inference without a whole answer after this time has failed.
             load_timeout_s: the same for loading the policy and warming it up.
             module: Python module of the worker.
         """
+        self._policy = str(policy)
         self._command = [
             sys.executable,
             '-m',
             module,
             '--policy',
-            str(policy),
+            self._policy,
             '--runtime',
             json.dumps(asdict(runtime)),
         ]
         self._threads = runtime.threads
         self.deadline_s, self.load_timeout_s = deadline_s, load_timeout_s
-        self._worker: _Worker | None = None
+        self._turn = RLock()
+        """Held while a worker is started, asked or released."""
+        self._guard = RLock()
+        """Of the two below; never held for long."""
+        self._worker: WorkerProcess | None = None
+        self._closed = False
         self._sequence = 0
         self._info: WorkerInfo | None = None
 
@@ -119,107 +136,155 @@ class ProcessInference:
     @property
     def pid(self) -> int | None:
         """Process id of the worker, None when there is none."""
-        return self._worker.process.pid if self._worker else None
+        worker = self._worker
+        return None if worker is None else worker.pid
 
     def start(self) -> None:
         """See `InferenceClient`; ends an earlier worker first."""
-        self.close()
-        ours, theirs = socket.socketpair()
-        images = SharedImages.create()
-        handles = (theirs.fileno(), images.descriptor)
-        environment = {**os.environ, 'OMP_NUM_THREADS': str(self._threads)}
-        process = subprocess.Popen(
-            [*self._command, '--socket', str(handles[0]), '--memory', str(handles[1])],
-            pass_fds=handles,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        self._worker = worker = _Worker(process, Connection(ours.detach()), images)
+        with self._turn:
+            self._release()
+            with self._guard:
+                if not self._closed:
+                    self._worker = self._spawn()
+            try:
+                info = self._loaded()
+                if self._info is not None:
+                    require_same(self._info, info, self._policy)
+            except UserError:
+                self._release()
+                if self._closed:
+                    raise UserError(f'policy {self._policy}: loading was cancelled') from None
+                raise
+            self._info = info
+
+    def check(self) -> None:
+        """See `InferenceClient`."""
+        worker = self._worker
+        if worker is None or worker.ended:
+            raise self._died()
+        if worker.channel.silent():
+            return
         try:
-            message = self._wait(worker, self.load_timeout_s)
-        except InferenceFailed as error:
-            self.close()
-            raise UserError(f'inference worker: {error}; see its output above') from None
-        if message['kind'] == 'error':
-            self.close()
-            raise UserError(message['message'])
-        self._info = info_from_wire({k: v for k, v in message.items() if k != 'kind'})
+            worker.channel.receive(time.monotonic())
+        except (MalformedMessage, TimeoutError):
+            pass
+        except (EOFError, OSError):
+            raise self._died() from None
+        raise self._broken('it spoke unasked')
 
     def infer(
         self, observation: Observation, reset: bool = False, budget: float = 1.0
     ) -> Inference:
         """See `InferenceClient`."""
-        worker = self._worker
-        if worker is None:
-            raise InferenceFailed(DIED, 'no inference worker is running')
-        self._sequence += 1
-        request = observation_to_wire(observation, worker.images)
-        try:
-            send(
-                worker.connection,
-                {**request, 'reset': reset, 'budget': budget, 'sequence': self._sequence},
+        with self._turn:
+            answer = self._ask(observation, reset, budget)
+        if answer.get('kind') == 'failed':
+            exhausted = answer.get('reason') == OUT_OF_MEMORY
+            raise InferenceFailed(
+                OUT_OF_MEMORY if exhausted else ERROR, _line(answer.get('message'))
             )
-        except OSError:
-            raise self._died(worker) from None
-        answer = self._wait(worker, self.deadline_s)
-        if answer['kind'] == 'failed':
-            raise InferenceFailed(answer['reason'], answer['message'])
         try:
-            return inference_from_wire(answer, self.info.spec.action)
-        except ValueError as error:  # the chunk has another shape than the policy's spec
-            raise InferenceFailed(ERROR, str(error)) from None
-
-    def _wait(self, worker: '_Worker', timeout_s: float) -> dict[str, Any]:
-        try:
-            if not worker.connection.poll(timeout_s):
-                worker.process.kill()
-                self.close()
-                raise InferenceFailed(DEADLINE, f'no answer within {timeout_s:g} s')
-            return receive(worker.connection)
-        except (EOFError, OSError):
-            raise self._died(worker) from None
-
-    def _died(self, worker: '_Worker') -> InferenceFailed:
-        try:
-            code: int | str = worker.process.wait(EXIT_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            code = 'unknown: it closed its socket and has not exited'
-        self.close()
-        return InferenceFailed(DIED, f'the worker process ended with exit status {code}')
-
-    def abort(self) -> None:
-        """See `InferenceClient`; a thread that waits for the answer gets `DIED`."""
-        worker = self._worker
-        if worker is not None:
-            worker.process.kill()
+            inference = inference_from_wire(answer, self.info.spec.action)
+        except ValueError as error:
+            raise InferenceFailed(ERROR, _line(error)) from None
+        if inference.chunk.stamp_ns != observation.stamp_ns:
+            raise InferenceFailed(ERROR, 'the chunk has another stamp than the observation')
+        return inference
 
     def close(self) -> None:
         """See `InferenceClient`."""
-        if self._worker is not None:
-            self._worker.connection.close()
-            _end(self._worker.process)
-            self._worker.images.close()
-        self._worker = None
+        with self._guard:
+            self._closed = True
+            if self._worker is not None:
+                self._worker.interrupt()
+        with self._turn:
+            self._release()
+
+    def _spawn(self) -> WorkerProcess:
+        environment = {**os.environ, 'OMP_NUM_THREADS': str(self._threads)}
+        try:
+            return WorkerProcess(self._command, environment)
+        except OSError as error:
+            raise UserError(
+                f'policy {self._policy}: no inference worker can be started: {error.strerror}'
+            ) from None
+
+    def _loaded(self) -> WorkerInfo:
+        """Wait until the worker is ready; raises UserError if it will never be."""
+        worker, limit_s = self._worker, self.load_timeout_s
+        if worker is None:
+            raise UserError('closed')
+        try:
+            message = worker.channel.receive(time.monotonic() + limit_s)
+            if message.get('kind') == 'error':
+                raise UserError(_line(message.get('message')))
+            return info_from_wire({k: v for k, v in message.items() if k != 'kind'})
+        except TimeoutError:
+            raise UserError(
+                f'policy {self._policy}: not loaded within {limit_s:g} s; if it only needs '
+                'longer, set policy_load_timeout_s of the node to more'
+            ) from None
+        except (EOFError, OSError):
+            raise UserError(
+                f'policy {self._policy}: the inference worker ended while it loaded '
+                f'({self._release(EXIT_TIMEOUT_S)}); see its output above'
+            ) from None
+        except (MalformedMessage, ValueError) as error:
+            raise UserError(
+                f'policy {self._policy}: the inference worker is not one of this package: '
+                f'{_line(error)}'
+            ) from None
+
+    def _ask(self, observation: Observation, reset: bool, budget: float) -> dict[str, Any]:
+        """Send a request and return its answer; raises InferenceFailed if there is none."""
+        worker = self._worker
+        if worker is None:
+            raise self._died()
+        self._sequence += 1
+        request = {
+            **observation_to_wire(observation, worker.images),
+            'reset': reset,
+            'budget': budget,
+            'sequence': self._sequence,
+        }
+        deadline_s = time.monotonic() + self.deadline_s
+        try:
+            worker.channel.send(request, deadline_s)
+            answer = worker.channel.receive(deadline_s)
+        except TimeoutError:
+            self._release()
+            raise InferenceFailed(
+                DEADLINE, f'no whole answer within {self.deadline_s:g} s'
+            ) from None
+        except (EOFError, OSError):
+            raise self._died() from None
+        except MalformedMessage as error:
+            raise self._broken(str(error)) from None
+        if answer.get('sequence') != self._sequence:
+            raise self._broken('it answered something else than it was asked')
+        return answer
+
+    def _broken(self, how: str) -> InferenceFailed:
+        with self._turn:
+            self._release()
+        return InferenceFailed(BROKEN, f'the worker sent something that is no answer: {how}')
+
+    def _died(self) -> InferenceFailed:
+        with self._turn:
+            how = self._release(EXIT_TIMEOUT_S)
+        return InferenceFailed(
+            DIED, f'the worker process ended ({how})' if how else 'no inference worker is running'
+        )
+
+    def _release(self, patience_s: float = 0.0) -> str:
+        """End the worker; returns how it ended, empty where there is none."""
+        with self._guard:
+            worker, self._worker = self._worker, None
+        return '' if worker is None else worker.end(patience_s)
 
 
-@dataclass(frozen=True)
-class _Worker:
-    """A running worker process and what is shared with it."""
-
-    process: subprocess.Popen[bytes]
-    connection: Socket
-    images: SharedImages
-
-
-def _end(process: subprocess.Popen[bytes], patience_s: float = 0.5) -> None:
-    """Wait for a worker whose socket is closed; kill one that hangs."""
-    deadline = time.monotonic() + patience_s
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if process.poll() is None:
-        process.kill()
-    process.wait()
+def _line(text: object, longest: int = 1000) -> str:
+    return ' '.join(str(text).split())[:longest]
 
 
 class ThreadInference:
@@ -228,32 +293,45 @@ class ThreadInference:
     def __init__(self, policy: str | Path, runtime: RuntimeOptions = RuntimeOptions()) -> None:
         self._policy, self._runtime = policy, runtime
         self._engine: Engine | None = None
+        self._info: WorkerInfo | None = None
+        self._closed = False
 
     @property
     def info(self) -> WorkerInfo:
         """See `InferenceClient`."""
-        if self._engine is None:
+        if self._info is None:
             raise RuntimeError('no policy is loaded')
-        return self._engine.info
+        return self._info
 
     def start(self) -> None:
+        """See `InferenceClient`; loading cannot be ended."""
+        self._engine = None
+        if self._closed:
+            raise UserError(f'policy {self._policy}: loading was cancelled')
+        engine = load_engine(self._policy, self._runtime)
+        if self._info is not None:
+            require_same(self._info, engine.info, str(self._policy))
+        self._info = engine.info
+        if not self._closed:
+            self._engine = engine
+
+    def check(self) -> None:
         """See `InferenceClient`."""
-        self._engine = load_engine(self._policy, self._runtime)
+        if self._engine is None:
+            raise InferenceFailed(DIED, 'no policy is loaded')
 
     def infer(
         self, observation: Observation, reset: bool = False, budget: float = 1.0
     ) -> Inference:
         """See `InferenceClient`; an inference that hangs cannot be ended."""
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             raise InferenceFailed(DIED, 'no policy is loaded')
         try:
-            return self._engine.infer(observation, reset, budget)
-        except (UserError, RuntimeError, ValueError) as error:
+            return engine.infer(observation, reset, budget)
+        except Exception as error:  # any, as in a worker
             raise InferenceFailed(*failure(error)) from None
 
-    def abort(self) -> None:
-        """See `InferenceClient`; impossible here."""
-
     def close(self) -> None:
-        """See `InferenceClient`."""
-        self._engine = None
+        """See `InferenceClient`; an inference that runs goes on to its end."""
+        self._closed, self._engine = True, None

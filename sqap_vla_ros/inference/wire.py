@@ -1,16 +1,14 @@
 """
-Messages between a node and its inference worker: JSON over a socket, images in shared memory.
+What a node and its inference worker tell each other: plain data, and images in shared memory.
 
 Nothing is pickled. Only one request is in flight at a time, so the shared memory needs no lock: it
 belongs to the node until a request is sent, and to the worker until the answer arrives.
 """
 
-from dataclasses import asdict, dataclass
-import json
+from dataclasses import asdict, dataclass, field
 import mmap
-from multiprocessing.connection import Connection
 import os
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +17,6 @@ from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.columns import Column
 from sqap_vla_ros.policy import Continuation, Inference, Observation, PolicySpec, TokenSelection
 from sqap_vla_ros.token_geometry import TokenGeometry
-
-if TYPE_CHECKING:
-    Socket = Connection[Any, Any]
-else:
-    Socket = Connection  # generic in the type stubs only
 
 
 @dataclass(frozen=True)
@@ -35,6 +28,8 @@ class WorkerInfo:
     """`Policy.describe`."""
     warm_up_ms: float
     """Duration of the last warm-up inference."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Files of the policy beside its weights, by name, and their SHA-256."""
 
 
 class SharedImages:
@@ -97,17 +92,6 @@ class SharedImages:
         os.close(self.descriptor)
 
 
-def send(connection: Socket, message: dict[str, Any]) -> None:
-    """Send one message. Raises OSError when the other process is gone."""
-    connection.send_bytes(json.dumps(message).encode('utf-8'))
-
-
-def receive(connection: Socket) -> dict[str, Any]:
-    """Receive one message. Raises EOFError or OSError when the other process is gone."""
-    message: dict[str, Any] = json.loads(connection.recv_bytes())
-    return message
-
-
 def observation_to_wire(observation: Observation, images: SharedImages) -> dict[str, Any]:
     """Make the message for an observation; its images go into the shared memory."""
     end_effector, follow = observation.end_effector_m, observation.continuation
@@ -167,22 +151,47 @@ def inference_to_wire(inference: Inference) -> dict[str, Any]:
 
 
 def inference_from_wire(message: dict[str, Any], spec: ActionSpec) -> Inference:
-    """Inverse of `inference_to_wire`."""
-    selection = message['selection']
+    """
+    Inverse of `inference_to_wire`.
+
+    Args:
+        message: Any plain data.
+        spec: What the values must fit.
+
+    Raises:
+        ValueError: It is no inference, or of another shape; the values may be NaN.
+    """
+    try:
+        return _inference(message, spec)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f'not an inference: {type(error).__name__}: {error}') from None
+
+
+def _inference(message: dict[str, Any], spec: ActionSpec) -> Inference:
+    latencies_ms = {str(stage): float(ms) for stage, ms in message['latencies_ms'].items()}
+    if 'total' not in latencies_ms:
+        raise ValueError('not an inference: it has no total latency')
+    tokens, note = message['tokens'], message['note']
+    if type(tokens) is not int or tokens < 0 or not isinstance(note, str):
+        raise ValueError(f'not an inference: {tokens!r:.40} tokens, note {note!r:.40}')
+    with np.errstate(over='ignore'):  # infinite: refused with the chunk
+        values = np.array(message['values'], np.float32)
     return Inference(
-        ActionChunk(np.array(message['values'], np.float32), spec, message['stamp_ns']),
-        message['latencies_ms'],
-        message['tokens'],
-        None
-        if selection is None
-        else TokenSelection(
-            tuple(selection['grid']),
-            np.array(selection['kept'], np.int64),
-            np.array(selection['criterion'], np.uint8),
-            TokenGeometry(**selection['geometry']),
-        ),
-        message['note'],
+        ActionChunk(values, spec, int(message['stamp_ns'])),
+        latencies_ms,
+        tokens,
+        None if message['selection'] is None else _selection(message['selection'], tokens),
+        note,
     )
+
+
+def _selection(message: dict[str, Any], tokens: int) -> TokenSelection:
+    kept = np.array(message['kept'], np.int64)
+    criterion = np.array(message['criterion'], np.uint8)
+    rows, columns = (int(count) for count in message['grid'])
+    if kept.ndim != 1 or kept.shape != criterion.shape or ((kept < 0) | (kept >= tokens)).any():
+        raise ValueError(f'not a selection of {tokens} tokens')
+    return TokenSelection((rows, columns), kept, criterion, TokenGeometry(**message['geometry']))
 
 
 def info_to_wire(info: WorkerInfo) -> dict[str, Any]:
@@ -191,7 +200,19 @@ def info_to_wire(info: WorkerInfo) -> dict[str, Any]:
 
 
 def info_from_wire(message: dict[str, Any]) -> WorkerInfo:
-    """Inverse of `info_to_wire`."""
+    """
+    Inverse of `info_to_wire`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return _info(message)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'not a policy: {type(error).__name__}: {error}') from None
+
+
+def _info(message: dict[str, Any]) -> WorkerInfo:
     spec = dict(message['spec'])
     geometry = TokenGeometry(**spec.pop('token_geometry'))
     action: dict[str, Any] = dict(spec.pop('action'))
@@ -204,5 +225,6 @@ def info_from_wire(message: dict[str, Any]) -> WorkerInfo:
     return WorkerInfo(
         PolicySpec(action=ActionSpec(**action), token_geometry=geometry, **spec),
         message['description'],
-        message['warm_up_ms'],
+        float(message['warm_up_ms']),
+        dict(message['files']),
     )

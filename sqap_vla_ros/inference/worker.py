@@ -1,28 +1,28 @@
 """
 The inference worker: a process that loads a policy and answers one request after another.
 
-Started by `inference.client`. It ends when the socket to the node closes, for whatever reason.
+Started by `inference.client`. It ends when the socket to the node closes, and is killed by the
+kernel when the node ends without closing it.
 """
 
 import argparse
 from collections.abc import Callable
 import json
-from multiprocessing.connection import Connection
 import os
-import signal
+import socket
 import sys
+from typing import Any
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.inference.channel import Channel
 from sqap_vla_ros.inference.engine import Engine, failure, load_engine
 from sqap_vla_ros.inference.wire import (
     inference_to_wire,
     info_to_wire,
     observation_from_wire,
-    receive,
-    send,
     SharedImages,
-    Socket,
 )
+from sqap_vla_ros.lifeline import end_when_closed
 from sqap_vla_ros.runtime_options import RuntimeOptions
 
 
@@ -31,21 +31,21 @@ def main(argv: list[str] | None = None, load: Callable[..., Engine] = load_engin
     Serve until the node closes the connection.
 
     Args:
-        argv: command line, as `ProcessInference` writes it.
+        argv: command line, as `WorkerProcess` writes it.
         load: makes the engine of a policy and runtime options.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument('--socket', type=int, required=True)
     parser.add_argument('--memory', type=int, required=True)
+    parser.add_argument('--lifeline', type=int, required=True)
     parser.add_argument('--policy', required=True)
     parser.add_argument('--runtime', type=_runtime, default=RuntimeOptions())
     arguments = parser.parse_args(argv)
-    # The node decides when its worker ends: Ctrl-C in a terminal reaches both at once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_when_closed(arguments.lifeline)
     os.nice(5)  # the node's command timer has priority
-    connection: Socket = Connection(arguments.socket)
+    channel = Channel(socket.socket(fileno=arguments.socket))
     try:
-        return _serve(connection, SharedImages(arguments.memory), arguments, load)
+        return _serve(channel, SharedImages(arguments.memory), arguments, load)
     except (EOFError, OSError):
         return 0
 
@@ -55,43 +55,33 @@ def _runtime(text: str) -> RuntimeOptions:
 
 
 def _serve(
-    connection: Socket,
+    channel: Channel,
     images: SharedImages,
     arguments: argparse.Namespace,
     load: Callable[..., Engine],
 ) -> int:
     try:
         engine = load(arguments.policy, arguments.runtime)
-    except UserError as error:
-        send(connection, {'kind': 'error', 'message': str(error)})
+    except Exception as error:  # also of the code of a policy: one line for the user
+        text = failure(error)[1]
+        if not isinstance(error, UserError):
+            text = f'policy {arguments.policy}: cannot be loaded: {text}'
+        channel.send({'kind': 'error', 'message': text})
         return 1
-    send(connection, {'kind': 'ready', **info_to_wire(engine.info)})
+    channel.send({'kind': 'ready', **info_to_wire(engine.info)})
     while True:
-        request = receive(connection)
-        try:
-            inference = engine.infer(
-                observation_from_wire(request, images), request['reset'], request['budget']
-            )
-        except (UserError, RuntimeError, ValueError) as error:
-            reason, message = failure(error)
-            send(
-                connection,
-                {
-                    'kind': 'failed',
-                    'sequence': request['sequence'],
-                    'reason': reason,
-                    'message': message,
-                },
-            )
-        else:
-            send(
-                connection,
-                {
-                    'kind': 'result',
-                    'sequence': request['sequence'],
-                    **inference_to_wire(inference),
-                },
-            )
+        request = channel.receive()
+        channel.send({'sequence': request['sequence'], **_answer(engine, request, images)})
+
+
+def _answer(engine: Engine, request: dict[str, Any], images: SharedImages) -> dict[str, Any]:
+    try:
+        observation = observation_from_wire(request, images)
+        inference = engine.infer(observation, request['reset'], request['budget'])
+        return {'kind': 'result', **inference_to_wire(inference)}
+    except Exception as error:  # any: the next observation may be one that the policy can read
+        reason, message = failure(error)
+        return {'kind': 'failed', 'reason': reason, 'message': message}
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints, TYPE_CHECKING, Typ
 
 from sqap_vla_ros.columns import columns_from_plain, columns_from_units
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
+from sqap_vla_ros.input_files import read_json
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.datasets import LARGEST_SCALE, LONGEST_S, SHORTEST_S
 from sqap_vla_ros.models.registry import all_families, build_model, family_of

@@ -10,7 +10,8 @@ import shutil
 import torch
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json, replaced_directory
+from sqap_vla_ros.files import replaced_directory
+from sqap_vla_ros.input_files import read_json
 from sqap_vla_ros.models.config import check_interface, model_without_weights, save_config
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.evidence import refuse_foreign_folder, refuse_unsupported

@@ -19,7 +19,7 @@ from sqap_vla_ros.compression.compress import compress_model, prepare
 from sqap_vla_ros.compression.recipe import needs_calibration, Recipe
 from sqap_vla_ros.compression.recipe_files import load_recipe, RECIPE_FILE, recipe_to_dict
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import open_safetensors
+from sqap_vla_ros.input_files import open_safetensors
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE, load_samples
 from sqap_vla_ros.models.config import load_config, model_without_weights
 from sqap_vla_ros.models.family import CONFIG_FILE

@@ -7,11 +7,13 @@ from typing import overload
 
 import yaml
 
-from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.profiles.names import NameCheck
+from sqap_vla_ros.errors import one_line, shown
+from sqap_vla_ros.input_files import compose_yaml, read_text, YAML_BYTES, yaml_problem
+from sqap_vla_ros.profiles.names import NameCheck, plain_name
 from sqap_vla_ros.profiles.units import has_unit, quantity, UNITS
 
-MAX_BYTES = 1_000_000
+MOST_ENTRIES = 256
+"""Of a list or a section; robots have fewer joints."""
 NULL = 'tag:yaml.org,2002:null'
 """Tag of null, ~ and nothing in YAML."""
 FILL_IN = 'FILL_IN'
@@ -46,6 +48,11 @@ class Section:
         if not isinstance(node, yaml.MappingNode):
             self.problem(f'{path or "the file"}: expected keys with values')
             return
+        if len(node.value) > MOST_ENTRIES:
+            self.problem(
+                f'{path or "the file"} has {len(node.value)} keys, expected at most {MOST_ENTRIES}'
+            )
+            return
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
@@ -61,7 +68,7 @@ class Section:
 
     def problem(self, message: str, line: int | None = None) -> None:
         """Add a problem; without a line, it is reported in the first line of the section."""
-        self.problems.append(Problem(line or self.line, message))
+        self.problems.append(Problem(line or self.line, one_line(message)))
 
     def name(self, key: str) -> str:
         """Return the full name of a key, for messages."""
@@ -126,14 +133,14 @@ class Section:
             self.problem(f'{self.name(key)} is empty', self.line_of(key))
         if choices and value is not None and value not in choices:
             self.problem(
-                f'{self.name(key)} is {value!r}, expected one of {", ".join(choices)}',
+                f'{self.name(key)} is {shown(value)}, expected one of {", ".join(choices)}',
                 self.line_of(key),
             )
             return default
         if value and node is not None and check is not None:
             wrong = check(value)
             if wrong:
-                self.problem(f'{self.name(key)} is {value!r}: {wrong}', self.line_of(key))
+                self.problem(f'{self.name(key)} is {shown(value)}: {wrong}', self.line_of(key))
         return value
 
     def choice(self, key: str, choices: Sequence[str]) -> str | None:
@@ -147,7 +154,8 @@ class Section:
             return bool(default)
         if node.value not in ('true', 'false'):
             self.problem(
-                f'{self.name(key)} is {node.value!r}, expected true or false', self.line_of(key)
+                f'{self.name(key)} is {shown(node.value)}, expected true or false',
+                self.line_of(key),
             )
         return bool(node.value == 'true')
 
@@ -254,9 +262,12 @@ class Section:
         nodes = self._list(key, required) or []
         names: list[str] = []
         for node in nodes:
-            if not isinstance(node, yaml.ScalarNode) or not node.value:
+            wrong = isinstance(node, yaml.ScalarNode) and plain_name(node.value)
+            if not isinstance(node, yaml.ScalarNode) or not node.value or wrong:
                 self.problem(
-                    f'{self.name(key)}: expected a list of names', node.start_mark.line + 1
+                    f'{self.name(key)}: expected a list of names'
+                    + (f': {wrong}' if wrong else ''),
+                    node.start_mark.line + 1,
                 )
                 return ()
             names.append(node.value)
@@ -302,6 +313,12 @@ class Section:
         if node is not None and not isinstance(node, yaml.SequenceNode):
             self.problem(f'{self.name(key)}: expected a list', self.line_of(key))
             return None
+        if node is not None and len(node.value) > MOST_ENTRIES:
+            self.problem(
+                f'{self.name(key)} has {len(node.value)} entries, expected at most {MOST_ENTRIES}',
+                self.line_of(key),
+            )
+            return None
         return None if node is None else node.value
 
     def _quantity(
@@ -337,7 +354,8 @@ class Section:
                 else f'{low:g} .. {high:g}'
             )
             self.problem(
-                f'{self.name(key)} is {node.value}, expected {bounds}{_in_unit(node, dimension)}',
+                f'{self.name(key)} is {node.value[:60]}, expected {bounds}'
+                f'{_in_unit(node, dimension)}',
                 line,
             )
             return default
@@ -373,26 +391,14 @@ def read_document(path: Path, problems: list[Problem]) -> Section | None:
         The top section; None when the file is empty or not valid YAML.
 
     Raises:
-        UserError: the file cannot be read, or is larger than `MAX_BYTES`.
+        UserError: the file cannot be read, or is larger than `YAML_BYTES`.
     """
+    text = read_text(path, YAML_BYTES, 'a YAML file')
     try:
-        data = path.read_bytes()
-        if len(data) > MAX_BYTES:
-            raise UserError(f'{path}: larger than {MAX_BYTES} bytes; expected a robot profile')
-        node = yaml.compose(data.decode('utf-8'), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{path}: cannot be read as a text file ({error})') from None
+        node = compose_yaml(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, 'problem_mark', None)
-        problems.append(
-            Problem(
-                1 if mark is None else mark.line + 1,
-                f'not valid YAML: {getattr(error, "problem", None) or error}',
-            )
-        )
-        return None
-    except RecursionError:
-        problems.append(Problem(1, 'not readable as YAML: nested too deeply'))
+        line, problem = yaml_problem(error)
+        problems.append(Problem(line, f'not valid YAML: {problem}'))
         return None
     if node is None:
         problems.append(Problem(1, 'the file is empty'))

@@ -6,14 +6,23 @@ from typing import TypeAlias
 
 NameCheck: TypeAlias = Callable[[str], str | None]
 """Returns what is wrong with a name; None for a good one."""
+LONGEST_NAME = 100
+LONGEST_TOPIC = 150
+"""ROS 2 allows about 245 for a name with its namespace and what an action adds."""
 _RECTIFIED = 'image_rect'
 """How the names of undistorted images begin: image_rect, image_rect_color."""
 _TOPIC = re.compile(r'(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')
 
 
 def plain_name(text: str) -> str | None:
-    """Check the name of a joint, a camera or an action column: no white space."""
-    return 'a name has no spaces' if re.search(r'\s', text) else None
+    """Check the name of a joint, a camera or an action column: short, and no white space."""
+    if re.search(r'\s', text):
+        return 'a name has no spaces'
+    if not text.isprintable():
+        return 'a name has no control characters'
+    if len(text) > LONGEST_NAME:
+        return f'a name has at most {LONGEST_NAME} characters'
+    return None
 
 
 def frame_name(text: str) -> str | None:
@@ -30,6 +39,8 @@ def is_rectified(topic: str) -> bool:
 
 def topic_name(text: str) -> str | None:
     """Check the name of a topic or an action against the rules of ROS 2."""
+    if len(text) > LONGEST_TOPIC:
+        return f'a topic has at most {LONGEST_TOPIC} characters'
     if _TOPIC.fullmatch(text):
         return None
     return (

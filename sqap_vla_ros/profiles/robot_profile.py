@@ -10,9 +10,9 @@ TWIST, JOINT_VELOCITY, JOINT_POSITION = 'twist', 'joint_velocity', 'joint_positi
 SPACES = (TWIST, JOINT_VELOCITY, JOINT_POSITION)
 # Lists, because `register_output` of ros/policy_node/outputs/registry.py appends to them.
 TWIST_OUTPUTS = ['twist_stamped']
-JOINT_OUTPUTS = ['joint_trajectory', 'float64_multi_array', 'joint_state']
-TRAJECTORIES = ('joint_trajectory',)
+TRAJECTORIES = ('joint_trajectory', 'joint_trajectory_chunk')
 """Outputs that send trajectories, which end after `Output.horizon_s`."""
+JOINT_OUTPUTS = [*TRAJECTORIES, 'float64_multi_array', 'joint_state']
 GRIPPER_OUTPUTS = ['float64', 'gripper_command', 'parallel_gripper_command']
 
 
@@ -144,7 +144,7 @@ class Output:
     joints: tuple[str, ...] = ()
     """Order of the joints; empty: the order of the profile."""
     horizon_s: float = 0.1
-    """Of joint_trajectory: time until the arm stops when no further message arrives."""
+    """Of trajectories: time until the arm stops when no further message arrives."""
     interface: str = 'position'
     """Of float64_multi_array: 'position' or 'velocity'."""
     line: int = 0

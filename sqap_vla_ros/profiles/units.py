@@ -3,6 +3,10 @@
 import math
 import re
 
+from sqap_vla_ros.errors import shown
+
+LONGEST = 60
+"""Characters of a number with its unit."""
 UNITS = {
     'length': {'m': 1.0, 'mm': 1e-3, 'cm': 1e-2},
     'speed': {'m/s': 1.0, 'mm/s': 1e-3},
@@ -37,19 +41,21 @@ def quantity(text: str, dimension: str) -> float:
     Raises:
         ValueError: with what was expected.
     """
+    if len(text) > LONGEST:
+        raise ValueError(f'{shown(text)} is not a number')
     match = _QUANTITY.fullmatch(text.strip())
     try:
         number = float(match.group(1)) if match else float(text)
     except ValueError:
-        raise ValueError(f'{text!r} is not a number') from None
-    if not math.isfinite(number):
-        raise ValueError(f'{text!r} is not a finite number')
+        raise ValueError(f'{shown(text)} is not a number') from None
     unit = match.group(2) if match else None
+    if not math.isfinite(number):
+        raise ValueError(f'{shown(text)} is not a finite number')
     if unit is None:
         return number
     if unit not in UNITS[dimension]:
         raise ValueError(
-            f'unit {unit!r} is not a unit of {dimension}; expected one of '
+            f'unit {shown(unit)} is not a unit of {dimension}; expected one of '
             f'{", ".join(UNITS[dimension])}'
         )
     return number * UNITS[dimension][unit]

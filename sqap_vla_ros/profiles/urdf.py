@@ -1,11 +1,14 @@
 """Compares a profile with the robot's URDF: joints, limits and frames."""
 
+import codecs
 from dataclasses import dataclass
 import math
 from pathlib import Path
+import re
 import xml.etree.ElementTree as ElementTree
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import shown, UserError
+from sqap_vla_ros.input_files import MIB, read_bytes
 from sqap_vla_ros.profiles.document import Problem
 from sqap_vla_ros.profiles.ranges import MAX_POSITION
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
@@ -15,7 +18,17 @@ TOLERANCE = 1e-3
 """By which a profile's limit may exceed the URDF's, rad, m or per second: rounding."""
 GRIPPER_TOLERANCE = 0.01
 """By which an open or closed gripper may be beyond its limits, rad or m: where it stops."""
-MAX_BYTES = 20_000_000
+MAX_BYTES = 4 * MIB
+_ENCODING = re.compile(rb'<\?xml[^>]*encoding\s*=\s*["\']([^"\']*)')
+
+
+ENCODINGS = {
+    'utf-8': 'utf-8-sig',
+    'utf8': 'utf-8-sig',
+    'us-ascii': 'ascii',
+    'iso-8859-1': 'latin-1',
+}
+"""That a URDF may declare, to Python's; other tools of ROS read only UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +117,10 @@ def read_urdf(path: Path) -> Urdf:
     Raises:
         UserError: the file cannot be read or is not a URDF.
     """
+    text = _xml_text(path)
     try:
-        data = path.read_bytes()
-        if len(data) > MAX_BYTES or b'<!ENTITY' in data:
-            raise UserError(
-                f'{path}: larger than {MAX_BYTES} bytes, or with XML entities; expected a URDF'
-            )
-        root = ElementTree.fromstring(data)
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f'{path}: not valid XML ({error})') from None
     if root.tag != 'robot':
         raise UserError(f'{path}: its first element is <{root.tag}>, expected <robot>')
@@ -132,6 +139,32 @@ def read_urdf(path: Path) -> Urdf:
         joints,
         frozenset(link.get('name', '') for link in root.findall('link')),
     )
+
+
+def _xml_text(path: Path) -> str:
+    """
+    Read XML as text, so that the parser meets no encoding but this one.
+
+    Entities are looked for in the text. In the bytes of another encoding (UTF-16, UTF-7, EBCDIC)
+    they would not be found, though the parser would expand them.
+    """
+    data = read_bytes(path, MAX_BYTES, 'a URDF')
+    declared = _ENCODING.match(data.removeprefix(codecs.BOM_UTF8)[:200])
+    encoding = declared.group(1).decode('ascii', 'replace').lower() if declared else 'utf-8'
+    if encoding not in ENCODINGS:
+        raise UserError(
+            f'{path}: its encoding is {shown(encoding)}, expected UTF-8; save it as that'
+        )
+    try:
+        text = data.decode(ENCODINGS[encoding])
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{path}: not text in {encoding.upper()} ({error.reason} at byte {error.start}); '
+            'expected a URDF'
+        ) from None
+    if '<!DOCTYPE' in text or '<!ENTITY' in text:
+        raise UserError(f'{path}: with a DOCTYPE or XML entities; expected a URDF without')
+    return text
 
 
 def check_against_urdf(profile: RobotProfile, urdf: Urdf) -> list[Problem]:
@@ -288,4 +321,4 @@ def _number(path: Path, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f'{path}: limit {text!r} is not a number') from None
+        raise UserError(f'{path}: limit {shown(text)} is not a number') from None

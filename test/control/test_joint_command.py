@@ -136,3 +136,17 @@ def test_values_that_are_not_finite_never_become_commands():
 def test_a_policy_that_does_not_fit_is_refused_in_words(action, words):
     with pytest.raises(UserError, match=words):
         JointMapping(action, LIMITS)
+
+
+@pytest.mark.parametrize(
+    'measured, target, way', [(3.0, -3.0, 1), (-3.0, 3.0, -1), (0.5, 1.0, 1), (9.0, 0.0, -1)]
+)
+def test_a_continuous_joint_goes_the_short_way_round(measured, target, way):
+    action = spec('joint_position.b', unit='rad')
+    command = JointMapping(action, {'b': LIMITS['b']}).command(
+        np.array([target, 0.0]), {'b': measured}
+    )
+    assert np.sign(command.velocities['b']) == way
+    bounded = JointMapping(action, {'b': JointLimits(2.0, 5.0, None, -3.2, 3.2)})
+    there = bounded.command(np.array([target, 0.0]), {'b': measured})
+    assert np.sign(there.velocities['b']) == np.sign(target - measured)

@@ -7,8 +7,11 @@ import time
 import pytest
 
 from support.circling import CHUNK_S
+from support.dds import wait_until
+from support.fault_rig import PATIENCE_S
 
 NEXT_INFERENCE_S = 0.2
+CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 
 
 @pytest.mark.parametrize('fault', ['nan', 'infinite', 'wrong_shape', 'error'])
@@ -62,17 +65,22 @@ def test_a_slow_inference_within_the_chunk_does_not_stop_the_arm(rig, trials):
         rig.goes_on(2.0)
 
 
-def test_a_hanging_inference_is_ended_at_its_deadline_and_replaced(rig, trials):
+@pytest.mark.parametrize(
+    'fault, name',
+    [('hang', 'hangs'), ('half', 'half an answer, then hangs')],
+    ids=['hang', 'half'],
+)
+def test_a_hanging_inference_is_ended_at_its_deadline_and_replaced(rig, trials, fault, name):
     limit_s = NEXT_INFERENCE_S + CHUNK_S + 0.02
-    for trial in trials(rig, 'inference: hangs', 'hold; worker replaced', limit_s):
+    for trial in trials(rig, f'inference: {name}', 'hold; worker replaced', limit_s):
         rig.start()
         pid = rig.worker_pid()
-        fault_ns = rig.break_policy('hang')
+        fault_ns = rig.break_policy(fault)
         trial.reacted(fault_ns, rig.stop_began(fault_ns))
         rig.wait_state('HOLDING')
         rig.stopped()
+        assert wait_until(lambda pid=pid: rig.worker_pid() not in (None, pid), PATIENCE_S)
         rig.start()
-        assert rig.worker_pid() != pid
         assert 'deadline' in rig.log()
 
 
@@ -93,6 +101,45 @@ def test_a_dead_worker_holds_the_arm_and_is_replaced(rig, trials, how, request):
         trial.reacted(fault_ns, rig.stop_began(fault_ns))
         rig.wait_state('HOLDING: inference failed')
         rig.stopped()
+        rig.start()
+
+
+@pytest.mark.parametrize('state', ['READY', 'HOLDING'])
+def test_a_worker_that_dies_without_work_is_replaced_at_once(rig, trials, state):
+    for trial in trials(rig, f'worker: SIGKILL in {state}', 'worker replaced; no motion', 0.5):
+        rig.start()
+        rig.service('hold')
+        rig.stopped()
+        if state == 'READY':
+            assert rig.lifecycle(DEACTIVATE) and rig.lifecycle(ACTIVATE)
+        rig.wait_state(state)
+        pid, before = rig.worker_pid(), rig.log()
+        fault_ns = kill(rig)
+        assert wait_until(
+            lambda before=before: 'inference died' in rig.log()[len(before) :], PATIENCE_S, 0.01
+        )
+        trial.reacted(fault_ns, time.time_ns())
+        assert wait_until(lambda pid=pid: rig.worker_pid() not in (None, pid), PATIENCE_S)
+        assert rig.state().startswith(state)
+        rig.start()
+
+
+def test_another_policy_in_the_place_of_the_first_never_runs(rig, trials):
+    for _ in trials(rig, 'policy replaced, worker dies', 'UNREADY; no motion'):
+        rig.start()
+        rig.break_policy('swapped')  # read when a worker starts
+        kill(rig)
+        rig.wait_state('UNREADY: policy changed: policy circle: it was replaced')
+        assert 'action.names was' in rig.state() and rig.state().count('\n') == 0
+        rig.stopped()
+        answer = rig.service('resume')
+        assert not answer.success and 'it was replaced' in answer.message
+        result = rig.result(rig.goal())
+        assert result.reason == 'refused' and 'it was replaced' in result.message
+        rig.stopped()
+        rig.repair()
+        for transition in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
+            assert rig.lifecycle(transition), rig.explain()
         rig.start()
 
 

@@ -1,11 +1,15 @@
 """Rows of the fault table: the node ends or begins, or is connected wrongly."""
 
 import os
+from pathlib import Path
 import signal
 import time
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from std_msgs.msg import String
+
+from support.dds import wait_until
+from support.fault_rig import PATIENCE_S
 
 
 def begin_again(rig):
@@ -48,6 +52,44 @@ def test_after_sigkill_nothing_is_sent_and_a_restart_does_not_move(rig, trials):
         time.sleep(0.5)
         assert len(rig.twists) == sent
         begin_again(rig)
+
+
+def running(pid):
+    """Whether a process runs; a zombie, which nobody has reaped yet, does not."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
+def test_after_sigkill_no_worker_goes_on_computing(rig, trials):
+    for trial in trials(rig, 'SIGKILL, worker computes', 'worker ends', 0.5, restarts=True):
+        rig.start()
+        worker = rig.worker_pid()
+        rig.break_policy('spin')
+        time.sleep(1.0)  # it has begun, and its deadline is later
+        assert running(worker) and worker == rig.worker_pid()
+        _, begun_ns = end(rig, signal.SIGKILL)
+        assert wait_until(lambda worker=worker: not running(worker), 30, 0.002)
+        trial.reacted(begun_ns, time.time_ns())
+        rig.repair()
+        begin_again(rig)
+
+
+def test_a_policy_that_is_not_loaded_in_time_is_given_up(rig, trials):
+    for _ in trials(rig, 'load: hangs', 'configure fails with one line', restarts=True):
+        rig.process.stop()
+        rig.states.clear()
+        rig.break_policy('load_hangs')
+        rig.process = rig.restart('-p', 'policy_load_timeout_s:=1.0')
+        told = 'cannot configure: policy circle: not loaded within 1 s'
+        assert wait_until(lambda: told in rig.log(), PATIENCE_S)
+        rig.wait_state('UNREADY')
+        assert wait_until(lambda: rig.worker_pid() is None, 10)
+        rig.healthy()
+        rig.repair()
+        restarted(rig)
+        rig.start()
 
 
 def test_a_second_publisher_of_commands_is_named(rig, trials):

@@ -13,6 +13,7 @@ class CirclingPolicyNode(policy_node.PolicyNode):
         return ProcessInference(
             policy,
             deadline_s=self.settings.inference_deadline_s,
+            load_timeout_s=self.settings.policy_load_timeout_s,
             module='support.faulty_worker',
         )
 

@@ -65,10 +65,11 @@ class SimulatedRobot:
 
 
 class StandInRobot(Robot):
-    """Publishes the topics of a robot; its pose does not depend on commands."""
+    """Publishes the topics of a robot."""
 
     def rest(self):
-        """Nothing moves it."""
+        """Lead it home."""
+        self.go_home()
 
 
 class Rig:

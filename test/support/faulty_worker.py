@@ -6,6 +6,7 @@ The name of the failure is read at each inference from the file that FAULT_FILE 
 
 import os
 from pathlib import Path
+import struct
 import sys
 import time
 
@@ -25,9 +26,10 @@ class CirclingPolicy(Policy):
     """Constant speed, so that the first command of a stop is recognised by its speed."""
 
     def __init__(self, fault_file: Path):
-        action = ActionSpec(
-            ('linear.x', 'linear.y', 'linear.z', 'gripper'), ('m/s', 'm/s', 'm/s', '1'), STEP_S, 16
-        )
+        names = ('linear.x', 'linear.y', 'linear.z', 'gripper')
+        if fault_file.read_text('utf-8') == 'swapped':  # another policy has taken its place
+            names = (names[1], names[0], *names[2:])
+        action = ActionSpec(names, ('m/s', 'm/s', 'm/s', '1'), STEP_S, 16)
         self.spec = PolicySpec(('camera',), STATES, ('m', 'm', 'm', '1'), action, 4, (2, 2))
         self._fault_file = fault_file
         self.inferences = 0
@@ -80,11 +82,25 @@ def fail():
     raise RuntimeError('injected\nerror %s {0}')
 
 
+def answer_half():
+    """Send the beginning of an answer, and nothing more."""
+    channel = int(sys.argv[sys.argv.index('--socket') + 1])
+    os.write(channel, struct.pack('!I', 1000) + b'{"kind": ')
+    time.sleep(10**6)
+
+
+def spin():
+    while True:
+        pass
+
+
 FAILURES = {
     'out_of_memory': exhaust,
     'error': fail,
     'die': lambda: os._exit(3),
     'hang': lambda: time.sleep(10**6),
+    'half': answer_half,
+    'spin': spin,
     'slow': lambda: time.sleep(0.3),
     'overrun': lambda: time.sleep(1.5 * CHUNK_S),
 }
@@ -96,6 +112,8 @@ CHANGES = {
 
 
 def load(*_, **__):
+    if Path(os.environ[FAULT_FILE]).read_text('utf-8') == 'load_hangs':
+        spin()
     return Engine(CirclingPolicy(Path(os.environ[FAULT_FILE])))
 
 

@@ -2,10 +2,12 @@
 
 import io
 from types import SimpleNamespace
+from unittest.mock import patch
 
 from geometry_msgs.msg import PoseStamped, TransformStamped
 import numpy as np
 from PIL import Image as Picture
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from sqap_vla_ros.action_chunk import ActionSpec
@@ -16,6 +18,7 @@ from sqap_vla_ros.profiles.robot_profile import (
 )
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.common.messages import header
+from sqap_vla_ros.ros.policy_node import inputs as module
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
@@ -54,7 +57,7 @@ class StandInNode:
     def count_publishers(self, topic):
         return self.publishers.get(topic, 0)
 
-    def create_subscription(self, kind, topic, callback, qos, event_callbacks=None):
+    def create_subscription(self, kind, topic, callback, qos, event_callbacks=None, raw=False):
         self.callbacks[topic], self.kinds[topic] = callback, kind
         return topic
 
@@ -84,25 +87,36 @@ def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'grippe
     )
 
 
+class AtOnce:
+    """Stands in for `NewestOnly`: works in the thread that puts."""
+
+    def __init__(self, work, name):
+        self.put = work
+
+    def close(self):
+        """There is no thread."""
+
+
 class Rig:
-    """Inputs with a stand-in node, and messages for them."""
+    """Inputs with a stand-in node, and messages for them; images are read at once."""
 
     def __init__(self, profile=PROFILE, policy=None, settings=SETTINGS):
         self.node, self.valid = StandInNode(), []
-        self.inputs = Inputs(
-            self.node,
-            settings,
-            profile,
-            policy or spec(),
-            lambda topic, _: self.valid.append(topic),
-        )
+        with patch.object(module, 'NewestOnly', AtOnce):
+            self.inputs = Inputs(
+                self.node,
+                settings,
+                profile,
+                policy or spec(),
+                lambda topic, _: self.valid.append(topic),
+            )
 
     def send(self, topic, message, age_s=0.0, frame=None):
         if frame is None:
             seen = isinstance(message, (Image, CompressedImage, CameraInfo))
             frame = OPTICAL if seen else 'base_link'
         message.header = header(NOW_NS - round(age_s * 1e9), frame)
-        self.node.callbacks[topic](message)
+        self.node.callbacks[topic](serialize_message(message))
 
     def send_all(self, wrist_age_s=0.0, side_age_s=0.0):
         self.send('wrist/image', rgb_to_image(np.full((4, 4, 3), 7, np.uint8)), wrist_age_s)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 import torch
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import open_safetensors, read_json, refuse_pointer
+from sqap_vla_ros.input_files import open_safetensors, read_json, refuse_pointer
 
 INDEX_FILE = 'model.safetensors.index.json'
 SINGLE_FILE = 'model.safetensors'

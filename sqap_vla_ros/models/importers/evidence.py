@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import refuse_pointer
+from sqap_vla_ros.input_files import refuse_pointer
 
 _NO_DECODER = ' has no language decoder, which this package prunes and quantizes; it'
 UNSUPPORTED = {

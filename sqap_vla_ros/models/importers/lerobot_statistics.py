@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import open_safetensors
+from sqap_vla_ros.input_files import open_safetensors
 
 STATISTICS = ('mean', 'std', 'min', 'max', 'q01', 'q10', 'q90', 'q99')
 _BUFFER = '.buffer'

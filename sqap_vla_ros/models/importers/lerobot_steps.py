@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
+from sqap_vla_ros.input_files import read_json
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 import math
 
+from sqap_vla_ros.errors import shown
+from sqap_vla_ros.models.layers.arguments import check_tower
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -31,7 +34,17 @@ class VisionConfig:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        """Check the numbers that images are normalised with; raises ValueError."""
+        """Check kind and sizes, and the numbers of images' normalisation; raises ValueError."""
+        check_tower('vision.model', self.model, self.kind)
+        layers = self.model.get('num_hidden_layers', 0)
+        if self.drop_last_layers and not 0 <= self.drop_last_layers < layers:
+            raise ValueError(
+                f'drop_last_layers is {shown(self.drop_last_layers)}, expected less than the '
+                f'{layers} layers of the tower'
+            )
+        window = self.attention_window
+        if window is not None and (not isinstance(window, int) or window < 0):
+            raise ValueError(f'attention_window is {shown(window)}, expected 0 or more, or null')
         for name in ('image_mean', 'image_std'):
             values = getattr(self, name)
             lowest = 0 if name == 'image_std' else -math.inf
@@ -57,6 +70,8 @@ def check_spelled_out(name: str, model: Mapping[str, object], keys: Sequence[str
     Raises:
         ValueError: names the first that is missing.
     """
+    if not isinstance(model, Mapping):
+        raise ValueError(f'{name} is {shown(model)}, expected an object')
     for key in keys:
         if key not in model:
             raise ValueError(f'{name}.{key} is missing')

@@ -7,7 +7,7 @@ import re
 from tokenizers import Tokenizer
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import refuse_pointer
+from sqap_vla_ros.input_files import refuse_pointer
 
 TOKENIZER_FILE = 'tokenizer.json'
 EMPTY = 29871

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
+from sqap_vla_ros.input_files import read_json
 from sqap_vla_ros.models.preprocessing.normalisation import check_together
 
 STATISTICS_FILE = 'dataset_statistics.json'

@@ -6,7 +6,7 @@ from pathlib import Path
 import re
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
+from sqap_vla_ros.input_files import read_json
 
 VOCABULARY_FILE = 'vocabulary.json'
 PAD, BOS, COGNITION, UNKNOWN = range(4)

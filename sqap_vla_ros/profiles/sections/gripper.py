@@ -9,6 +9,8 @@ from sqap_vla_ros.profiles.robot_profile import Gripper, GRIPPER_OUTPUTS, Grippe
 
 UNITS = {'m': 'length', 'rad': 'angle', '1': 'ratio'}
 """Unit of the gripper's joint to its dimension."""
+NARROWEST = 1e-6
+"""Between open and closed; less is rounding, and measurements are divided by it."""
 POSITION_GOALS = ('gripper_command', 'parallel_gripper_command')
 """Outputs whose values are positions of the gripper's joint."""
 
@@ -79,7 +81,7 @@ def _gripper_output(section: Section, dimension: str) -> GripperOutput:
 
 
 def _check_ends(section: Section, opened: float, closed: float) -> None:
-    if opened == closed:
+    if abs(opened - closed) < NARROWEST:
         section.problem(
             f'{section.path}: open and closed are the same, {opened:g}', section.line_of('closed')
         )

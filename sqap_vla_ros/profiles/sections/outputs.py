@@ -15,6 +15,7 @@ from sqap_vla_ros.profiles.robot_profile import (
     Pose,
     RobotProfile,
     SPACES,
+    TRAJECTORIES,
     TWIST,
     TWIST_OUTPUTS,
 )
@@ -83,7 +84,7 @@ def read_output(section: Section, joint_names: Sequence[str]) -> Output:
                     f'{section.path}: joint {name!r} is not in the list joints',
                     section.line_of('joints'),
                 )
-    if kind == 'joint_trajectory':
+    if kind in TRAJECTORIES:
         horizon_s = section.number('horizon', 'time', 0.1, low=0.02, high=MAX_HORIZON_S)
         output = replace(output, horizon_s=horizon_s)
     if kind == 'float64_multi_array':

@@ -38,6 +38,8 @@ from sqap_vla_ros.ros.common.encodings import (
 )
 
 MAX_PIXELS = 16_000_000
+MAX_SCANS = 20
+"""Passes of a progressive JPEG: encoders make about ten, and each costs as much as a picture."""
 MIN_MOSAIC = 3
 """Rows and columns that a Bayer pattern needs; OpenCV makes smaller ones black."""
 
@@ -121,8 +123,10 @@ def compressed_image_to_rgb(
     if not len(message.data):
         raise ImageError(ImageProblem.EMPTY, 'compressed image: no data')
     source, swapped = source_of(message.format, color_order)
+    file = bytes(message.data)
+    _check_scans(file)
     try:
-        with pillow.open(io.BytesIO(bytes(message.data)), formats=('JPEG', 'PNG')) as picture:
+        with pillow.open(io.BytesIO(file), formats=('JPEG', 'PNG')) as picture:
             width, height = picture.size
             _check_size(width, height, max_pixels)
             if picture.mode.startswith('I') and source != 'mono16':
@@ -135,16 +139,19 @@ def compressed_image_to_rgb(
             if picture.mode.startswith('I'):
                 return _to_rgb8(np.asarray(picture, np.uint16)[..., None], (0, 0, 0))
             _turn_upright(picture)
-            rgb = np.array(picture.convert('RGB'))
+            rgb = np.array(picture if picture.mode == 'RGB' else picture.convert('RGB'))
             return np.ascontiguousarray(rgb[..., ::-1]) if swapped else rgb
     except pillow.UnidentifiedImageError:
         raise ImageError(
             ImageProblem.UNKNOWN_ENCODING,
             f'compressed image: format {printable(message.format)} is neither jpeg nor png',
         ) from None
-    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # damaged files raise more kinds than Pillow documents
         raise ImageError(
-            ImageProblem.UNDECODABLE, f'compressed image: cannot be decoded ({error})'
+            ImageProblem.UNDECODABLE,
+            f'compressed image: cannot be decoded ({printable(str(error), 120)})',
         ) from None
 
 
@@ -189,6 +196,16 @@ def _pillow() -> ModuleType:
     # Its own limit on sizes would warn on standard error, before ours speaks.
     warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
     return Image
+
+
+def _check_scans(file: bytes) -> None:
+    """Refuse a JPEG of which a small file makes a decoder work for half a minute."""
+    # Inside of a scan 0xff is never followed by 0xda; a preview in the header counts as well.
+    if file.startswith(b'\xff\xd8') and (scans := file.count(b'\xff\xda')) > MAX_SCANS:
+        raise ImageError(
+            ImageProblem.TOO_LARGE,
+            f'compressed image: a progressive JPEG of {scans} scans, expected at most {MAX_SCANS}',
+        )
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -1,68 +1,164 @@
 """Run a node as a process: own signal handlers, and one line instead of a traceback."""
 
 from collections.abc import Callable
+import os
 import signal
 import sys
 import threading
+from typing import Any
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.common.callbacks import describe, FailureLog, GuardedExecutor
+
+ENDING = tuple(
+    getattr(signal, name)
+    for name in (
+        *('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'),
+        *('SIGXCPU', 'SIGALRM', 'SIGVTALRM', 'SIGPROF'),
+    )
+    if hasattr(signal, name)
+)
+"""Signals that end a process by default and can be caught: each gets the same orderly end."""
 
 
 def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     """
-    Make a node and spin it until SIGINT, SIGTERM or its own end.
+    Make a node and spin it until a signal of `ENDING` or its own end.
 
     The signal handlers of rclpy invalidate the context before the node can publish a last message
-    or free a renderer, so they are replaced.
+    or free a renderer, so they are replaced. No error of a callback ends the node, see
+    `GuardedExecutor`.
 
     Args:
         name: Name of the node, for messages.
-        make: Makes the node. The node may have `close()`, called before it is destroyed;
-            `failure`, an exception that ends it, or None; and `finished`, true when it has
-            nothing left to do.
+        make: Makes the node. All of the following are optional. Methods of the node: `begin()`
+            is called before it is spun; `interrupt(why)` is called once, in another thread, when
+            a signal has come, also while `begin` or a callback runs, and must return soon;
+            `callback_failed(name, error, refused)` is a `Report` in place of a line in the log;
+            `close()` is called before it is destroyed. Attributes of the node: `failure`, an
+            exception that ends it, or None; and `finished`, true when it has nothing left to do.
         arguments: Command line; None: `sys.argv`.
 
     Returns:
-        Exit status: 0, or 2 after an error of the user, which is printed in one line.
+        Exit status: 0, or 2 after an error of the user, or 1 after any other, which are printed
+        in one line.
     """
-    stop = threading.Event()
-    previous = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    node = None
-    try:
-        _initialise(arguments)
-        node = make()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)
-            failure = getattr(node, 'failure', None)
-            if failure is not None:
-                raise failure
-            if getattr(node, 'finished', False):
-                break
-        return 0
-    except ExternalShutdownException:
-        return 0
-    except (UserError, InvalidParameterTypeException, InvalidParameterValueException) as error:
-        print(f'{name}: {" ".join(str(error).split())}', file=sys.stderr)
-        return 2
-    finally:
+    node: Node | None = None
+    executor: GuardedExecutor | None = None
+
+    def interrupt(why: str) -> None:
         if node is not None:
-            if hasattr(node, 'close'):
-                node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-        for number, handler in previous.items():
+            getattr(node, 'interrupt', _nothing)(why)
+        if executor is not None:
+            executor.wake()
+
+    with _Signals(interrupt) as signals:
+        try:
+            _initialise(arguments)
+            node = make()
+            executor = GuardedExecutor(getattr(node, 'callback_failed', FailureLog(node).add))
+            executor.add_node(node)
+            if not signals.received:
+                getattr(node, 'begin', _nothing)()
+            while not signals.received:
+                executor.spin_once(timeout_sec=0.1)
+                failure = getattr(node, 'failure', None)
+                if failure is not None:
+                    raise failure
+                if getattr(node, 'finished', False):
+                    break
+            return 0
+        except ExternalShutdownException:
+            return 0
+        except (UserError, InvalidParameterTypeException, InvalidParameterValueException) as error:
+            print(f'{name}: {" ".join(str(error).split())}', file=sys.stderr)
+            return 2
+        except Exception as error:
+            print(f'{name}: {describe(error)}', file=sys.stderr)
+            return 1
+        finally:
+            _end(name, node)
+
+
+def _end(name: str, node: Node | None) -> None:
+    steps = [rclpy.try_shutdown]
+    if node is not None:
+        steps = [getattr(node, 'close', _nothing), node.destroy_node, *steps]
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            print(f'{name}: while it ended: {describe(error)}', file=sys.stderr)
+
+
+def _nothing(*_: Any) -> None:
+    """Stand for a method that a node does not have."""
+
+
+class _Signals:
+    """
+    Notes signals, and acts on the first one at once, in a thread of its own.
+
+    Python runs the handlers of signals in the main thread, which may be inside a call that takes
+    long. The wakeup descriptor is written to before that, by the C handler.
+
+    Args:
+        act: Called with the name of the first signal.
+    """
+
+    def __init__(self, act: Callable[[str], None]) -> None:
+        self.received = ''
+        """Name of the first signal that came; empty: none."""
+        self._act = act
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> '_Signals':
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        for number in ENDING:
+            # nohup has SIGHUP ignored, and wants it so.
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            self._previous[number] = signal.signal(number, self._note)
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._wait, name='signals', daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
+        os.write(self._write, b'\0')
+        self._thread.join()
+        os.close(self._read)
+        os.close(self._write)
+
+    def _note(self, number: int, _: Any) -> None:
+        # No lock: a second signal may interrupt this very function.
+        self.received = self.received or signal.Signals(number).name
+
+    def _wait(self) -> None:
+        while True:
+            (number,) = os.read(self._read, 1)
+            if number == 0:
+                return
+            if number not in self._previous:
+                continue
+            self._note(number, None)
+            try:
+                self._act(self.received)
+            except Exception as error:
+                print(f'{self.received}: {describe(error)}', file=sys.stderr)
+            break
+        while os.read(self._read, 1) != b'\0':
+            pass
 
 
 def _initialise(arguments: list[str] | None) -> None:

@@ -58,12 +58,14 @@ class Setting:
         Returns:
             What is wrong, beginning with 'is'; None if the value is allowed.
         """
-        sign = {'below': 1, 'above': -1}.get(self.keeps)
-        new, old = (v if isinstance(v, (list, tuple)) else (v,) for v in (value, started))
-        if sign is None or all(sign * a <= sign * b for a, b in zip(new, old)):
+        if not self.keeps:
             return None
-        shown = list(value) if isinstance(value, (list, tuple)) else value
-        first = list(started) if isinstance(started, (list, tuple)) else started
+        several = isinstance(self.default, (list, tuple))  # the value itself may be an array
+        new, old = (list(v) if several else [v] for v in (value, started))
+        sign = 1 if self.keeps == 'below' else -1
+        if all(sign * a <= sign * b for a, b in zip(new, old)):
+            return None
+        shown, first = (new, old) if several else (value, started)
         return (
             f'is {shown}, expected at {"most" if sign > 0 else "least"} {first}, as the node was '
             'started with: a running node can be made more careful, not less; start it with '

@@ -153,6 +153,7 @@ class Configured:
         self.link.options = replace(self.link.options, period_s=period_s)
         if isinstance(self.client, ProcessInference):
             self.client.deadline_s = settings.inference_deadline_s
+            self.client.load_timeout_s = settings.policy_load_timeout_s
 
     def release(self) -> None:
         """End the goal, the subscriptions and the inference, and unload the policy."""

@@ -72,8 +72,9 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
         age_s = inputs.age_s(topic)
         values[f'{topic} rate (Hz)'] = f'{rate.hz(now_s):.1f}'
         values[f'{topic} age (s)'] = f'{age_s:.3f}'
-        if topic in inputs.invalid:
-            problems.append(f'{topic}: {inputs.invalid[topic]}')
+        invalid = inputs.invalid.get(topic)
+        if invalid is not None:
+            problems.append(f'{topic}: {invalid}')
         if age_s < np.inf:
             if topic in inputs.topics.required and age_s > inputs.settings.observation_timeout_s:
                 problems.append(f'{topic}: the last valid message came {age_s:.1f} s ago')
@@ -88,7 +89,9 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
     if protects:
         problems += [f'{problem}; {UNPROTECTED}' for problem in inputs.models.problems()]
     problems += inputs.models.frame_problems()
-    values |= {f'rejected {key}': str(count) for key, count in inputs.rejected.items()}
+    # Copies: other threads count.
+    values |= {f'rejected {key}': str(count) for key, count in dict(inputs.rejected).items()}
+    values |= {f'dropped {key}': str(count) for key, count in dict(inputs.dropped).items()}
     return values, problems + inputs.incompatible.problems() + inputs.unlikely
 
 

@@ -25,13 +25,17 @@ class Motion(Protocol):
     def refusal(self) -> str | None:
         """Reason why no motion can start now; None if it can."""
 
-    def start_instruction(self, instruction: str, reason: str) -> str | None:
+    def stop_count(self) -> int:
+        """How often anybody has asked to stop: a goal of before may not move the arm any more."""
+
+    def start_instruction(self, instruction: str, reason: str, stops: int) -> str | None:
         """
         Start motion.
 
         Args:
             instruction: What the policy is asked to do.
             reason: Who asked for it, for the log.
+            stops: `stop_count()` when it was asked for; a newer stop refuses it.
 
         Returns:
             None if motion started; otherwise why not.
@@ -57,6 +61,8 @@ class _Goal:
     max_duration_s: float
     max_steps: int
     """0: no limit."""
+    stops: int
+    """`Motion.stop_count` when it was accepted."""
     executed_s: float | None = None
     """When the executor called the execute callback, steady clock; None before that."""
     started_s: float | None = None
@@ -117,11 +123,6 @@ class InstructionGoals:
         """End the current goal with an error."""
         self._finish(Result.ERROR, reason, message)
 
-    def held(self, reason: str) -> None:
-        """End a goal that still waits for inputs: it must not start after a request to stop."""
-        if self._goal is not None and self._goal.started_s is None:
-            self._finish(Result.HELD, reason, f'motion was stopped: {reason}')
-
     def success(self, succeeded: bool) -> None:
         """Handle a message of the success topic; only a change to true during the goal counts."""
         goal = self._goal
@@ -155,6 +156,9 @@ class InstructionGoals:
         """Check cancellation, duration and state; to be called periodically."""
         goal = self._goal
         if goal is None or goal.executed_s is None:
+            return
+        if goal.stops != self._motion.stop_count():
+            self._held(goal)
             return
         if goal.started_s is None:
             self._start(goal)
@@ -198,6 +202,7 @@ class InstructionGoals:
             clean_instruction(request.instruction, self.settings.max_instruction_length),
             seconds or self.settings.default_max_duration_s,
             request.max_steps,
+            self._motion.stop_count(),
         )
         if self._goal is not None:
             self._finish(Result.CANCELED, 'preempted', 'preempted by a new goal')
@@ -216,15 +221,25 @@ class InstructionGoals:
         if goal.handle.is_cancel_requested:
             self._finish(Result.CANCELED, 'cancel', 'canceled on request')
             return
-        refusal = self._motion.start_instruction(goal.instruction, 'goal')
+        refusal = self._motion.start_instruction(goal.instruction, 'goal', goal.stops)
         now_s = time.monotonic()
         if refusal is None:
             goal.started_s = now_s
             self._node.get_logger().info(f'goal: {quoted(goal.instruction)}')
             return
+        if goal.stops != self._motion.stop_count():
+            self._held(goal)
+            return
         waited_s = 0.0 if goal.executed_s is None else now_s - goal.executed_s
         if self._motion.refusal() is not None or waited_s > self.settings.goal_input_timeout_s:
             self._finish(Result.ERROR, 'refused', refusal)
+
+    def _held(self, goal: _Goal) -> None:
+        """End a goal that somebody has stopped; what was asked for since then goes on."""
+        state, reason = self._motion.motion_state()
+        reason = 'a request to stop' if state == 'RUNNING' else reason
+        self._goal = None
+        goal.done.set_result((Result.HELD, reason, f'motion was stopped: {reason}'))
 
     def _finish(self, code: int, reason: str, message: str) -> None:
         goal, self._goal = self._goal, None

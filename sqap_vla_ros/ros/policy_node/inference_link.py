@@ -13,7 +13,7 @@ from sqap_vla_ros.control.governor import TokenGovernor
 from sqap_vla_ros.control.real_time_chunking import continuation
 from sqap_vla_ros.control.state_machine import Event, State
 from sqap_vla_ros.inference.client import ERROR, InferenceClient, ProcessInference, ThreadInference
-from sqap_vla_ros.inference.runner import Answer, Request
+from sqap_vla_ros.inference.runner import Answer, CHANGED, Request
 from sqap_vla_ros.policy import Continuation, Observation, PolicySpec
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
@@ -31,13 +31,18 @@ def make_client(policy: str, settings: PolicyNodeSettings) -> InferenceClient:
 
     Args:
         policy: Directory of the policy.
-        settings: Parameters of the node: process or thread, device, threads, deadline.
+        settings: Parameters of the node: process or thread, device, threads, time limits.
 
     Returns:
         The client.
     """
     if settings.inference_process:
-        return ProcessInference(policy, settings.runtime(), settings.inference_deadline_s)
+        return ProcessInference(
+            policy,
+            settings.runtime(),
+            settings.inference_deadline_s,
+            settings.policy_load_timeout_s,
+        )
     return ThreadInference(policy, settings.runtime())
 
 
@@ -150,14 +155,19 @@ class InferenceLink:
         """
         Report a failed inference to the controller: an unusable answer is counted, others hold.
 
+        Where another policy has taken the place of the one that everything was configured for,
+        nothing moves until the node is configured again.
+
         Args:
-            reason: Of `InferenceFailed`, 'restart' or 'internal'.
+            reason: As `InferenceRunner` gives it.
             text: What happened, one line.
         """
         self._generation = None  # the runner resets the policy
         self._node.get_logger().error(f'inference {reason}: {text}', throttle_duration_sec=1.0)
         if reason == ERROR:
             self._sink.controller.bad_chunk(text)
+        elif reason == CHANGED:
+            self._sink.controller.event(Event.POLICY_CHANGED, text)
         else:
             self._sink.controller.event(Event.INFERENCE_FAILED, f'{reason}: {text}')
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.ranges import MAX_DISTANCE_M
@@ -17,6 +17,11 @@ SHOWN = 40
 """Characters of a name from a message that are shown."""
 QUATERNION_TOLERANCE = 0.01
 """By which the length of a quaternion may differ from 1; the same as in tf2."""
+MAX_BYTES = {PoseStamped: 10_000, CameraInfo: 100_000, JointState: 500_000}
+"""Type of message to its largest size; that of images depends on their pixels."""
+PIXEL_BYTES, IMAGE_HEADER_BYTES = 8, 100_000
+"""Bytes of a pixel, and of everything else in an image, at most."""
+MAX_JOINTS = 10_000
 Pose = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Position [3], m, and quaternion [4], x y z w."""
 
@@ -27,6 +32,25 @@ class InvalidMessage(UserError):
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+def check_bytes(kind: type, size: int, max_pixels: int) -> None:
+    """
+    Check the size of a serialized message, before time is spent on reading it.
+
+    Args:
+        kind: Type of the message.
+        size: Bytes.
+        max_pixels: Largest accepted width * height of an image.
+
+    Raises:
+        InvalidMessage: It is larger than any message of its type should be.
+    """
+    limit = MAX_BYTES.get(kind)
+    if kind in (Image, CompressedImage):
+        limit = PIXEL_BYTES * max_pixels + IMAGE_HEADER_BYTES
+    if limit is not None and size > limit:
+        raise InvalidMessage('too_large', f'message has {size} bytes, expected at most {limit}')
 
 
 def check_age(stamp_ns: int, now_ns: int, max_age_s: float) -> None:
@@ -128,9 +152,13 @@ def read_joints(
         Joint name to position, rad or m.
 
     Raises:
-        InvalidMessage: A joint is missing, there twice, not finite or where it cannot be, or the
-            lengths differ.
+        InvalidMessage: There are too many joints, one is missing, there twice, not finite or
+            where it cannot be, or the lengths differ.
     """
+    if len(message.name) > MAX_JOINTS:
+        raise InvalidMessage(
+            'too_large', f'{len(message.name)} joints, expected at most {MAX_JOINTS}'
+        )
     if len(message.name) != len(message.position):
         raise InvalidMessage(
             'shape', f'{len(message.name)} names but {len(message.position)} positions'

@@ -20,13 +20,17 @@ from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import Observation, PolicySpec
 from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
+from sqap_vla_ros.ros.common.callbacks import describe
 from sqap_vla_ros.ros.common.image_conversion import compressed_image_to_rgb, image_to_rgb
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
+from sqap_vla_ros.ros.common.newest_only import NewestOnly
 from sqap_vla_ros.ros.common.qos import LATCHED
+from sqap_vla_ros.ros.common.serialized import read_serialized
 from sqap_vla_ros.ros.policy_node.camera_models import CameraModels
 from sqap_vla_ros.ros.policy_node.graph_checks import IncompatibleQos, other_type
 from sqap_vla_ros.ros.policy_node.input_messages import (
     check_age,
+    check_bytes,
     InvalidMessage,
     Pose,
     read_joints,
@@ -53,23 +57,36 @@ class Received:
     received_s: float
     """Arrival, steady clock."""
     age_s: float = 0.0
-    """Age at arrival by its stamp, clock of the node."""
+    """Age by its stamp, clock of the node, when it had been read."""
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """A message that has not been read yet."""
+
+    message: Any
+    """Serialized; from TF: a PoseStamped."""
+    now_ns: int
+    """When it arrived, clock of the node, ns."""
+    received_s: float
+    """The same, steady clock."""
 
 
 class Inputs:
     """
     Subscriptions of the cameras, the end effector and the joints that a profile names.
 
-    Callbacks run in the thread of the executor; `observation` may be called from any thread. An
-    invalid message is counted by reason, logged (throttled) and otherwise ignored. Poses from TF
-    count as messages on 'tf FRAME'.
+    Images are read in a thread of their own, the newest of each topic only; other messages in that
+    of the executor. `observation` may be called from any thread. A message that is invalid, or
+    that cannot be read for whatever reason, is counted by reason, logged (throttled) and otherwise
+    ignored. Poses from TF count as messages on 'tf FRAME'.
 
     Args:
         node: Node that subscribes.
         settings: Parameters of the node.
         profile: Robot profile.
         spec: What the policy needs.
-        on_valid: Called with the topic and each valid message.
+        on_valid: Called with the topic and each valid message, in the thread that has read it.
 
     Raises:
         UserError: The robot cannot provide what the policy needs.
@@ -90,6 +107,8 @@ class Inputs:
         """Topic to the rate of its valid messages."""
         self.rejected: Counter[str] = Counter()
         """'TOPIC: REASON' to the number of rejected messages."""
+        self.dropped: Counter[str] = Counter()
+        """Topic to the number of images that were not read because a newer one had come."""
         self.invalid: dict[str, str] = {}
         """Topic to the reason why its newest message was rejected; none where it was valid."""
         self.incompatible = IncompatibleQos()
@@ -113,6 +132,7 @@ class Inputs:
         """Topic to when its last rejection was logged, steady clock, s."""
         self._frames: dict[str, str] = {}
         self._subscriptions: list[Subscription] = []
+        self._images = NewestOnly(self._read, 'images')
         self._subscribe_all()
         self._poller: TransformPoller | None = None
         if self._frames:
@@ -124,6 +144,7 @@ class Inputs:
             self._node.destroy_subscription(subscription)
         if self._poller is not None:
             self._poller.close()
+        self._images.close()
 
     @property
     def subscribed(self) -> list[str]:
@@ -139,7 +160,7 @@ class Inputs:
 
     def why_missing(self, topic: str) -> str:
         """Explain why a topic has no valid message: no publisher, wrong QoS or wrong content."""
-        if any(rejected.startswith(f'{topic}: ') for rejected in self.rejected):
+        if any(rejected.startswith(f'{topic}: ') for rejected in list(self.rejected)):
             return 'its messages are not valid; the log says why'
         if topic in self._frames:
             return 'nobody broadcasts this transform'
@@ -247,6 +268,7 @@ class Inputs:
                 lambda message: self._receive(topic, message),
                 qos,
                 event_callbacks=self.incompatible.callbacks(topic),
+                raw=True,
             )
         )
 
@@ -255,31 +277,55 @@ class Inputs:
         self._frames[topic] = frame
 
     def _receive(self, topic: str, message: Any) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        arrived = _Arrived(message, now_ns, time.monotonic())
+        if topic not in self.topics.images.values():
+            self._read(topic, arrived)
+        elif self._images.put(topic, arrived):
+            self.dropped[topic] += 1
+
+    def _read(self, topic: str, arrived: _Arrived) -> None:
         try:
-            stamp_ns, age_s = stamp_to_ns(message.header.stamp), 0.0
-            if topic in (*self.topics.images.values(), self.topics.pose, self.topics.joints):
-                # The pose and the info of a camera may be published once and stay valid.
-                now_ns = self._node.get_clock().now().nanoseconds
-                check_age(stamp_ns, now_ns, self.settings.max_stamp_age_s)
-                age_s = max(now_ns - stamp_ns, 0) * 1e-9
-            received = Received(self._readers[topic](message), stamp_ns, time.monotonic(), age_s)
+            received = self._valid(topic, arrived)
+            self.invalid.pop(topic, None)
+            with self._lock:
+                self._latest[topic] = received
+            self.rates[topic].tick(received.received_s)
+            self._on_valid(topic, received)
         except UserError as error:
             self.invalid[topic] = str(error)
             self._reject(topic, error)
-            return
-        self.invalid.pop(topic, None)
-        with self._lock:
-            self._latest[topic] = received
-        self.rates[topic].tick(received.received_s)
-        self._on_valid(topic, received)
+        except Exception as error:  # whatever is in a message, it must not end what reads it
+            text = f'the message cannot be read: {describe(error)}'
+            self.invalid[topic] = text
+            self._reject(topic, InvalidMessage('unreadable', text))
+
+    def _valid(self, topic: str, arrived: _Arrived) -> Received:
+        """Read and check a message."""
+        message = arrived.message
+        if topic in self._types:
+            check_bytes(self._types[topic], len(message), self.settings.max_image_pixels)
+            message = read_serialized(self._types[topic], message)
+        stamp_ns, age_s = stamp_to_ns(message.header.stamp), 0.0
+        watched = topic in (*self.topics.images.values(), self.topics.pose, self.topics.joints)
+        if watched:  # the pose and the info of a camera may be published once and stay valid
+            check_age(stamp_ns, arrived.now_ns, self.settings.max_stamp_age_s)
+        value = self._readers[topic](message)
+        if watched:
+            waited_s = time.monotonic() - arrived.received_s
+            age_s = max((arrived.now_ns - stamp_ns) * 1e-9, 0.0) + waited_s
+        return Received(value, stamp_ns, arrived.received_s, age_s)
 
     def _reject(self, topic: str, error: UserError) -> None:
         reason = getattr(error, 'reason', None)
-        self.rejected[f'{topic}: {getattr(reason, "value", reason) or "invalid"}'] += 1
-        # Each topic has its own throttle: a noisy one must not hide what is wrong with another.
         now_s = time.monotonic()
-        if now_s - self._rejected_s.get(topic, -REJECTION_PERIOD_S) >= REJECTION_PERIOD_S:
-            self._rejected_s[topic] = now_s
+        with self._lock:
+            self.rejected[f'{topic}: {getattr(reason, "value", reason) or "invalid"}'] += 1
+            # Each topic has its own throttle: a noisy one must not hide what another one has.
+            logged = now_s - self._rejected_s.get(topic, -REJECTION_PERIOD_S) >= REJECTION_PERIOD_S
+            if logged:
+                self._rejected_s[topic] = now_s
+        if logged:
             self._node.get_logger().warning(f'{topic}: {error}')
 
     def _read_image(self, camera: Camera, message: Image | CompressedImage) -> np.ndarray:

@@ -3,11 +3,40 @@
 from collections.abc import Callable, Sequence
 import unicodedata
 
+from rclpy.serialization import deserialize_message
+from std_msgs.msg import String
+
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.preprocessing.words import check_words, describe_unknown
 
+HEADER_BYTES = 100
+"""More than a serialized std_msgs/String has around its text."""
 MAX_WARNINGS = 50
 """Unknown words, and cut instructions, that are warned about until the policy is loaded again."""
+
+
+def read_instruction(serialized: bytes, max_length: int) -> str:
+    """
+    Read an instruction from a topic; see `clean_instruction`.
+
+    Args:
+        serialized: std_msgs/String, not read yet.
+        max_length: Longest accepted instruction, characters.
+
+    Raises:
+        UserError: It is too long, empty after normalisation, or no text.
+    """
+    # A character has up to four bytes; a text of many megabytes is not even made a string.
+    if len(serialized) > 4 * max_length + HEADER_BYTES:
+        raise UserError(
+            f'instruction has {len(serialized)} bytes, at most {max_length} characters are '
+            'accepted (parameter max_instruction_length)'
+        )
+    try:
+        text = deserialize_message(serialized, String).data
+    except Exception:
+        raise UserError('instruction cannot be read: it is not UTF-8 text') from None
+    return clean_instruction(text, max_length)
 
 
 def clean_instruction(text: str, max_length: int) -> str:

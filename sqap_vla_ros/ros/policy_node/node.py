@@ -1,13 +1,17 @@
 """
 The policy node: camera images and an instruction in, commands for the arm out.
 
-Threads: that of the executor (callbacks, goals, diagnostics), of the inference runner and of the
-command loop. They share the `Controller`, which has its own lock.
+Threads: that of the executor (callbacks, goals, diagnostics), of the services that stop
+(`ControlServices`), of image decoding (`Inputs`), of the inference runner, of the command loop and
+of signals (`run_node`). They share the `Controller` and the `MotionControl`, which have locks.
 """
 
 from collections.abc import Callable
+import functools
 import os
 import sys
+from threading import RLock
+import traceback
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -24,15 +28,18 @@ from sqap_vla_ros.inference.client import InferenceClient
 from sqap_vla_ros.profiles.notes import notes_on
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Changed
+from sqap_vla_ros.ros.common.callbacks import describe, FailureLog
 from sqap_vla_ros.ros.common.node_process import run_node
 from sqap_vla_ros.ros.common.parameter_checks import unmatched_files, unused_parameters
 from sqap_vla_ros.ros.policy_node import parameters
 from sqap_vla_ros.ros.policy_node.configured import Configured
+from sqap_vla_ros.ros.policy_node.control_services import ControlServices
+from sqap_vla_ros.ros.policy_node.controller_check import ControllerCheck
 from sqap_vla_ros.ros.policy_node.inference_link import make_client
-from sqap_vla_ros.ros.policy_node.instruction import clean_instruction, quoted
+from sqap_vla_ros.ros.policy_node.instruction import quoted, read_instruction
+from sqap_vla_ros.ros.policy_node.motion_control import MotionControl
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.reports import Reports
-from sqap_vla_ros.ros.policy_node.servo_check import ServoCheck
 
 EVENTS_S = 0.05
 """Period of reporting events and answers and of checking the goal."""
@@ -40,6 +47,22 @@ DIAGNOSTICS_S = 1.0
 SAVED = {*FAULTS, Event.HOLD, Event.ESTOP}
 """Events that save the black box when they end motion."""
 SWITCH_INTERVAL_S = 0.0005
+
+Hook = Callable[['PolicyNode', LifecycleState], TransitionCallbackReturn]
+
+
+def _logged(hook: Hook) -> Hook:
+    """Log what a hook of the lifecycle raises, which rclpy passes over in silence."""
+
+    @functools.wraps(hook)
+    def call(self: 'PolicyNode', state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return hook(self, state)
+        except Exception as error:
+            self.callback_failed(hook.__name__, error, False)
+            return TransitionCallbackReturn.ERROR
+
+    return call
 
 
 class PolicyNode(LifecycleNode):
@@ -58,43 +81,55 @@ class PolicyNode(LifecycleNode):
         self.failure: Exception | None = None
         """Ends the process, see `run_node`."""
         self._configured: Configured | None = None
-        self._active = False
+        self._loading: InferenceClient | None = None
+        """What `on_configure` waits for."""
         self._instruction = ''
-        self._hold_requested = False
-        """Whether the user stopped motion; then the instruction topic does not restart it."""
+        self._control = MotionControl()
+        self._failures = FailureLog(self)
+        self._telling = RLock()
+        self._told = self.motion_state()
+        """The last published state and reason."""
         self._outputs = AllOutputs(self, self._profile, self.settings.dry_run)
-        self._servo = ServoCheck(self, self._profile)
-        self._reports = Reports(self, self.settings.base_frame, self._outputs.topics)
+        self._reports = Reports(
+            self,
+            self.settings.base_frame,
+            self._outputs.topics,
+            ControllerCheck(self, self._profile),
+        )
+        self._reports.state(*self._told)
         self._black_box = BlackBox(
             self.settings.black_box_s,
             parameters.black_box_directory(self.settings),
             self.get_logger().info,
         )
-        self.create_subscription(String, 'instruction', self._receive_instruction, 1)
+        self.create_subscription(String, 'instruction', self._receive_instruction, 1, raw=True)
         self.create_subscription(Bool, 'task_success', self._receive_success, 1)
-        commands: dict[str, Callable[[Configured], Transition]] = {
-            'hold': lambda configured: self._halt(configured, Event.HOLD),
-            'resume': self._resume,
-            'estop': lambda configured: self._halt(configured, Event.ESTOP),
-            'reset_estop': lambda configured: configured.controller.reset_estop('service'),
-        }
-        for name, command in commands.items():
-            self.create_service(Trigger, f'~/{name}', self._service(command))
         self.create_service(Trigger, '~/save', self._save)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(EVENTS_S, self._report_events, clock=steady)
+        self.create_timer(EVENTS_S, self._watch_goal, clock=steady)
         self.create_timer(DIAGNOSTICS_S, self._diagnose, clock=steady)
-        self._reports.state(*self.motion_state())
+        self._control_services = ControlServices(
+            self,
+            {
+                'resume': self._resume,
+                'reset_estop': lambda: self._control.reset_estop('service'),
+                'hold': lambda: self._control.hold('service'),
+                'estop': lambda: self._control.estop('service'),
+            },
+            self._tell,
+            EVENTS_S,
+            self.callback_failed,
+        )
 
     # Lifecycle
 
+    @_logged
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy, warm it up and test it; a failure is one line in the log."""
         try:
             configured = self._configure()
-        except UserError as error:
-            self.get_logger().error(f'cannot configure: {error}')
-            self._reports.state(*self.motion_state())
+        except Exception as error:
+            self._explain_failure(error)
             return TransitionCallbackReturn.FAILURE
         for note in notes_on(self._profile):
             self.get_logger().info(note)
@@ -106,29 +141,33 @@ class PolicyNode(LifecycleNode):
         )
         return TransitionCallbackReturn.SUCCESS
 
+    @_logged
     def on_activate(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Allow commands out; the arm does not move yet."""
-        if self._configured is None:
+        if self._configured is None or not self._control.activate():
             return TransitionCallbackReturn.FAILURE
-        self._active = True
         self._configured.commands.start()
         return TransitionCallbackReturn.SUCCESS
 
+    @_logged
     def on_deactivate(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Stop along the stop profile, send a final hold, and stop commanding."""
         self._stop_commanding('deactivated')
         return TransitionCallbackReturn.SUCCESS
 
+    @_logged
     def on_cleanup(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Unload the policy."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    @_logged
     def on_shutdown(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Stop, send a final hold, unload."""
         self.close()
         return TransitionCallbackReturn.SUCCESS
 
+    @_logged
     def on_error(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Stop and unload; the node can be configured again."""
         self.close()
@@ -138,6 +177,33 @@ class PolicyNode(LifecycleNode):
         """Stop the arm and release the policy; idempotent."""
         self._stop_commanding('shutdown')
         self._release()
+
+    def destroy_node(self) -> None:
+        """End the thread of the services, and destroy the node."""
+        self._control_services.close()
+        super().destroy_node()
+
+    def begin(self) -> None:
+        """Configure and activate where the parameter asks for it; see `run_node`."""
+        if (
+            self.settings.autostart
+            and self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+            and not self._control.ending
+        ):
+            self.trigger_activate()
+
+    def interrupt(self, why: str) -> None:
+        """Begin to stop, and end the loading of a policy; see `run_node`."""
+        self._control.end(why)
+        loading = self._loading
+        if loading is not None:
+            loading.close()
+
+    def callback_failed(self, name: str, error: Exception, refused: bool) -> None:
+        """Log and count an error; the arm holds unless it only rejects a message or request."""
+        self._failures.add(name, error, refused)
+        if not refused:
+            self._control.fail(f'internal error: {name}: {describe(error)}')
 
     def make_client(self, policy: str) -> InferenceClient:
         """Make the client that runs a policy directory; not started yet."""
@@ -150,44 +216,70 @@ class PolicyNode(LifecycleNode):
                 'parameter policy is empty; set it to the directory of a policy, as '
                 'made by `sqap_vla compress`'
             )
-        configured = Configured(
-            self,
-            self,
-            self.make_client(os.path.expanduser(self.settings.policy)),
-            self.settings,
-            self._profile,
-            self._outputs,
-            self._black_box,
-        )
+        client = self.make_client(os.path.expanduser(self.settings.policy))
+        self._loading = client
+        try:
+            if self._control.ending:
+                raise UserError(f'interrupted: {self._control.ending}')
+            configured = Configured(
+                self,
+                self,
+                client,
+                self.settings,
+                self._profile,
+                self._outputs,
+                self._black_box,
+            )
+        finally:
+            self._loading = None
         self._reports.reset(configured.client.info.description)
         configured.link.listeners.append(self._reports.answered)
-        configured.start()
-        self._configured = configured
+        try:
+            configured.start()
+        except BaseException:
+            configured.release()
+            raise
+        with self._telling:
+            self._configured = configured
+            self._control.attach(configured.controller)
         return configured
 
+    def _explain_failure(self, error: Exception) -> None:
+        """Say in one line why there is no policy."""
+        if self._control.ending:
+            self.get_logger().info(f'configure ends: {self._control.ending}')
+        elif isinstance(error, (UserError, ValueError)):
+            self.get_logger().error(f'cannot configure: {" ".join(str(error).split())}')
+        else:
+            self.get_logger().error(f'cannot configure: {describe(error)}')
+        self.get_logger().debug(''.join(traceback.format_exception(error)))
+
     def _release(self) -> None:
-        if self._configured is not None:
-            self._configured.release()
-            self._configured = None
-        self._reports.state(*self.motion_state())
+        with self._telling:
+            configured, self._configured = self._configured, None
+            self._control.detach()
+        if configured is not None:
+            configured.release()
+        self._tell()
 
     def _stop_commanding(self, reason: str) -> None:
-        if not self._active or self._configured is None:
+        configured = self._configured
+        if not self._control.deactivate(reason) or configured is None:
             return
-        self._active = False
-        self._configured.goals.abort(reason, f'the node was stopped: {reason}')
-        self._configured.controller.event(Event.DEACTIVATED, reason)
-        self._configured.commands.stop()
+        try:
+            configured.goals.abort(reason, f'the node was stopped: {reason}')
+        finally:
+            configured.commands.stop()
 
     # Callbacks
 
-    def _receive_instruction(self, message: String) -> None:
+    def _receive_instruction(self, serialized: bytes) -> None:
         configured = self._configured
         if configured is not None and configured.goals.active:
             self._reports.ignored_instructions += 1
             return
         try:
-            text = clean_instruction(message.data, self.settings.max_instruction_length)
+            text = read_instruction(serialized, self.settings.max_instruction_length)
             if configured is not None:
                 configured.vocabulary.check(text)
         except UserError as error:
@@ -198,8 +290,8 @@ class PolicyNode(LifecycleNode):
             return
         self.get_logger().info(f'instruction: {quoted(text)}', throttle_duration_sec=1.0)
         self._instruction = text
-        if running or (self.settings.start_on_instruction and not self._hold_requested):
-            refusal = self.start_instruction(text, 'instruction topic')
+        if running or (self.settings.start_on_instruction and not self._control.held):
+            refusal = self._start('instruction topic', unless_held=True)
             if refusal is not None:
                 self.get_logger().warning(
                     f'instruction: not started: {refusal}', throttle_duration_sec=1.0
@@ -209,38 +301,24 @@ class PolicyNode(LifecycleNode):
         if self._configured is not None:
             self._configured.goals.success(message.data)
 
-    def _service(
-        self, command: Callable[[Configured], Transition]
-    ) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
-        def serve(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-            if self._configured is None:
-                response.message = 'the node is not configured: nothing moves'
-                return response
-            transition = command(self._configured)
-            response.success, response.message = transition.accepted, transition.reason
-            return response
+    def _resume(self) -> Transition:
+        transition = self._control.resume('service', self._why_not_resume)
+        if self._configured is not None:
+            self._configured.runner.wake()
+        return transition
 
-        return serve
-
-    def _halt(self, configured: Configured, event: Event) -> Transition:
-        self._hold_requested = True
-        configured.goals.held('service')
-        return configured.controller.event(event, 'service')
-
-    def _resume(self, configured: Configured) -> Transition:
-        state = configured.controller.state
-        if not self._active or not self._instruction:
-            why = 'the node is not active' if not self._active else 'there is no instruction yet'
-            return Transition(state, Event.RESUME, state, why, False)
+    def _why_not_resume(self) -> str | None:
+        if not self._instruction:
+            return 'there is no instruction yet'
+        configured = self._configured
+        if configured is None:
+            return None
         try:
             # It may have come before there was a policy to check it with.
             configured.vocabulary.check(self._instruction)
         except UserError as error:
-            return Transition(state, Event.RESUME, state, str(error), False)
-        self._hold_requested = False
-        transition = configured.controller.resume('service')
-        configured.runner.wake()
-        return transition
+            return str(error)
+        return configured.runner.unavailable
 
     def _save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = self._black_box.save(asked=True)
@@ -253,6 +331,9 @@ class PolicyNode(LifecycleNode):
                 self._configured.apply(settings)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:
+            self.callback_failed('parameters', error, True)
+            return SetParametersResult(successful=False, reason=describe(error))
         self.settings = settings
         return SetParametersResult(successful=True)
 
@@ -260,28 +341,33 @@ class PolicyNode(LifecycleNode):
 
     def refusal(self) -> str | None:
         """See `Motion`."""
-        if not self._active or self._configured is None:
-            return 'the node is not active; activate it first'
-        if self._configured.controller.state is State.ESTOPPED:
-            return 'emergency stop; call ~/reset_estop first'
-        return None
+        return self._control.refusal()
 
-    def start_instruction(self, instruction: str, reason: str) -> str | None:
+    def stop_count(self) -> int:
+        """See `Motion`."""
+        return self._control.stops
+
+    def start_instruction(self, instruction: str, reason: str, stops: int) -> str | None:
         """See `Motion`."""
         refusal = self.refusal()
-        if refusal is not None or self._configured is None:
+        if refusal is not None:
             return refusal
         self._instruction = instruction
-        transition = self._configured.controller.start(reason)
-        if not transition.accepted:
-            return transition.reason
-        self._hold_requested = False
-        self._configured.runner.wake()
-        return None
+        if self._configured is not None and self._configured.runner.unavailable is not None:
+            return self._configured.runner.unavailable
+        return self._start(reason, stops)
+
+    def _start(
+        self, reason: str, stops: int | None = None, unless_held: bool = False
+    ) -> str | None:
+        refusal = self._control.start(reason, stops, unless_held)
+        if refusal is None and self._configured is not None:
+            self._configured.runner.wake()
+        return refusal
 
     def current_instruction(self) -> str | None:
         """See `Motion`."""
-        return self._instruction if self._active else None
+        return self._instruction if self._control.active else None
 
     def stop(self, reason: str) -> None:
         """See `Motion`."""
@@ -290,10 +376,8 @@ class PolicyNode(LifecycleNode):
 
     def motion_state(self) -> tuple[str, str]:
         """See `Motion`."""
-        status = self._status()
-        if status is None:
-            return State.UNREADY.value, 'not configured'
-        return status.state.value, status.reason
+        state, reason = self._control.state()
+        return state.value, reason
 
     def queue_depth(self) -> int:
         """See `Motion`."""
@@ -302,22 +386,33 @@ class PolicyNode(LifecycleNode):
 
     # Reports
 
-    def _report_events(self) -> None:
-        """Report events of the controller and answers since the last call; check the goal."""
+    def _tell(self) -> None:
+        """Publish and log what happened since the last call; runs in several threads."""
+        with self._telling:
+            configured = self._configured
+            while configured is not None and configured.transitions:
+                transition = configured.transitions.popleft()
+                self._told = transition.after.value, transition.reason
+                if transition.before is not transition.after:
+                    self.get_logger().info(f'{self._told[0]}: {self._told[1]}')
+                self._reports.state(*self._told)
+                text = f'{self._told[0]}: {self._told[1]}'
+                self._black_box.add(Changed(text), self.get_clock().now().nanoseconds)
+                if transition.before is State.RUNNING and transition.event in SAVED:
+                    self._black_box.save()
+                if transition.after is State.RUNNING:
+                    self._outputs.repeat_gripper()
+            state = self.motion_state()
+            if configured is None and state != self._told:
+                self._told = state
+                self.get_logger().info(f'{state[0]}: {state[1]}')
+                self._reports.state(*state)
+
+    def _watch_goal(self) -> None:
+        """Report answers since the last call, and check the goal."""
         configured = self._configured
         if configured is None:
             return
-        while configured.transitions:
-            transition = configured.transitions.popleft()
-            text = f'{transition.after.value}: {transition.reason}'
-            if transition.before is not transition.after:
-                self.get_logger().info(text)
-            self._reports.state(transition.after.value, transition.reason)
-            self._black_box.add(Changed(text), self.get_clock().now().nanoseconds)
-            if transition.before is State.RUNNING and transition.event in SAVED:
-                self._black_box.save()
-            if transition.after is State.RUNNING:
-                self._outputs.repeat_gripper()
         while configured.answers:
             answer = configured.answers.popleft()
             configured.goals.answered(answer)
@@ -327,12 +422,17 @@ class PolicyNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         configured = self._configured
-        self._servo.tick()
+        failures = dict(self._failures.counts)
         if configured is None:
-            self._reports.diagnose(*self.motion_state())
+            self._reports.diagnose(*self.motion_state(), failures=failures)
             return
         self._reports.diagnose(
-            *self.motion_state(), configured.inputs, self._status(), configured.link.token_share
+            *self.motion_state(),
+            configured.inputs,
+            self._status(),
+            configured.link.token_share,
+            configured.runner.unavailable,
+            failures,
         )
 
     def _status(self) -> ControllerStatus | None:
@@ -354,11 +454,6 @@ def main(arguments: list[str] | None = None) -> int:
             *unmatched_files(given, node.get_fully_qualified_name()),
         ):
             node.get_logger().warning(line)
-        if (
-            node.settings.autostart
-            and node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        ):
-            node.trigger_activate()
         return node
 
     return run_node('policy_node', make, arguments)

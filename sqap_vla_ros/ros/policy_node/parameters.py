@@ -109,6 +109,12 @@ class PolicyNodeSettings:
         0.05,
         600.0,
     )
+    policy_load_timeout_s: float = setting(
+        120.0,
+        'a policy that is not loaded, compiled and warmed up after this time is given up, s',
+        1.0,
+        86_400.0,
+    )
     execution_mode: str = setting(
         'sequential',
         'how overlapping chunks are combined: sequential (the newest counts), temporal_ensemble, '

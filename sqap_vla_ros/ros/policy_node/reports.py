@@ -1,6 +1,6 @@
 """Everything that the policy node publishes about itself; nothing here moves the arm."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
@@ -24,6 +24,7 @@ from sqap_vla_ros.ros.common.messages import (
     stats_message,
 )
 from sqap_vla_ros.ros.common.qos import LATCHED
+from sqap_vla_ros.ros.policy_node.controller_check import ControllerCheck
 from sqap_vla_ros.ros.policy_node.diagnostics import diagnostic_array, input_values, memory_mb
 from sqap_vla_ros.ros.policy_node.graph_checks import other_publishers, several_publishers
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
@@ -42,11 +43,19 @@ class Reports:
         node: Node that publishes.
         frame_id: Base frame, which commands and poses are in.
         command_topics: Topics of the arm, on which no other node should publish.
+        controllers: Asks the controllers of the arm for their parameters; None: nobody does.
     """
 
-    def __init__(self, node: Node, frame_id: str, command_topics: Iterable[str]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        frame_id: str,
+        command_topics: Iterable[str],
+        controllers: ControllerCheck | None = None,
+    ) -> None:
         self._node, self._frame_id = node, frame_id
         self._command_topics = list(command_topics)
+        self._controllers = controllers
         self._logged: set[str] = set()
         """Problems of the graph that were logged."""
         self._state = node.create_publisher(String, '~/state', LATCHED)
@@ -112,6 +121,8 @@ class Reports:
         inputs: Inputs | None = None,
         status: ControllerStatus | None = None,
         token_share: float = 1.0,
+        unavailable: str | None = None,
+        failures: Mapping[str, int] | None = None,
     ) -> None:
         """
         Publish diagnostics.
@@ -122,6 +133,8 @@ class Reports:
             inputs: None while the node is not configured.
             status: None while the node is not configured.
             token_share: Share of the token budget of the recipe that coarse motion may use.
+            unavailable: Why there can be no inference; None while there can.
+            failures: What failed, see `FailureLog`, to how often.
         """
         values = {'token budget (%)': f'{100 * token_share:.0f}'}
         problems: list[str] = []
@@ -137,8 +150,14 @@ class Reports:
             problems += [
                 f'{name} is frozen: same image, new stamps' for name in status.frozen_cameras
             ]
+        if unavailable is not None and unavailable not in reason:
+            problems.append(f'no inference: {unavailable}')
         problems += self._noted(other_publishers(self._node, self._command_topics))
+        if self._controllers is not None:
+            self._controllers.tick()
+            problems += self._noted(self._controllers.problems)
         values |= self._latencies.summary() | self._policy_values()
+        values |= {name: str(count) for name, count in (failures or {}).items()}
         values['node memory peak (MB)'] = memory_mb()
         values['ignored instructions'] = str(self.ignored_instructions)
         self._diagnostics.publish(

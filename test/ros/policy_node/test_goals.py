@@ -44,12 +44,16 @@ class Motion:
     def __init__(self):
         self.started, self.stopped = [], []
         self.missing = None
+        self.stops = 0
         self.state = 'HOLDING', 'finished'
 
     def refusal(self):
         return None
 
-    def start_instruction(self, instruction, reason):
+    def stop_count(self):
+        return self.stops
+
+    def start_instruction(self, instruction, reason, stops):
         if self.missing:
             return self.missing
         self.started.append(instruction)
@@ -218,7 +222,7 @@ def test_a_goal_that_waits_for_inputs_never_starts_after_somebody_asked_to_stop(
     goals, motion, waiting
 ):
     _handle, execution = waiting
-    goals.held('service')
+    motion.stops += 1
     motion.missing = None
     goals.tick()
     execution.go_on()

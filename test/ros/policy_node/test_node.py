@@ -49,6 +49,7 @@ def at_rest(rig):
     rig.service('reset_estop')
     rig.service('hold')
     wait_until(lambda: not rig.moving(), 5)
+    rig.robot.go_home()
     return rig
 
 

@@ -341,7 +341,9 @@ def test_a_running_node_can_be_made_more_careful_and_not_less(name, tighter, loo
     back = list(back) if isinstance(back, tuple) else back
     assert parameters.changed(after, [Parameter(name, value=back)], started) == started
     with pytest.raises(ValueError, match=f'{name} is .*as the node was started with'):
-        parameters.changed(started, [Parameter(name, value=looser)], started)
+        # As it arrives: numbers of a list are in an array then.
+        message = Parameter(name, value=looser).to_parameter_msg()
+        parameters.changed(started, [Parameter.from_parameter_msg(message)], started)
 
 
 def test_the_limits_of_a_stop_are_fixed_while_the_node_runs():

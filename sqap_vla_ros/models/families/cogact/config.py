@@ -4,6 +4,15 @@ from dataclasses import dataclass
 import math
 
 from sqap_vla_ros.columns import Column
+from sqap_vla_ros.models.layers.arguments import (
+    check_arguments,
+    check_count,
+    check_decoder,
+    check_heads,
+    LARGEST_ROWS,
+    LARGEST_STEPS,
+    LARGEST_TOKENS,
+)
 from sqap_vla_ros.models.layers.vision_config import check_one_image, check_prismatic, VisionConfig
 
 
@@ -20,7 +29,14 @@ class ActionHeadConfig:
     """Classifier-free guidance scale; 1: off."""
 
     def __post_init__(self) -> None:
-        """Check the fields that depend on each other; raises ValueError."""
+        """Check sizes, and the fields that depend on each other; raises ValueError."""
+        check_arguments(
+            'action_head',
+            {'hidden_size': self.hidden_size, 'depth': self.depth, 'heads': self.heads},
+            {'hidden_size': (1, 2**14), 'depth': (1, 256), 'heads': (1, 512)},
+        )
+        check_heads('action_head', self.hidden_size, self.heads)
+        check_count('diffusion_steps', self.diffusion_steps, LARGEST_STEPS)
         if not 1 <= self.ddim_steps <= self.diffusion_steps:
             raise ValueError(
                 f'ddim_steps is {self.ddim_steps}, expected 1 .. diffusion_steps '
@@ -69,12 +85,13 @@ class CogActConfig:
     model_type: str = 'cogact'
 
     def __post_init__(self) -> None:
-        """Check the fields that depend on each other; raises ValueError."""
+        """Check sizes, and the fields that depend on each other; raises ValueError."""
+        check_decoder('llama', self.llama)
         check_one_image(self.cameras, self.vision, self.image_size)
         if self.text == 'prismatic':
             check_prismatic(self.vision, self.llama)
-        if self.horizon < 1 or self.text_length < 1:
-            raise ValueError('horizon and text_length must be at least 1')
+        check_count('horizon', self.horizon, LARGEST_ROWS)
+        check_count('text_length', self.text_length, LARGEST_TOKENS)
         names = [column.name for column in self.action]
         unknown = [name for name in self.binary_actions if name not in names]
         if unknown:

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 
 from sqap_vla_ros.columns import Column
+from sqap_vla_ros.errors import shown
+from sqap_vla_ros.models.layers.arguments import check_decoder
 from sqap_vla_ros.models.layers.vision_config import check_one_image, check_prismatic, VisionConfig
+
+LARGEST_BINS = 2**20
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,15 @@ class OpenVlaConfig:
 
     def __post_init__(self) -> None:
         """Check the fields that depend on each other; raises ValueError."""
+        check_decoder('llama', self.llama)
         check_one_image(self.cameras, self.vision, self.image_size)
         check_prismatic(self.vision, self.llama)
         if not 0 < self.crop_area <= 1:
             raise ValueError(f'crop_area is {self.crop_area:g}, expected more than 0, at most 1')
-        if self.action_bins < 2:
-            raise ValueError(f'action_bins is {self.action_bins}, expected at least 2')
+        if not 2 <= self.action_bins <= LARGEST_BINS:
+            raise ValueError(
+                f'action_bins is {shown(self.action_bins)}, expected 2 .. {LARGEST_BINS}'
+            )
         words = self.llama.get('vocab_size', self.token_end)
         if not self.action_bins <= self.token_end <= words:
             raise ValueError(

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
+from sqap_vla_ros.input_files import read_json
 from sqap_vla_ros.models.families.openvla.config import OpenVlaConfig
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.checkpoint_reader import SafetensorsReader

@@ -2,8 +2,20 @@
 
 from dataclasses import dataclass
 import math
+from typing import Any
 
 from sqap_vla_ros.columns import Column
+from sqap_vla_ros.models.layers.arguments import (
+    check_arguments,
+    check_count,
+    check_decoder,
+    check_tower,
+    GEMMA,
+    LARGEST_COLUMNS,
+    LARGEST_ROWS,
+    LARGEST_STEPS,
+    LARGEST_TOKENS,
+)
 from sqap_vla_ros.models.layers.vision_config import check_spelled_out, LLAMA_KEYS, TOWER_KEYS
 
 _MODEL_KEYS = (
@@ -15,8 +27,18 @@ _MODEL_KEYS = (
     'min_period',
     'max_period',
 )
-LONGEST = 10_000
-"""Rows of a chunk, steps and tokens of a prompt at most."""
+_MODEL: dict[str, Any] = {
+    'chunk_size': (1, LARGEST_ROWS),
+    'max_state_dim': (1, LARGEST_COLUMNS),
+    'max_action_dim': (1, LARGEST_COLUMNS),
+    'min_period': (0.0, 1e6),
+    'max_period': (0.0, 1e6),
+}
+_PREFIX: dict[str, Any] = {
+    'model_type': ('paligemma',),
+    'projection_dim': (1, 2**16),
+    'image_token_index': (0, 2**21),
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +84,9 @@ class Pi0Config:
             raise ValueError(
                 f'preprocessing is {self.preprocessing!r}, expected openpi or lerobot'
             )
-        for name in ('horizon', 'flow_steps', 'text_length'):
-            if not 1 <= getattr(self, name) <= LONGEST:
-                raise ValueError(f'{name} is {getattr(self, name)}, expected 1 .. {LONGEST}')
+        check_count('horizon', self.horizon, LARGEST_ROWS)
+        check_count('flow_steps', self.flow_steps, LARGEST_STEPS)
+        check_count('text_length', self.text_length, LARGEST_TOKENS)
         if not math.isfinite(self.letterbox_bars):
             raise ValueError(f'letterbox_bars is {self.letterbox_bars}, expected a finite number')
         check_spelled_out('model', self.model, _MODEL_KEYS)
@@ -74,6 +96,11 @@ class Pi0Config:
         check_spelled_out('model.vlm_config.vision_config', vision, ('image_size', *TOWER_KEYS))
         check_spelled_out('model.vlm_config.text_config', prefix['text_config'], LLAMA_KEYS)
         check_spelled_out('model.dit_config', self.model['dit_config'], LLAMA_KEYS)
+        _check_rest('model', self.model, _MODEL, 'vlm_config', 'dit_config')
+        _check_rest('model.vlm_config', prefix, _PREFIX, 'vision_config', 'text_config')
+        check_tower('model.vlm_config.vision_config', vision, 'siglip')
+        check_decoder('model.vlm_config.text_config', prefix['text_config'], GEMMA)
+        check_decoder('model.dit_config', self.model['dit_config'], GEMMA)
         if vision['image_size'] != self.image_size:
             raise ValueError(
                 f'image_size is {self.image_size}, but the vision tower reads '
@@ -83,3 +110,9 @@ class Pi0Config:
             raise ValueError(
                 f'horizon is {self.horizon}, but model.chunk_size {self.model["chunk_size"]}'
             )
+
+
+def _check_rest(name: str, given: dict[str, Any], allowed: dict[str, Any], *parts: str) -> None:
+    """Check the arguments beside those that are objects themselves; raises ValueError."""
+    rest = {key: value for key, value in given.items() if key not in parts}
+    check_arguments(name, rest, allowed)

@@ -12,9 +12,8 @@ import re
 from typing import Any
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
+from sqap_vla_ros.input_files import read_json
 from sqap_vla_ros.models.families.pi0.cameras import choose_cameras, stored_cameras
-from sqap_vla_ros.models.families.pi0.config import LONGEST
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.datasets import dataset_for
 from sqap_vla_ros.models.importers.fields import expect, section, whole_number
@@ -25,6 +24,7 @@ from sqap_vla_ros.models.importers.lerobot_pipeline import (
     read_pipelines,
 )
 from sqap_vla_ros.models.importers.released import choose_dataset, ImportOptions
+from sqap_vla_ros.models.layers.arguments import LARGEST_ROWS, LARGEST_STEPS, LARGEST_TOKENS
 from sqap_vla_ros.models.preprocessing.normalisation import (
     LEROBOT,
     make_normalisation,
@@ -128,8 +128,8 @@ def _read_lerobot(folder: Path, data: dict[str, Any], options: ImportOptions) ->
         state=pipelines.state,
         action=pipelines.action,
         cameras=choose_cameras(path, stored, options.cameras),
-        horizon=whole_number(path, data, 'chunk_size', 50, 1, LONGEST),
-        flow_steps=whole_number(path, data, 'num_inference_steps', STEPS, 1, LONGEST),
+        horizon=whole_number(path, data, 'chunk_size', 50, 1, LARGEST_ROWS),
+        flow_steps=whole_number(path, data, 'num_inference_steps', STEPS, 1, LARGEST_STEPS),
         text_length=pipelines.text_length,
         relative=pipelines.relative,
         bfloat16=_is_bfloat16(path, data, 'dtype'),
@@ -183,9 +183,9 @@ def _read_openpi(
         state=parts[0],
         action=parts[1],
         cameras=choose_cameras(path, OPENPI_CAMERAS, options.cameras),
-        horizon=whole_number(path, data, 'action_horizon', 50, 1, LONGEST),
-        flow_steps=whole_number(path, data, 'num_inference_steps', STEPS, 1, LONGEST),
-        text_length=whole_number(path, data, 'max_token_len', 48, 1, LONGEST),
+        horizon=whole_number(path, data, 'action_horizon', 50, 1, LARGEST_ROWS),
+        flow_steps=whole_number(path, data, 'num_inference_steps', STEPS, 1, LARGEST_STEPS),
+        text_length=whole_number(path, data, 'max_token_len', 48, 1, LARGEST_TOKENS),
         relative=None,
         bfloat16=_is_bfloat16(path, data, 'precision'),
     )

@@ -6,7 +6,7 @@ import re
 import torch
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
+from sqap_vla_ros.input_files import read_json
 from sqap_vla_ros.models.families.pi0.config import Pi0Config
 from sqap_vla_ros.models.families.pi0.formats import read_format
 from sqap_vla_ros.models.families.pi0.meaning import find_pi0_meaning

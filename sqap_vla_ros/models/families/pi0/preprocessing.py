@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import interpolate, pad
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.files import read_json
+from sqap_vla_ros.input_files import read_json
 from sqap_vla_ros.models.preprocessing.images import resize_like_pillow
 from sqap_vla_ros.models.preprocessing.normalisation import (
     LEROBOT,

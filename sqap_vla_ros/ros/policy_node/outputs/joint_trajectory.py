@@ -14,10 +14,12 @@ class JointTrajectoryOutput:
     """
     Publishes trajectory_msgs/JointTrajectory, rad and rad/s (m, m/s), that end at standstill.
 
-    Each trajectory keeps the commanded velocity for half of its horizon, brakes to zero in the
-    other half, and replaces the one before. The arm therefore stands still one horizon after the
-    last message, even if the node dies. The controller drops a trajectory whose end has passed,
-    so each is stamped with the time of its command.
+    Each trajectory goes over to the commanded velocity in the first half of its horizon, brakes
+    to zero in the other half, and replaces the one before. The arm therefore stands still one
+    horizon after the last message, even if the node dies. It follows the commands a quarter of
+    the horizon later: a steady change of velocity lags behind a sudden one, and to catch up it
+    would have to be faster than commanded. The controller drops a trajectory whose end has
+    passed, so each is stamped with the time of its command.
     """
 
     def __init__(self, node: Node, output: Output, profile: RobotProfile) -> None:
@@ -37,11 +39,9 @@ class JointTrajectoryOutput:
         velocity = [command.velocities[name] for name in self._names]
         half_s = self._horizon_s / 2
         if not command.still:
-            message.points.append(_point(half_s, start, velocity, half_s, velocity))
+            message.points.append(_point(half_s, start, velocity, half_s / 2, velocity))
         # Constant deceleration to zero covers half of the distance of constant speed.
-        message.points.append(
-            _point(self._horizon_s, start, velocity, 1.5 * half_s, [0.0] * len(start))
-        )
+        message.points.append(_point(self._horizon_s, start, velocity, half_s, [0.0] * len(start)))
         self._publisher.publish(message)
 
 

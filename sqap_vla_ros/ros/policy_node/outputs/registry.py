@@ -42,6 +42,9 @@ from sqap_vla_ros.ros.policy_node.outputs.gripper import (
 from sqap_vla_ros.ros.policy_node.outputs.joint_array import JointArrayOutput
 from sqap_vla_ros.ros.policy_node.outputs.joint_state import JointStateOutput
 from sqap_vla_ros.ros.policy_node.outputs.joint_trajectory import JointTrajectoryOutput
+from sqap_vla_ros.ros.policy_node.outputs.joint_trajectory_chunk import (
+    JointTrajectoryChunkOutput,
+)
 from sqap_vla_ros.ros.policy_node.outputs.twist import TwistOutput
 
 
@@ -78,6 +81,7 @@ GripperFactory = Callable[[Node, GripperOutput], GripperAdapter]
 ARM_OUTPUTS: dict[str, ArmFactory] = {
     'twist_stamped': TwistOutput,
     'joint_trajectory': JointTrajectoryOutput,
+    'joint_trajectory_chunk': JointTrajectoryChunkOutput,
     'float64_multi_array': JointArrayOutput,
     'joint_state': JointStateOutput,
 }
