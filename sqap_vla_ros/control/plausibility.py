@@ -29,7 +29,7 @@ from sqap_vla_ros.control.limits import require_positive
 
 GAIN = 0.1
 """An arm that is commanded by velocities moves faster or slower than told by up to this share."""
-STOOD = 0.05
+STOOD = 0.02
 """A measurement that moves by less than this share of the error limit may be one that stands."""
 PAST_STEPS = 20
 """Number of measurements that are kept of the part of the path over which errors are taken."""
