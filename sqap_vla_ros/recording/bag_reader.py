@@ -184,6 +184,10 @@ def _observed(request: Any, parts: dict[str, Any]) -> Observed:
     cameras = {
         name: PinholeCamera.from_plain_data(camera) for name, camera in request['cameras'].items()
     }
+    for name, camera in cameras.items():
+        for part, shape in ((camera.intrinsics, (3, 3)), (camera.optical_from_base, (4, 4))):
+            if part.shape != shape or part.dtype.kind not in 'if' or not np.isfinite(part).all():
+                raise ValueError(f'{REQUEST}: camera {shown(name)} has no matrix {shape}')
     point = end_effector and end_effector.point
     observation = Observation(
         images,

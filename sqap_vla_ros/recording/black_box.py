@@ -112,7 +112,7 @@ class BlackBox:
             )
         self._writer = Thread(target=self._write, args=(path, entries, size, short), daemon=True)
         self._writer.start()
-        return True, f'{path}{f" ({short})" if short else ""}'
+        return True, str(path)
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait until the bag that is being written is on disk."""
