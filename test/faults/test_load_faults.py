@@ -37,8 +37,8 @@ def child(rig, *arguments):
 
 
 def end(process):
-    process.kill()
-    process.wait()
+    process.terminate()  # in order: a participant of DDS that vanishes is looked for by others
+    process.wait(PATIENCE_S)
 
 
 def answers(rig, service, calls=CALLS):
