@@ -29,6 +29,7 @@ def test_gazebo_controllers_command_what_profile_and_robot_have(gazebo):
     name = output.topic.split('/')[0]
     assert name in controllers['controller_manager']['ros__parameters']
     assert tuple(controllers[name]['ros__parameters']['joints']) == output.joints
+    assert controllers[name]['ros__parameters']['interpolate_from_desired_state'] is True
     robot = ElementTree.parse(gazebo / 'arm.urdf')
     control = {
         joint.get('name'): [c.get('name') for c in joint.findall('command_interface')]

@@ -382,9 +382,9 @@ class Controller:
                 return command
             if state in (State.UNREADY, State.READY) and not self._on_wire:
                 return None
-            command = self._space.stop(period_s, now_ns)
-            if command.still and self._space.lost:
+            if self._space.still and self._space.lost:
                 self._space.withdraw()
+            command = self._space.stop(period_s, now_ns)
             self._on_wire = state in (State.HOLDING, State.ESTOPPED) or not command.still
             return command
 

@@ -13,9 +13,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.messages import stamp_to_ns
 
 PERIOD_S = 0.02
-LAG_S = 0.04
+LAG_S = 0.05
 """Time constant with which a servo follows its reference."""
 IMAGE_SIZE = 64
 
@@ -23,6 +24,9 @@ IMAGE_SIZE = 64
 class FollowingArm:
     """
     Publishes what a profile names, joints in rad or m, and follows its first output.
+
+    Its servos lag. While `active` is False its controller takes no commands and holds the last
+    position, as after a protective stop.
 
     Args:
         client: node that publishes and subscribes.
@@ -43,6 +47,13 @@ class FollowingArm:
         self._positions, self._pose = dict(joints), pose
         self._reference = dict(joints)
         self._plan: tuple[float, dict[str, float], JointTrajectory] | None = None
+        self._active = True
+        self.commands: list[JointTrajectory | Float64MultiArray] = []
+        """What came on its topic."""
+        self.history: list[tuple[float, dict[str, float]]] = []
+        """Time, s, and true positions, rad or m."""
+        self.errors: list[dict[str, float]] = []
+        """Joint name to error of the measurement, for each of the next messages."""
         self._moves_from_s: float | None = None
         self._start = dict(joints)
         self.instruction = client.create_publisher(String, 'instruction', 1)
@@ -59,9 +70,12 @@ class FollowingArm:
         output = profile.outputs[0]
         kind, receive = {
             'joint_trajectory': (JointTrajectory, self._follow),
+            'joint_trajectory_chunk': (JointTrajectory, self._follow),
             'float64_multi_array': (
                 Float64MultiArray,
-                lambda message: self._go(dict(zip(output.joints or self._names, message.data))),
+                lambda message: self._go(
+                    message, dict(zip(output.joints or self._names, message.data))
+                ),
             ),
             'twist_stamped': (TwistStamped, self.twists.append),
         }[output.kind]
@@ -86,32 +100,53 @@ class FollowingArm:
         begun = self._moves_from_s
         return 0.0 if begun is None else time.monotonic() - begun
 
+    @property
+    def active(self) -> bool:
+        """Whether its controller takes commands."""
+        return self._active
+
+    @active.setter
+    def active(self, active: bool) -> None:
+        with self._lock:
+            self._active, self._plan = active, None
+
     def close(self):
         """Stop publishing."""
         self._stopping.set()
         self._thread.join()
 
-    def _go(self, reference: dict[str, float]) -> None:
+    def _go(self, message: Float64MultiArray, reference: dict[str, float]) -> None:
         with self._lock:
-            self._plan = None
-            self._reference |= reference
+            self.commands.append(message)
+            if self._active:
+                self._reference |= reference
 
     def _follow(self, message: JointTrajectory) -> None:
         """Replace the trajectory, as joint_trajectory_controller does."""
         with self._lock:
-            self._plan = time.monotonic(), dict(self._reference), message
+            self.commands.append(message)
+            if self._active:
+                self._plan = self._now_s(), dict(self._reference), message
+
+    def _now_s(self) -> float:
+        return self.client.get_clock().now().nanoseconds * 1e-9
 
     def _advance(self, period_s: float) -> None:
         """Interpolate the trajectory, if there is one, and follow the reference."""
         if self._plan is not None:
             begun_s, start, message = self._plan
-            times = [0.0] + [
-                point.time_from_start.sec + point.time_from_start.nanosec * 1e-9
-                for point in message.points
-            ]
+            stamp_s = stamp_to_ns(message.header.stamp) * 1e-9
+            times = [stamp_s + stamp_to_ns(p.time_from_start) * 1e-9 for p in message.points]
+            late = times[0] <= begun_s
             for index, name in enumerate(message.joint_names):
-                path = [start[name], *(point.positions[index] for point in message.points)]
-                self._reference[name] = float(np.interp(time.monotonic() - begun_s, times, path))
+                path = [point.positions[index] for point in message.points]
+                self._reference[name] = float(
+                    np.interp(
+                        self._now_s(),
+                        times if late else [begun_s, *times],
+                        path if late else [start[name], *path],
+                    )
+                )
         share = -math.expm1(-period_s / LAG_S)
         for name, wanted in self._reference.items():
             self._positions[name] += share * (wanted - self._positions[name])
@@ -128,6 +163,10 @@ class FollowingArm:
             with self._lock:
                 self._advance(now_s - before_s)
                 measured = dict(self._positions)
+                self.history.append((now_s, measured))
+                if self.errors:
+                    error = self.errors.pop(0)
+                    measured = {name: at + error.get(name, 0.0) for name, at in measured.items()}
             before_s, count = now_s, count + 1
             self._publish(
                 self._joints, JointState(name=[*measured], position=[*measured.values()])

@@ -95,9 +95,9 @@ class Rig:
 
 
 @contextmanager
-def running(tmp_path, policy, *arguments, make_robot=Robot):
+def running(tmp_path, policy, *arguments, make_robot=Robot, module=MODULE):
     domain_id = domain()
-    process = start_node(MODULE, tmp_path, domain_id, '-p', f'policy:={policy}', *arguments)
+    process = start_node(module, tmp_path, domain_id, '-p', f'policy:={policy}', *arguments)
     try:
         with client_node(domain_id) as client:
             rig = Rig(client, process, make_robot)

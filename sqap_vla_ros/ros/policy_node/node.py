@@ -78,6 +78,7 @@ class PolicyNode(LifecycleNode):
             self.settings.black_box_s,
             parameters.black_box_directory(self.settings),
             self.get_logger().info,
+            self.settings.black_box_mb * 10**6,
         )
         self._state = StateTeller(
             self._control, self._reports.state, self.get_logger().info, self._note

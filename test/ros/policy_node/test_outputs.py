@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.control.command import Command
 from sqap_vla_ros.control.joint_command import JointCommand
@@ -227,6 +228,29 @@ def test_the_final_hold_is_standstill_several_times(client, space):
     for message in messages[count:]:
         still = [message.twist.linear.x] if space == 'twist' else list(message.velocity)
         assert not any(still)
+
+
+def test_the_final_hold_leaves_the_position_to_an_arm_that_is_not_where_commands_lead(client):
+    """Its controller was deactivated, for example: a position would make it jump later."""
+    outputs = AllOutputs(
+        client,
+        profile(
+            Output('joint_state', 'withdrawn', joints=JOINTS),
+            Output('joint_trajectory', 'withdrawn_too', joints=JOINTS),
+            Output('float64_multi_array', 'still', joints=JOINTS, interface='velocity'),
+        ),
+    )
+    messages = client.listen(JointState, 'withdrawn')
+    trajectories = client.listen(JointTrajectory, 'withdrawn_too')
+    lost = JointCommand({'shoulder': 0.1, 'elbow': 0.1})
+    receive(client, Float64MultiArray, 'still', outputs, lost)
+    velocities = client.received['still']
+    time.sleep(0.3)
+    count = len(velocities)
+    outputs.final_hold()
+    assert wait_until(lambda: len(velocities) == count + FINAL_HOLDS, 5)
+    assert not any(any(message.data) for message in velocities[count:])
+    assert not messages and not trajectories
 
 
 def test_profiles_and_the_registry_know_the_same_outputs():
