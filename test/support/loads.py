@@ -5,6 +5,7 @@ What a policy node may be busy with, and a user who stops it meanwhile; each a p
     python -m support.loads ask SERVICE COUNT PERIOD_S
 """
 
+from contextlib import suppress
 import io
 import json
 import sys
@@ -58,15 +59,17 @@ KINDS = {
 
 
 def publish(kind, topic, rate_hz):
-    """Publish the same message for ever, with new stamps."""
+    """Publish the same message, with new stamps, until SIGINT or SIGTERM."""
     message_type, make = KINDS[kind]
     node, message = Node('load'), make()
     publisher = node.create_publisher(message_type, topic, QoSProfile(depth=1))
     message.header.frame_id = 'camera_optical_frame'
-    while True:
+    while rclpy.ok():
         message.header.stamp = node.get_clock().now().to_msg()
-        publisher.publish(message)
+        with suppress(RuntimeError):  # the context may end between the two
+            publisher.publish(message)
         time.sleep(1 / float(rate_hz))
+    node.destroy_node()
 
 
 def ask(service, count, period_s):
@@ -88,8 +91,10 @@ def ask(service, count, period_s):
             times_s.append(taken_s)
         time.sleep(float(period_s))
     print(json.dumps(times_s), flush=True)
+    node.destroy_node()
 
 
 if __name__ == '__main__':
     rclpy.init()
     {'publish': publish, 'ask': ask}[sys.argv[1]](*sys.argv[2:])
+    rclpy.try_shutdown()
