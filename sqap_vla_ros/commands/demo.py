@@ -49,7 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     policy = arguments.policy or find_resource('policies/small')
     tasks = choose_tasks(arguments.tasks, policy)
     with SimulatedSession(
-        policy, arguments.output, tasks[0], arguments.seed, arguments.domain_id
+        policy,
+        arguments.output,
+        tasks[0],
+        arguments.seed,
+        arguments.domain_id,
+        simulated_time=True,
     ) as session:
         attempts, description = _drive(session, tasks, arguments.seed, arguments.limit)
     return _report(arguments.output, attempts, description, time.monotonic() - began_s)

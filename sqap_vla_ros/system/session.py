@@ -27,6 +27,8 @@ class SimulatedSession:
         seed: Its first seed.
         domain_id: ROS domain; None: a free one.
         policy_arguments: Further ROS arguments of the policy node.
+        simulated_time: Whether the policy node takes its time from the simulated arm. On a machine
+            that is too slow for real time the arm would not seem to follow its commands otherwise.
 
     Raises:
         UserError: A process has ended or does not answer.
@@ -41,10 +43,12 @@ class SimulatedSession:
         seed: int,
         domain_id: int | None = None,
         policy_arguments: tuple[str, ...] = (),
+        simulated_time: bool = False,
     ) -> None:
         self._policy, self._output, self._task, self._seed = policy, output, task, seed
         self._domain_id = domain_id
         self._policy_arguments = policy_arguments
+        self._simulated_time = str(simulated_time).lower()
         self._client: SystemClient | None = None
 
     def __enter__(self) -> 'SimulatedSession':
@@ -98,6 +102,8 @@ class SimulatedSession:
             f'task:={self._task}',
             '-p',
             f'seed:={self._seed}',
+            '-p',
+            f'publish_clock:={self._simulated_time}',
         )
         if not (policy / 'recipe.yaml').exists():
             compressed = self._output / 'policy'
@@ -118,6 +124,8 @@ class SimulatedSession:
             '--ros-args',
             '-p',
             f'policy:={compressed.resolve()}',
+            '-p',
+            f'use_sim_time:={self._simulated_time}',
             *self._policy_arguments,
         )
         if compressed != policy:
