@@ -330,6 +330,12 @@ class Controller:
             return self._space.stop_time_s
 
     @property
+    def still(self) -> bool:
+        """Whether the last command was standstill."""
+        with self._lock:
+            return self._space.still
+
+    @property
     def state(self) -> State:
         """Current state."""
         return self._machine.state

@@ -57,7 +57,7 @@ class Robot:
         self._thread.join()
 
     def go_home(self):
-        """Lead the end effector home, as a user would: a policy that looks at noise drifts away."""
+        """Lead it home, as a user would: a policy that looks at noise drifts away."""
         self._returns = True
         while self._returns:
             time.sleep(PERIOD_S)

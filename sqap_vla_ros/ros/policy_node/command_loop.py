@@ -13,6 +13,7 @@ from sqap_vla_ros.control.controller import Controller
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Commanded
+from sqap_vla_ros.ros.common.callbacks import Report
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 
 SAME_MOMENT_NS = 100_000
@@ -20,8 +21,8 @@ SAME_MOMENT_NS = 100_000
 NICENESS = -10
 """Of the command thread, if the process is allowed to set it (root, or an rtprio/nice limit)."""
 STOP_SHARE, STOP_SLACK_S = 1.2, 1.0
-"""What takes longer than this share of the longest stop that the limits allow, and the slack, is no
-stop; then the final hold is sent in any case."""
+"""What takes longer than this share of the longest stop that the limits allow, and the slack,
+is no stop; then the final hold is sent in any case."""
 
 
 class CommandLoop:
@@ -30,7 +31,8 @@ class CommandLoop:
 
     This is not a ROS timer: a ROS timer waits for the executor and, under `use_sim_time`, for
     /clock, which a dead simulator never publishes. Late ticks are not caught up with: a burst of
-    commands never happens.
+    commands never happens. An error ends nothing: it is reported, which holds the arm, and the
+    next command is tried.
 
     Args:
         clock: Clock of the node, for the stamps of the commands.
@@ -38,6 +40,7 @@ class CommandLoop:
         outputs: Where they are published.
         black_box: Records them.
         rate_hz: Commands per second; may be changed at any time.
+        report: Told about errors.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class CommandLoop:
         outputs: AllOutputs,
         black_box: BlackBox,
         rate_hz: float,
+        report: Report,
     ) -> None:
         self.rate_hz = rate_hz
+        self._report = report
         self._clock, self._controller = clock, controller
         self._outputs, self._black_box = outputs, black_box
         self._still = True
@@ -69,7 +74,10 @@ class CommandLoop:
         self._stopping.set()
         if self._thread is not None and self._thread.is_alive():
             self._thread.join()
-        self._outputs.final_hold()
+        try:
+            self._outputs.final_hold()
+        except Exception as error:
+            self._report('final hold', error, False)
 
     def _run(self) -> None:
         with suppress(PermissionError):
@@ -78,12 +86,16 @@ class CommandLoop:
         while not self._stopping.is_set():
             due_s = max(due_s + 1 / self.rate_hz, time.monotonic())
             self._stopping.wait(due_s - time.monotonic())
-            self._tick()
+            try:
+                self._tick()
+            except Exception as error:
+                self._report('commands', error, False)
 
     def _tick(self) -> None:
         now, steady_ns = read_clocks(self._clock)
         command = self._controller.tick(now.nanoseconds, steady_ns)
-        self._still = command is None or command.still
+        # After a gap nothing is sent while a measurement is waited for, and the arm may move.
+        self._still = self._controller.still if command is None else command.still
         if command is not None:
             self._outputs.publish(command, now.to_msg())
             self._black_box.add(black_box_entry(command), now.nanoseconds)

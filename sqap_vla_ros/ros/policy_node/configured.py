@@ -20,6 +20,7 @@ from sqap_vla_ros.inference.runner import Answer, InferenceRunner
 from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
 from sqap_vla_ros.profiles.robot_profile import RobotProfile, TRAJECTORIES
 from sqap_vla_ros.recording.black_box import BlackBox
+from sqap_vla_ros.ros.common.callbacks import Report
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop
 from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
 from sqap_vla_ros.ros.policy_node.graph_checks import shared_topics
@@ -51,6 +52,7 @@ class Configured:
         profile: Robot profile.
         outputs: Where commands are published.
         black_box: Records observations, answers and commands.
+        report: Told about errors of the thread of commands.
 
     Raises:
         UserError: The policy cannot be loaded, or does not fit the robot; nothing is left over.
@@ -65,6 +67,7 @@ class Configured:
         profile: RobotProfile,
         outputs: AllOutputs,
         black_box: BlackBox,
+        report: Report,
     ) -> None:
         self.client, self.outputs, self._profile = client, outputs, profile
         self.transitions: deque[Transition] = deque()
@@ -127,7 +130,12 @@ class Configured:
             1 / settings.inference_rate_hz,
         )
         self.commands = CommandLoop(
-            node.get_clock(), self.controller, outputs, black_box, settings.command_rate_hz
+            node.get_clock(),
+            self.controller,
+            outputs,
+            black_box,
+            settings.command_rate_hz,
+            report,
         )
 
     def start(self) -> None:

@@ -213,6 +213,7 @@ class PolicyNode(LifecycleNode):
                 self._profile,
                 self._outputs,
                 self._black_box,
+                self.callback_failed,
             )
         finally:
             self._loading = None
