@@ -164,6 +164,8 @@ def _xml_text(path: Path) -> str:
             f'{path}: not text in {encoding.upper()} ({error.reason} at byte {error.start}); '
             'expected a URDF'
         ) from None
+    if '\0' in text:  # of UTF-16 without a mark, which the parser would recognise
+        raise UserError(f'{path}: not text in {encoding.upper()}; expected a URDF')
     if '<!DOCTYPE' in text or '<!ENTITY' in text:
         raise UserError(f'{path}: with a DOCTYPE or XML entities; expected a URDF without')
     return text

@@ -206,3 +206,44 @@ def test_a_recipe_is_loaded_by_file_or_by_name(repository):
     assert load_recipe('w4a8') == load_recipe(path) == load_recipe(str(path))
     with pytest.raises(UserError, match="recipe 'w5a5': no such file; recipes of the package: "):
         load_recipe('w5a5')
+
+
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        ('name: [&a [x,x], &b [*a,*a], &c [*b,*b]]', 'name is ['),
+        ('name: "a\\e[2J\\nFAKE LINE"', 'in one line'),
+        ('name: ' + 'x' * 5000, 'at most 100 characters'),
+        ('name: !!set {a, b}', 'name is {'),
+        ('denoising_steps: 2000000000', 'expected 1 .. 1000'),
+        ('denoising_steps: 0x' + 'F' * 9000, 'a number of 36000 bits'),
+        ('denoising_steps: 10.0', 'denoising_steps is 10.0'),
+        ('pruning: {ratio: ' + '9' * 400 + '}', 'ratio is inf'),
+        ('pruning: {ratio: .nan}', 'ratio is nan'),
+        ('pruning: {protection_radius_m: .inf}', 'protection_radius_m is inf'),
+        ('pruning: {fine_speed_m_s: .inf}', 'fine_speed_m_s is inf'),
+        ('pruning: {layer: 99999}', 'layer is 99999'),
+        ('pruning: {seed: -1}', 'seed is -1'),
+        ('pruning: {ratio: true}', 'ratio is True'),
+        ('quantization: {rotation_seed: 99999999999999999999999999}', 'rotation_seed'),
+        ('quantization: {weight_group: 1000000007}', 'weight_group is 1000000007'),
+        ('quantization: {weight_bits: ' + '9' * 400 + '}', 'weight_bits is a number of'),
+        ('quantization: {targets: [' + 'x,' * 5000 + ']}', "targets is 'x'"),
+        ('x' * 1000 + ': 1', 'unknown key'),
+        ('name: a\nname: b', "'name' is there twice"),
+    ],
+)
+def test_hostile_values_are_refused_in_one_short_line(tmp_path, content, words):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert words in message and str(path) in message
+    assert '\n' not in message and '\x1b' not in message and len(message) < 500
+
+
+@pytest.mark.parametrize('name', ['a' * 5000, 'a\0b', '../' * 2000])
+def test_names_that_are_no_path_are_not_found(name):
+    with pytest.raises(UserError):
+        load_recipe(name)

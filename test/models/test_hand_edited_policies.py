@@ -206,3 +206,79 @@ def test_weights_of_several_types_are_no_traceback(imported, tmp_path, capsys):
     )
     code, said = checked(policy, capsys)
     assert code == 2 and f'{policy}: cannot be run: ' in said
+
+
+@pytest.mark.parametrize(
+    ('family', 'place', 'fields'),
+    [
+        ('cogact', ('llama',), {'attn_implementation': 'somebody/kernel'}),
+        ('cogact', ('llama',), {'_attn_implementation': 'somebody/kernel'}),
+        ('cogact', ('llama',), {'auto_map': {'AutoModel': 'somebody--code.Model'}}),
+        ('cogact', ('llama',), {'dtype': 'os'}),
+        ('cogact', ('llama',), {'quantization_config': {'quant_method': 'bitsandbytes'}}),
+        ('cogact', ('llama',), {'hidden_act': 'somebody'}),
+        ('cogact', ('llama',), {'num_hidden_layers': 10**6}),
+        ('cogact', ('llama',), {'num_hidden_layers': -1}),
+        ('cogact', ('llama',), {'num_hidden_layers': 2.0}),
+        ('cogact', ('llama',), {'num_hidden_layers': True}),
+        ('cogact', ('llama',), {'hidden_size': 2**40}),
+        ('cogact', ('llama',), {'vocab_size': 2**50}),
+        ('cogact', ('llama',), {'num_attention_heads': 3}),
+        ('cogact', ('llama',), {'num_key_value_heads': 0}),
+        ('cogact', ('llama',), {'rms_norm_eps': float('nan')}),
+        ('cogact', ('action_head',), {'heads': 0}),
+        ('cogact', ('action_head',), {'heads': 3}),
+        ('cogact', ('action_head',), {'depth': 10**6}),
+        ('cogact', ('action_head',), {'diffusion_steps': 10**9, 'ddim_steps': 10**9}),
+        ('cogact', (), {'horizon': 10**9}),
+        ('cogact', (), {'text_length': 10**9}),
+        ('cogact', (), {'llama': [1]}),
+        ('cogact', (), {'model_type': ['cogact']}),
+        ('cogact', (), {'cameras': ['a' * 10**5]}),
+        ('cogact', (), {'cameras': [str(i) for i in range(10**5)]}),
+        ('openvla', ('vision', 0), {'kind': 'somebody'}),
+        ('openvla', ('vision', 0), {'drop_last_layers': 10**9}),
+        ('openvla', ('vision', 0), {'drop_last_layers': -1}),
+        ('openvla', ('vision', 0, 'model'), {'patch_size': 0}),
+        ('openvla', ('vision', 0, 'model'), {'attn_implementation': 'somebody/kernel'}),
+        ('pi0', ('model',), {'attn_implementation': 'somebody/kernel'}),
+        ('pi0', ('model', 'vlm_config'), {'_attn_implementation': 'somebody/kernel'}),
+        ('pi0', ('model', 'vlm_config'), {'text_config': [1]}),
+        ('pi0', ('model', 'vlm_config', 'vision_config'), {'model_type': 'somebody'}),
+        ('pi0', ('model', 'dit_config'), {'auto_map': {}}),
+    ],
+)
+def test_what_is_not_listed_never_reaches_transformers(family, place, fields, imported, tmp_path):
+    def edit(data):
+        for key in place:
+            data = data[key]
+        data.update(fields)
+
+    policy = copy_of(imported[family], tmp_path / 'policy')
+    change_json(policy, CONFIG, edit)
+    with pytest.raises(UserError) as caught:
+        load_config(policy)
+    message = str(caught.value)
+    assert next(iter(fields)).split('_')[0] in message or 'heads' in message
+    assert str(policy / CONFIG) in message and '\n' not in message and len(message) < 1100
+
+
+def test_a_link_out_of_the_policy_is_not_copied(imported, tmp_path):
+    policy = copy_of(imported['cogact'], tmp_path / 'policy')
+    (tmp_path / 'secret').write_text('secret')
+    (policy / 'notes.txt').symlink_to(tmp_path / 'secret')
+    with pytest.raises(UserError, match=r'notes\.txt: a link out of the folder'):
+        compress(policy, tmp_path / 'output', load_recipe('full'))
+    assert not (tmp_path / 'output').exists()
+
+
+def test_a_snapshot_of_a_hugging_face_cache_compresses(imported, tmp_path):
+    blobs, snapshot = tmp_path / 'models--a' / 'blobs', tmp_path / 'models--a' / 'snapshots' / '0'
+    copy_of(imported['cogact'], blobs)
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(f'../../blobs/{path.name}')
+    compress(snapshot, tmp_path / 'output', load_recipe('full'))
+    copies = list((tmp_path / 'output').iterdir())
+    assert copies and not any(path.is_symlink() for path in copies)
+    assert load_policy(tmp_path / 'output').describe()['recipe'] == 'full'

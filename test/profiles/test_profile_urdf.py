@@ -3,6 +3,8 @@
 import pytest
 
 from sqap_vla_ros.cli import main
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.urdf import read_urdf
 
 from support.profiles import GRIPPED, JOINT_SPACE
 from support.urdf import URDF
@@ -87,3 +89,36 @@ def test_what_is_no_urdf_is_refused_in_one_line(write, tmp_path, capsys, text, w
     assert main(['profile', 'check', str(write()), '--urdf', str(path)]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count('\n') == 1
+
+
+ENTITY = '<!DOCTYPE robot [<!ENTITY a "b">]><robot name="&a;"/>'
+
+
+@pytest.mark.parametrize(
+    'encoding, declared, words',
+    [
+        ('utf-8', 'utf-8', 'DOCTYPE'),
+        ('utf-8-sig', 'utf-8', 'DOCTYPE'),
+        ('latin-1', 'iso-8859-1', 'DOCTYPE'),
+        ('utf-16', 'utf-16', 'not text in UTF-8'),
+        ('utf-16-le', 'utf-16', 'not text in UTF-8'),
+        ('utf-7', 'utf-7', 'encoding'),
+        ('utf-32', 'utf-32', 'not text in UTF-8'),
+        ('cp037', 'cp037', 'not text in UTF-8'),
+        ('cp1252', 'windows-1252', 'encoding'),
+    ],
+)
+def test_entities_are_found_in_every_encoding(tmp_path, encoding, declared, words):
+    path = tmp_path / 'robot.urdf'
+    path.write_bytes(f'<?xml version="1.0" encoding="{declared}"?>{ENTITY}'.encode(encoding))
+    with pytest.raises(UserError, match=words):
+        read_urdf(path)
+
+
+def test_a_urdf_in_latin_1_is_read(tmp_path):
+    path = tmp_path / 'robot.urdf'
+    text = (
+        '<?xml version="1.0" encoding="ISO-8859-1"?><robot name="r\xe9"><link name="a"/></robot>'
+    )
+    path.write_bytes(text.encode('latin-1'))
+    assert read_urdf(path).name == 'r\xe9'

@@ -424,3 +424,33 @@ def test_a_damaged_profile_never_raises_anything_else(tmp_path_factory, place, t
     path.write_text(PROFILE[:place] + text + PROFILE[place + 2 :], 'utf-8', errors='ignore')
     profile, problems = read_profile(path)
     assert profile is not None or problems
+
+
+@pytest.mark.parametrize(
+    'old, new, words',
+    [
+        ('robot: ', 'robot: "a\\e[2J" # ', 'one line'),
+        ('base_frame: ', 'base_frame: ' + 'x' * 1000 + ' # ', 'at most 100 characters'),
+        ('base_frame: ', 'base_frame: "a\\x07b" # ', 'control characters'),
+        ('topic: image', 'topic: ' + 'x' * 200, 'at most 150 characters'),
+        ('robot: ', 'x: [' + 'a,' * 500 + ']\nrobot: ', 'x is not known'),
+        ('robot: ', 'outputs: [' + 'a,' * 500 + ']\nrobot: ', 'has 500 entries'),
+        (
+            'robot: ',
+            ''.join(f'k{i}: 1\n' for i in range(500)) + 'robot: ',
+            'keys, expected at most',
+        ),
+        ('robot: ', 'max_camera_skew: ' + '1' * 50_000 + 'x\nrobot: ', 'is not a number'),
+    ],
+)
+def test_hostile_text_is_refused_soon_and_in_short_lines(write, old, new, words, capsys):
+    assert main(['profile', 'check', str(write(old, new))]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(words in line for line in lines), lines
+    assert all(line.isprintable() and len(line) < 1200 for line in lines)
+
+
+def test_ends_of_a_gripper_that_differ_by_rounding_alone_are_the_same(write):
+    ends = 'gripper: {joint: g, unit: m, open: 0.04, closed: 0.0400000001}\n'
+    _, problems = read_profile(write('joints:', ends + 'joints:'))
+    assert any('open and closed are the same' in problem.message for problem in problems)
