@@ -3,9 +3,10 @@
 import argparse
 from importlib import import_module
 from keyword import iskeyword
+import os
 import sys
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import one_line, UserError
 
 # Modules of sqap_vla_ros.commands, in the order of --help. Only the chosen one is imported, so
 # that `sqap_vla inspect` does not pay for a simulator or ROS.
@@ -30,6 +31,8 @@ SUMMARIES = {
 def main(argv: list[str] | None = None) -> int:
     """Run one verb. Prints a UserError as one line and returns 2 for it."""
     argv = sys.argv[1:] if argv is None else argv
+    # No verb fetches anything: whatever a library finds in a policy, it does not go out for it.
+    os.environ['HF_HUB_OFFLINE'] = '1'
     parser = argparse.ArgumentParser(prog='sqap_vla', description=__doc__)
     verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
     chosen = next((word for word in argv if word in SUMMARIES), None)
@@ -45,6 +48,16 @@ def main(argv: list[str] | None = None) -> int:
         return commands[arguments.verb].run(arguments) or 0
     except UserError as error:
         print(f'sqap_vla {arguments.verb}: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:  # of a file that is written, or a disk that fails
+        where = f'{error.filename}: ' if error.filename else ''
+        print(
+            one_line(f'sqap_vla {arguments.verb}: {where}{error.strerror or error}'),
+            file=sys.stderr,
+        )
+        return 2
+    except MemoryError:
+        print(f'sqap_vla {arguments.verb}: not enough memory', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f'sqap_vla {arguments.verb}: interrupted', file=sys.stderr)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 import math
 from typing import Any
 
+from sqap_vla_ros.errors import shown
+
 UNITS = {
     'm': ('length', 1.0),
     'mm': ('length', 1e-3),
@@ -77,6 +79,11 @@ ORIENTATIONS = {
     ROTATION_6D: ('r1', 'r2', 'r3', 'r4', 'r5', 'r6'),
 }
 """Rotation representation to the names of its components, after 'end_effector.'."""
+
+MOST_COLUMNS = 256
+"""Of a state or an action."""
+LARGEST = 1e9
+"""Of the numbers that describe a column."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +252,10 @@ def columns_from_units(names: Sequence[str], units: Sequence[str]) -> tuple[Colu
     Raises:
         ValueError: the numbers of names and units differ, or a unit is not known.
     """
-    if len(names) != len(units):
-        raise ValueError(f'{len(names)} names but {len(units)} units')
+    if len(names) != len(units) or len(names) > MOST_COLUMNS:
+        raise ValueError(
+            f'{len(names)} names but {len(units)} units, expected as many, at most {MOST_COLUMNS}'
+        )
     return tuple(_guess(name, unit) for name, unit in zip(names, units))
 
 
@@ -310,29 +319,33 @@ def columns_from_plain(data: Any) -> tuple[Column, ...]:
     """
     if not isinstance(data, (list, tuple)):
         raise ValueError(f'expected a list of columns, got {type(data).__name__}')
+    if len(data) > MOST_COLUMNS:
+        raise ValueError(f'has {len(data)} columns, expected at most {MOST_COLUMNS}')
     known = [field.name for field in fields(Column)]
     columns = []
     for index, entry in enumerate(data):
         if not isinstance(entry, dict):
             raise ValueError(
-                f'column {index} is {entry!r}, expected a mapping with name, unit, ...'
+                f'column {index} is {shown(entry)}, expected a mapping with name, unit, ...'
             )
         unknown = sorted(set(map(str, entry)) - set(known))
         if unknown:
             raise ValueError(
-                f'column {index}: key {unknown[0]!r} is not known; known: {", ".join(known)}'
+                f'column {index}: key {shown(unknown[0])} is not known; known: {", ".join(known)}'
             )
         values = dict(entry)
         for key in ('name', 'quantity', 'unit', 'frame', 'rotation'):
             if key in values and not isinstance(values[key], str):
                 raise ValueError(
-                    f'column {index}: {key} is {values[key]!r}, expected text (quote it: '
-                    f"'{values[key]}')"
+                    f'column {index}: {key} is {shown(values[key])}, expected text (quote it: '
+                    f"'{shown(values[key])}')"
                 )
         for key in ('opened', 'closed', 'low', 'high'):
             number = values.get(key)
             if isinstance(number, bool) or not isinstance(number, (int, float, type(None))):
-                raise ValueError(f'column {index}: {key} is {number!r}, expected a number')
+                raise ValueError(f'column {index}: {key} is {shown(number)}, expected a number')
+            if number is not None and not abs(number) <= LARGEST:
+                raise ValueError(f'column {index}: {key} is {shown(number)}, beyond {LARGEST:g}')
             if number is not None:
                 values[key] = float(number)
         missing = [key for key in ('name', 'quantity', 'unit') if key not in values]

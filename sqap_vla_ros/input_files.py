@@ -13,7 +13,7 @@ import math
 import os
 from pathlib import Path
 import stat
-from typing import Any
+from typing import Any, BinaryIO
 import zipfile
 
 import numpy as np
@@ -30,6 +30,8 @@ YAML_EXPANDED = 2**20
 """Characters and values of a YAML file, with each alias written out."""
 NPZ_BYTES = 2**31
 """Of the arrays of an .npz file, unpacked."""
+YAML_DEPTH = 32
+"""Of brackets in brackets."""
 _POINTER = b'version https://git-lfs.github.com/spec/'
 
 
@@ -46,8 +48,7 @@ def read_bytes(path: Path, limit: int, expected: str) -> bytes:
         UserError: there is no such file, it cannot be read, is a folder, pipe or device, a Git LFS
             pointer, or larger than the limit.
     """
-    handle = _open(path, expected)
-    with os.fdopen(handle, 'rb') as file:
+    with open_regular(path, expected) as file:
         try:
             data = file.read(limit + 1)
         except OSError as error:
@@ -172,7 +173,7 @@ def compose_yaml(text: str) -> yaml.Node | None:
             out. `problem_mark`, where there is one, has the line.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         if node is not None:
             _expanded(node, {})
     except RecursionError:
@@ -213,7 +214,13 @@ def _expanded(node: yaml.Node, known: dict[int, int | None]) -> int:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice; the last one would count."""
+    """Refuses deep nesting, and a key that is there twice, of which the last one would count."""
+
+    def fetch_flow_collection_start(self, *arguments: Any) -> None:
+        # The scanner looks at all open brackets for each character.
+        if self.flow_level >= YAML_DEPTH:
+            raise yaml.scanner.ScannerError(None, None, 'nested too deeply', self.get_mark())
+        super().fetch_flow_collection_start(*arguments)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -271,9 +278,8 @@ def read_npz(path: Path, expected: str, limit: int = NPZ_BYTES) -> dict[str, np.
     Raises:
         UserError: there is no such file, or it is damaged or too large.
     """
-    handle = _open(path, expected)
     arrays: dict[str, np.ndarray] = {}
-    with os.fdopen(handle, 'rb') as file:
+    with open_regular(path, expected) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
@@ -317,7 +323,7 @@ def refuse_pointer(path: Path, expected: str = 'the file itself') -> None:
         UserError: the file is one, the message says how to fetch the file itself; or it is no
             regular file, or cannot be read.
     """
-    with os.fdopen(_open(path, expected), 'rb') as file:
+    with open_regular(path, expected) as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise UserError(_pointer(path))
 
@@ -354,6 +360,16 @@ def names_of(data: Mapping[str, Any], most: int = 10) -> str:
     """Join the keys of a mapping from a file for a message."""
     names = [key if key.isprintable() and len(key) <= 60 else shown(key) for key in sorted(data)]
     return ', '.join([*names[:most], *(['...'] if len(names) > most else [])])
+
+
+def open_regular(path: Path, expected: str) -> BinaryIO:
+    """
+    Open a file to read a part of it; see `read_bytes`.
+
+    Raises:
+        UserError: there is no such file, it cannot be read, or is a folder, pipe or device.
+    """
+    return os.fdopen(_open(path, expected), 'rb')
 
 
 def _open(path: Path, expected: str) -> int:

@@ -40,6 +40,7 @@ SAME_FLOOR = {
     'overlay': {'camera', 'policy'},
     'files': {'errors'},
     'input_files': {'errors'},
+    'columns': {'errors'},
     'resources': {'errors'},
     'commands': set(),
     'cli': {'commands'},

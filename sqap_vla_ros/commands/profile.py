@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _new(arguments: Namespace) -> int:
-    from sqap_vla_ros.errors import UserError
+    from sqap_vla_ros.errors import one_line, UserError
     from sqap_vla_ros.profiles.document import FILL_IN
     from sqap_vla_ros.profiles.template import new_profile
 
@@ -66,7 +66,7 @@ def _new(arguments: Namespace) -> int:
     except OSError as error:
         raise UserError(f'{arguments.output}: cannot be written ({error.strerror})') from None
     for note in notes:
-        print(f'note: {note}')
+        print(one_line(f'note: {note}'))
     fill = f'replace each {FILL_IN} in it, and ' if FILL_IN in text else ''
     print(
         f'wrote {arguments.output}; now {fill}check its topics, and every limit against the data '
@@ -89,6 +89,7 @@ def _gripper_ends(arguments: Namespace) -> tuple[str, str] | None:
 
 
 def _check(arguments: Namespace) -> int:
+    from sqap_vla_ros.errors import one_line
     from sqap_vla_ros.profiles.notes import notes_on
     from sqap_vla_ros.profiles.reading import profile_path, read_profile
     from sqap_vla_ros.profiles.urdf import check_against_urdf, notes_on_urdf, read_urdf
@@ -102,15 +103,15 @@ def _check(arguments: Namespace) -> int:
             problems += check_against_urdf(profile, urdf)
             notes += notes_on_urdf(profile, urdf)
     for problem in sorted(problems, key=lambda problem: problem.line):
-        print(f'{path}:{problem.line}: {problem.message}')
+        print(one_line(f'{path}:{problem.line}: {problem.message}'))
     for note in notes:
-        print(f'note: {note}')
+        print(one_line(f'note: {note}'))
     if profile is None or problems:
         count = len(problems)
         print(f'{count} {"problem" if count == 1 else "problems"}')
         return 1
     compared = f', agrees with {arguments.urdf}' if arguments.urdf else ''
-    print(f'{path}: {profile.robot}: no problems{compared}')
+    print(one_line(f'{path}: {profile.robot}: no problems{compared}'))
     if profile.needs_acknowledgement:
         print(
             'It has not run on hardware: the node commands only with '

@@ -22,6 +22,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar='T',
         help='exit with 1 if any action differs by more than T, in its unit',
     )
+    parser.add_argument(
+        '--repeats',
+        type=int,
+        default=1000,
+        metavar='N',
+        help='how often the first observation may be repeated, as often as the policy had run '
+        'since its reset; a bag from late in a long run needs more (default %(default)s)',
+    )
     parser.add_argument('--json', type=Path, metavar='OUT', help='write the differences as JSON')
 
 
@@ -39,7 +47,7 @@ def run(arguments: Namespace) -> int:
     texts = [e.observation.instruction for _, e in entries if isinstance(e, Observed)]
     for line in check_instructions(texts, policy.spec.words, policy.spec.max_words):
         print(line, file=sys.stderr)
-    result = replay(policy, entries)
+    result = replay(policy, entries, arguments.repeats)
     print(f'{result.inferences} inferences, {result.commands} commands')
     print(f'{"largest difference":20} {"chunks":>12} {"commands":>12}')
     for i, (name, unit) in enumerate(zip(result.names, result.units)):

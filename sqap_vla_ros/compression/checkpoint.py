@@ -6,7 +6,7 @@ the index `model.safetensors.index.json`, as transformers writes it. Each file i
 so that a half-written file never has its name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 import hashlib
 import json
@@ -22,9 +22,9 @@ from sqap_vla_ros.compression.compress import CompressibleModel, configure, make
 from sqap_vla_ros.compression.quantization.quant_linear import QuantLinear
 from sqap_vla_ros.compression.recipe import Recipe
 from sqap_vla_ros.compression.recipe_files import recipe_from_dict, recipe_to_dict
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import shown, UserError
 from sqap_vla_ros.files import replaced_file
-from sqap_vla_ros.input_files import open_safetensors, read_json
+from sqap_vla_ros.input_files import open_safetensors, parse_json, read_json
 
 WEIGHTS_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'
@@ -181,15 +181,13 @@ def load_compressed_into(model: CompressibleModel, directory: Path) -> Header:
     make_room(model, header.recipe, list(header.layers))
     expected = model.state_dict()
     files.compare_names(set(expected))
+    files.compare_shapes(expected)
     digest = hashlib.sha256()
     for name, tensor in files.tensors():
-        if (
-            tensor.shape != expected[name].shape
-            or tensor.is_floating_point() != expected[name].is_floating_point()
-        ):
+        if tensor.is_floating_point() != expected[name].is_floating_point():
             raise UserError(
-                f'{files.where(name)}: tensor {name} is {tensor.dtype} {tuple(tensor.shape)}, '
-                f'expected {expected[name].dtype} {tuple(expected[name].shape)}'
+                f'{files.where(name)}: tensor {name} is {tensor.dtype}, expected '
+                f'{expected[name].dtype}'
             )
         _add(digest, name, tensor)
         _assign(model, name, tensor)
@@ -244,6 +242,23 @@ class _Files:
                 'unexpected); config.json and weights do not belong together'
             )
 
+    def compare_shapes(self, expected: Mapping[str, torch.Tensor]) -> None:
+        """Raise UserError unless the headers declare these shapes; no tensor is read."""
+        for path in sorted(set(self._paths.values())):
+            with open_safetensors(path) as file:
+                held = set(file.keys())
+                for name in (name for name, where in self._paths.items() if where == path):
+                    if name not in held:
+                        raise UserError(
+                            f'{path}: tensor {name} is missing, though the index names it'
+                        )
+                    shape = tuple(file.get_slice(name).get_shape())
+                    if shape != tuple(expected[name].shape):
+                        raise UserError(
+                            f'{path}: tensor {name} has shape {shape}, expected '
+                            f'{tuple(expected[name].shape)}'
+                        )
+
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield every name and tensor, in name order, each a copy that outlives the file."""
         opened: Any = None
@@ -262,21 +277,25 @@ def _parse(path: Path, metadata: dict[str, str]) -> Header:
     if metadata.get('format') != FORMAT:
         raise UserError(
             f'{path}: not a compressed checkpoint of this package (format '
-            f'{metadata.get("format")!r}, expected {FORMAT!r})'
+            f'{shown(metadata.get("format"))}, expected {FORMAT!r})'
         )
     version = metadata.get('format_version', '')
-    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+    if version not in {str(known) for known in range(1, FORMAT_VERSION + 1)}:
         raise UserError(
-            f'{path}: format version {version!r} is newer than this package reads '
+            f'{path}: format version {shown(version)} is newer than this package reads '
             f'({FORMAT_VERSION}); update sqap_vla_ros'
         )
     try:
-        layers = tuple(json.loads(metadata['layers']))
-        recipe = json.loads(metadata['recipe'])
+        layers = parse_json(metadata['layers'])
+        recipe = parse_json(metadata['recipe'])
         hashes = metadata['base_sha256'], metadata['tensors_sha256']
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f'{path}: metadata is missing or damaged: {error}') from None
-    return Header(recipe_from_dict(recipe, f'{path}: recipe'), layers, *hashes)
+    if not isinstance(layers, list) or not all(isinstance(name, str) for name in layers):
+        raise UserError(f'{path}: metadata is damaged: layers is no list of names')
+    if len(set(layers)) != len(layers):
+        raise UserError(f'{path}: metadata is damaged: layers names one twice')
+    return Header(recipe_from_dict(recipe, f'{path}: recipe'), tuple(layers), *hashes)
 
 
 def _submodule(model: CompressibleModel, name: str) -> nn.Module | None:

@@ -19,6 +19,9 @@ from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.control.plausibility import PathTracker
 from sqap_vla_ros.control.velocity_limiter import Limit
 
+SMALL_ERROR = 0.25
+"""Share of the limit of a tracking error up to which positions go on as commanded after a gap."""
+
 RobotCommand: TypeAlias = Command | JointCommand
 
 
@@ -191,9 +194,10 @@ class CommandSpace(ABC):
         """
         Go on after a time without commands.
 
-        Motion begins anew where the robot is measured to be, at its measured velocity. A stop does
-        not believe a measurement that much: it goes on from the last command, or from less where
-        the robot is measured to be slower. Positions stay where the commands have led.
+        Motion begins anew at the measured velocity, and at the measured position where that is not
+        near the commanded one. A stop does not believe a measurement that much: it goes on from
+        the last command, or from less where the robot is measured to be slower, and positions stay
+        where the commands have led.
 
         Args:
             held_s: How long the last command held at most, seconds.
@@ -204,8 +208,9 @@ class CommandSpace(ABC):
         for tracker in self.trackers.values():
             commanded_ns = tracker.commands.last_ns
             tracker.expire(held_s, now_ns)
-        if running:
-            self.restart()
+            # A small error may be that of a controller at rest, and would grow with every gap.
+            if running and tracker.error > SMALL_ERROR * tracker.limits.error:
+                tracker.restart()
         self._begin_in_motion(running, commanded_ns)
 
     @abstractmethod

@@ -384,9 +384,9 @@ class Controller:
                 return command
             if state in (State.UNREADY, State.READY) and not self._on_wire:
                 return None
-            command = self._space.stop(period_s, now_ns)
-            if command.still and self.config.watch_tracking and self._space.lost:
+            if self.config.watch_tracking and self._space.still and self._space.lost:
                 self._space.withdraw()
+            command = self._space.stop(period_s, now_ns)
             self._on_wire = state in (State.HOLDING, State.ESTOPPED) or not command.still
             return command
 

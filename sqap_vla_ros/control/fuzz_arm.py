@@ -53,6 +53,11 @@ class SimulatedArm:
                 (time_s + self.model.delay_s, list(velocity), position and list(position))
             )
 
+    def put(self, place: Sequence[float]) -> None:
+        """Put it somewhere, as people do; it stands there until the next command."""
+        self.place, self._goal = list(place), list(place)
+        self._commands.clear()
+
     def advance(self, time_s: float, dead: bool = False) -> list[list[float]]:
         """
         Move on.

@@ -181,11 +181,10 @@ class PositionReference:
         moved, self._velocity = self._velocity, list(velocity)
         if before is None or position is None:
             return
-        led = [p + v * period_s for p, v in zip(before, moved)]
-        if all(abs(a - b) < 1e-6 for a, b in zip(led, position)):
-            return
-        if anew is None or any(abs(a - b) > reach + 1e-6 for a, b in zip(anew, position)):
-            self._faults[Fault.POSITION_STEP] += 1
+        for axis, now in enumerate(position):
+            led = abs(now - (before[axis] + moved[axis] * period_s)) < 1e-6
+            if not led and (anew is None or abs(now - anew[axis]) > reach + 1e-6):
+                self._faults[Fault.POSITION_STEP] += 1
 
 
 def outside(place: Sequence[float], low: Sequence[float], high: Sequence[float]) -> float:

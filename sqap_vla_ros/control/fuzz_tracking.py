@@ -34,7 +34,7 @@ from sqap_vla_ros.control.fuzz_references import (
     outside,
     PositionReference,
 )
-from sqap_vla_ros.control.fuzz_scenario import AXES, draw_scenario, HIGH, JOINTS, LOW
+from sqap_vla_ros.control.fuzz_scenario import AXES, draw_scenario, GAIN, HIGH, JOINTS, LOW
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.control.limits import MAX_PERIOD_S
 from sqap_vla_ros.control.state_machine import Event, State, Transition
@@ -156,6 +156,9 @@ class Run:
         if self._is('gap'):
             period_s = rng.uniform(0.1, 1.0)
             self._again()
+            self._go_on(period_s)
+        elif self._gap_s is not None:
+            self._go_on(period_s)
         if self._is('clock'):
             self._offset_s += rng.choice((-1, 1)) * rng.choice((0.05, 0.1, 0.3, 1.0, 5.0))
             self._measured.forget()
@@ -163,6 +166,12 @@ class Run:
             self._again()
         self._steady_s += period_s
         return period_s
+
+    def _go_on(self, period_s: float) -> None:
+        """Allow for an arm that goes on without commands while our loop stalls."""
+        if self._scenario.arm.hold_s == inf:
+            silent_s = self._arm.time_s - self._told_s + period_s * self._scenario.pace
+            self._excess = max(self._excess, (1 + GAIN) * self._scenario.speed * silent_s)
 
     def _move(self, time_s: float) -> None:
         """Move the arm, and hand over what is measured."""
@@ -195,7 +204,7 @@ class Run:
         """Look where the arm is."""
         for place in places:
             beyond = outside(place, LOW, HIGH)
-            if not self._excess:
+            if self._excess <= abs(self._scenario.arm.sag):
                 self.result.worst = max(self.result.worst, beyond)
             if beyond > self._excess + 1e-6:
                 self.result.faults[Fault.OUTSIDE] += 1
@@ -231,9 +240,12 @@ class Run:
         return [rng.choice((-1, 1, 0, rng.uniform(-1, 1))) * share * speed for _ in range(AXES)]
 
     def _raise(self, event: Event) -> None:
+        ready = self._controller.state is State.READY
         if self._controller.event(event).accepted and event in (Event.START, Event.RESUME):
             self._consented = self._may_move = True
             self._missing = None
+            if ready:  # begins where the arm has come to rest, and then it sags once more
+                self._excess += abs(self._scenario.arm.sag)
             if self._faulty and self._scenario.fault in ('frozen', 'offset', 'zeros'):
                 self._excess += self._lie()
 
@@ -261,8 +273,6 @@ class Run:
         ):
             self._gap_s, self._gap_from = self._now_s, list(before or [0.0] * AXES)
         waited_s = self._arm.time_s - self._told_s
-        if self._gap_s is not None and moving and self._scenario.arm.hold_s == inf:
-            self._excess = max(self._excess, self._scenario.speed * waited_s)
         command = controller.tick(round(self._now_s * 1e9), round(self._steady_s * 1e9))
         if command is None:
             if moving and self._gap_s is None:

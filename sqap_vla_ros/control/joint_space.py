@@ -105,7 +105,7 @@ class JointSpace(CommandSpace):
         return self._withdrawn or super().lost
 
     def _begin_in_motion(self, running: bool, commanded_ns: int) -> None:
-        velocities = {}
+        self._followed, velocities = {}, {}
         for name, tracker in self._trackers.items():
             measured = tracker.velocity() if tracker.measured_since(commanded_ns) else None
             if running:

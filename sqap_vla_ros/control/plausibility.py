@@ -29,7 +29,7 @@ from sqap_vla_ros.control.limits import require_positive
 
 GAIN = 0.1
 """An arm that is commanded by velocities moves faster or slower than told by up to this share."""
-STOOD = 0.05
+STOOD = 0.02
 """A measurement that moves by less than this share of the error limit may be one that stands."""
 PAST_STEPS = 20
 """Number of measurements that are kept of the part of the path over which errors are taken."""
@@ -269,7 +269,7 @@ class PathTracker:
         Returns:
             [axes], m or rad; None without a measurement.
         """
-        return self._led(self._recent[-1] if self._recent else None, clock_ns)
+        return self._led(self._recent[-1], clock_ns) if self._recent else None
 
     def span(self, clock_ns: int) -> Range | None:
         """
@@ -277,7 +277,8 @@ class PathTracker:
 
         From the newest measurement it goes on by what it has yet to do, a little faster or slower
         than told. If the measurement stands still, any of the same value may be the last true one,
-        and the arm may have gone on from there. And it may have yet to do what it missed.
+        and the arm may have gone on from there. And it may have yet to do what it missed: all of
+        it where positions are commanded, else that of the last part of the path.
 
         Args:
             clock_ns: Now.
@@ -288,9 +289,7 @@ class PathTracker:
         if not self._recent:
             return None
         place = self.commands.at(clock_ns)[0]
-        led = self._led(self._begin(), clock_ns)
-        assert led is not None
-        low, high = led, led
+        low = high = self._led(self._lately(), clock_ns)
         for gain, (down, up) in zip(self._gains, self._ends):
             low = [min(a, gain * at + b) for a, at, b in zip(low, place, down)]
             high = [max(a, gain * at + b) for a, at, b in zip(high, place, up)]
@@ -308,7 +307,7 @@ class PathTracker:
         Returns:
             [axes], m or rad; None before the first measurement.
         """
-        return self._led(self._anchor, clock_ns)
+        return None if self._anchor is None else self._led(self._anchor, clock_ns)
 
     def velocity(self) -> list[float] | None:
         """
@@ -341,6 +340,13 @@ class PathTracker:
         """Find the record at the beginning of the window, or of the last restart."""
         return self._anchor if self.limits.absolute and self._anchor else self._past[0]
 
+    def _lately(self) -> _Record:
+        """Find the record from which on the arm may have yet to do what it missed."""
+        if self.limits.absolute:
+            return self._begin()
+        length = self._recent[-1].length - self.limits.error
+        return next((r for r in reversed(self._past) if r.length <= length), self._past[0])
+
     def _stand(self, record: _Record) -> None:
         """Note a record among those of the same value, or else as the first of them."""
         measured, (down, up) = record.measured, record.pending
@@ -371,10 +377,8 @@ class PathTracker:
             [max(0.0, c - now + then) for c, now, then in zip(told, down, up_then)],
         )
 
-    def _led(self, record: _Record | None, clock_ns: int) -> list[float] | None:
+    def _led(self, record: _Record, clock_ns: int) -> list[float]:
         """Compute where what was commanded since a record leads from it."""
-        if record is None:
-            return None
         return [at - ahead for at, ahead in zip(self.commands.at(clock_ns)[0], record.ahead)]
 
 

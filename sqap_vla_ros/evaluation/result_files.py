@@ -1,14 +1,16 @@
 """Reads, checks and merges the result files of `sqap_vla evaluate`."""
 
 from collections.abc import Callable, Iterable, Mapping
-import json
 from pathlib import Path
 from typing import Any
 
 from sqap_vla_ros.compression.recipe import Recipe
 from sqap_vla_ros.compression.recipe_files import load_recipe
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.input_files import MIB, read_json
 
+RESULT_BYTES = 64 * MIB
+"""Of a file of results; an episode takes 0.5 kB."""
 _ORIGIN = 'a file of `sqap_vla evaluate --json`'
 
 
@@ -146,13 +148,8 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(Path(path).read_text('utf-8'))
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}; expected {_ORIGIN}') from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'{path}: not valid JSON ({error}); expected {_ORIGIN}') from None
-    if not isinstance(data, dict) or not isinstance(data.get('experiment'), dict):
+    data = read_json(path, RESULT_BYTES, _ORIGIN)
+    if not isinstance(data.get('experiment'), dict):
         raise UserError(f'{path}: no "experiment"; expected {_ORIGIN}')
     if not isinstance(data['experiment'].get('policy'), str):
         raise UserError(f'{path}: experiment: "policy" is missing, expected a text')

@@ -5,15 +5,19 @@ from concurrent.futures import as_completed, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 import json
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.evaluation.ray_cluster import ray_results
+from sqap_vla_ros.evaluation.result_files import RESULT_BYTES
 from sqap_vla_ros.evaluation.rollout import Protocol
+from sqap_vla_ros.input_files import parse_json, read_text
+from sqap_vla_ros.lifeline import end_when_closed
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.simulation.arm import SimulatedArm
 
@@ -102,7 +106,7 @@ def run_experiment(
 
 def _local_results(jobs: list[_Job], workers: int) -> Generator[list[dict], None, None]:
     """Yield the episodes of each job, in the order of finishing."""
-    with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
+    with ProcessPoolExecutor(workers, get_context('spawn'), _end_with_parent) as pool:
         try:
             for future in as_completed([pool.submit(_run_job, job) for job in jobs]):
                 yield future.result()
@@ -111,12 +115,21 @@ def _local_results(jobs: list[_Job], workers: int) -> Generator[list[dict], None
             raise
 
 
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        end_when_closed(parent.sentinel)
+
+
 def _seeds(experiment: Experiment) -> range:
     return range(experiment.first_seed, experiment.first_seed + experiment.episodes)
 
 
+_KEY = 'variant', 'task', 'baseline', 'seed'
+
+
 def _key(episode: dict) -> tuple:
-    return episode['variant'], episode['task'], episode['baseline'], episode['seed']
+    return tuple(episode[name] for name in _KEY)
 
 
 def _jobs(experiment: Experiment, done: dict[tuple, dict]) -> list[_Job]:
@@ -157,11 +170,14 @@ def _read_log(log: Path | None) -> dict[tuple, dict]:
     if log is None or not log.exists():
         return {}
     episodes = []
-    for line in log.read_text('utf-8').splitlines():
+    for line in read_text(log, RESULT_BYTES, 'a log of episodes').splitlines():
         try:
-            episodes.append(json.loads(line))
+            episode = parse_json(line)
         except ValueError:
             continue  # the line that was being written when an earlier run was killed
+        if not isinstance(episode, dict) or not {*_KEY} <= set(episode):
+            raise UserError(f'{log}: has a line that is no episode; name another file')
+        episodes.append(episode)
     return {_key(e): e for e in episodes}
 
 

@@ -81,7 +81,7 @@ def listing(directory: str | Path) -> dict[str, tuple[int, ...]]:
     Returns:
         File name to device, number, size and times of its content; empty without a directory.
     """
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in _used(directory):
         try:
             state = path.stat()

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 from typing import Any
-import zipfile
 
 import numpy as np
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.input_files import read_npz
 from sqap_vla_ros.policy import Observation
 
 CALIBRATION_FILE = 'calibration.npz'
@@ -38,21 +38,26 @@ def load_samples(path: Path) -> list[Observation]:
     Raises:
         UserError: names the file and the field that is missing or wrong.
     """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            instruction, state = data['instruction'], data['state']
-            images = {
-                key[len(_IMAGE) :]: data[key] for key in data.files if key.startswith(_IMAGE)
-            }
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; expected calibration samples') from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = ' '.join(str(error).split())
-        raise UserError(f'{path}: not calibration samples: {reason}') from None
-    if not images or not len(instruction) or state.ndim != 2 or len(state) != len(instruction):
+    data = read_npz(path, 'calibration samples')
+    images = {key[len(_IMAGE) :]: data[key] for key in data if key.startswith(_IMAGE)}
+    for key in ('instruction', 'state'):
+        if key not in data:
+            raise UserError(f'{path}: not calibration samples: {key} is missing')
+    instruction, state = data['instruction'], data['state']
+    if (
+        not images
+        or instruction.ndim != 1
+        or instruction.dtype.kind != 'U'
+        or not len(instruction)
+        or state.ndim != 2
+        or state.dtype.kind != 'f'
+        or len(state) != len(instruction)
+    ):
         raise UserError(
-            f'{path}: {len(images)} cameras, {len(instruction)} instructions, states '
-            f'{state.shape}; expected at least one camera and sample, and [n, states]'
+            f'{path}: {len(images)} cameras, instructions {instruction.dtype} '
+            f'{instruction.shape}, states {state.dtype} '
+            f'{state.shape}; expected at least one camera and sample, text [n] and '
+            'numbers [n, states]'
         )
     for name, image in images.items():
         if (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+import os
 from pathlib import Path
 import shutil
 
@@ -18,12 +19,14 @@ from sqap_vla_ros.compression.recipe import Recipe
 from sqap_vla_ros.compression.recipe_files import RECIPE_FILE, save_recipe
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import replaced_directory
+from sqap_vla_ros.input_files import MIB, read_text, refuse_link_out
 from sqap_vla_ros.models.calibration_samples import CALIBRATION_FILE
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.loading import calibration_of, is_compressed, load_model
 from sqap_vla_ros.models.registry import make_policy
 
 MODEL_CARD = 'README.md'
+CARD_BYTES = MIB
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def compress(
     """
     source, output = Path(source), Path(output)
     _check_output(source, output)
+    copied = _copied_files(source)
     # Mapped: of a large model, only the current layer and the packed ones are in memory.
     model = load_model(source, mapped=True)
     make_policy(model, source, {})  # what keeps a policy from loading is told now
@@ -73,15 +77,32 @@ def compress(
     calibration = calibration_of(source, recipe, Path(samples) if samples else None)
     compress_model(model, recipe, calibration, progress)
     with replaced_directory(output) as partial:
-        for path in sorted(source.iterdir()):
-            data = path.name in (INDEX_FILE, CALIBRATION_FILE) or path.suffix == '.safetensors'
-            if path.is_file() and not data and not path.name.startswith('.'):
-                shutil.copyfile(path, partial / path.name)
+        for path in copied:
+            shutil.copyfile(path, partial / path.name)
         base = file_sha256(source / WEIGHTS_FILE)
         save_compressed(model, recipe, layers, partial, base)
         save_recipe(recipe, partial / RECIPE_FILE)
         _extend_model_card(partial / MODEL_CARD, recipe, base)
     return CompressionSummary(len(layers), parameter_bytes(model), float_parameter_bytes(model))
+
+
+def _copied_files(source: Path) -> list[Path]:
+    """
+    List the files of a policy that go into its compressed one: all but weights and samples.
+
+    Raises:
+        UserError: one is a link to something that is not part of the policy, or cannot be read.
+    """
+    files = []
+    for path in sorted(source.iterdir()):
+        data = path.name in (INDEX_FILE, CALIBRATION_FILE) or path.suffix == '.safetensors'
+        if data or path.name.startswith('.') or not path.is_file():
+            continue
+        refuse_link_out(path)
+        if not os.access(path, os.R_OK):
+            raise UserError(f'{path}: cannot be read; expected the files of a policy')
+        files.append(path)
+    return files
 
 
 def _check_output(source: Path, output: Path) -> None:
@@ -100,9 +121,11 @@ def _check_output(source: Path, output: Path) -> None:
 
 
 def _extend_model_card(path: Path, recipe: Recipe, base_sha256: str) -> None:
-    card = path.read_text('utf-8').rstrip() + '\n\n' if path.exists() else '# Policy\n\n'
+    card = '# Policy'
+    if path.exists():
+        card = read_text(path, CARD_BYTES, 'a model card').rstrip()
     path.write_text(
-        f'{card}## Compressed\n\nMade by `sqap_vla compress` with the recipe '
+        f'{card}\n\n## Compressed\n\nMade by `sqap_vla compress` with the recipe '
         f'`{recipe.name}` (recipe.yaml) from weights with SHA-256 `{base_sha256}`. '
         'Success rates above are those of the float policy.\n',
         'utf-8',

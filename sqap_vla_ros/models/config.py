@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints, TYPE_CHECKING, TypeVar
 
 from sqap_vla_ros.columns import columns_from_plain, columns_from_units
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import shown, UserError
 from sqap_vla_ros.input_files import read_json
 from sqap_vla_ros.models.family import CONFIG_FILE
 from sqap_vla_ros.models.importers.datasets import LARGEST_SCALE, LONGEST_S, SHORTEST_S
@@ -30,6 +30,9 @@ _TYPES: dict[Any, tuple[str, Any]] = {
 """Declared type of a field to its name in messages and the types of JSON that it takes."""
 
 
+MOST_CAMERAS = 16
+LARGEST_WHOLE = 2**53
+"""A larger number in a configuration is none that it could mean."""
 _ADDED = {
     'action_scale',
     'action_offset',
@@ -104,8 +107,8 @@ def _with_columns(kind: type, data: dict[str, Any]) -> tuple[dict[str, Any], set
             added |= _ADDED
             if part in data:
                 raise ValueError(f'has both {part} and {part}_names or {part}_units; give one')
-            if not isinstance(names, list) or not isinstance(units, list):
-                raise ValueError(f'{part}_names and {part}_units must be lists')
+            if not _is_texts(names) or not _is_texts(units):
+                raise ValueError(f'{part}_names and {part}_units must be lists of texts')
             columns = columns_from_units(names, units)
             data[part] = [asdict(column) for column in columns]
         try:
@@ -119,6 +122,10 @@ def _with_columns(kind: type, data: dict[str, Any]) -> tuple[dict[str, Any], set
     return data, added
 
 
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
 def check_interface(config: Any) -> None:
     """
     Check the fields that every family has, and that depend on each other.
@@ -127,11 +134,15 @@ def check_interface(config: Any) -> None:
         ValueError: names the field and what was expected.
     """
     cameras = config.cameras
+    if len(cameras) > MOST_CAMERAS:
+        raise ValueError(f'cameras has {len(cameras)} names, expected at most {MOST_CAMERAS}')
     if not cameras or len(set(cameras)) != len(cameras):
-        raise ValueError(f'cameras is {list(cameras)}, expected one or more different names')
+        raise ValueError(
+            f'cameras is {shown(list(cameras))}, expected one or more different names'
+        )
     for camera in cameras:
         if not camera or plain_name(camera):
-            raise ValueError(f'cameras: {camera!r} is no name: a name has no spaces')
+            raise ValueError(f'cameras: {shown(camera)} is no name: {plain_name(camera)}')
     if not SHORTEST_S <= config.step_s <= LONGEST_S:
         raise ValueError(f'step_s is {config.step_s:g}, expected {SHORTEST_S:g} .. {LONGEST_S:g}')
     columns = len(getattr(config, 'action', ()))
@@ -184,10 +195,12 @@ def build_config(kind: type[Config], data: dict[str, Any], added: Collection[str
         TypeError: a field is unknown, missing or of another type.
     """
     if not isinstance(data, dict):
-        raise TypeError(f'expected an object with the fields of {kind.__name__}, got {data!r}')
+        raise TypeError(
+            f'expected an object with the fields of {kind.__name__}, got {shown(data)}'
+        )
     unknown = sorted(set(data) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
     if unknown:
-        raise TypeError(f'unknown field {unknown[0]!r} in {kind.__name__}')
+        raise TypeError(f'unknown field {shown(unknown[0])} in {kind.__name__}')
     missing = [
         spec.name
         for spec in fields(kind)  # type: ignore[arg-type]
@@ -208,8 +221,10 @@ def _build_field(name: str, declared: Any, value: Any) -> Any:
     kind = get_origin(declared) or declared
     if kind in _TYPES:
         word, accepted = _TYPES[kind]
+        if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+            raise TypeError(f'{name} is {shown(value)}, expected {word}, at most 2^53')
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise TypeError(f'{name} is {str(value)[:60]!r}, expected {word}')
+            raise TypeError(f'{name} is {shown(value)}, expected {word}')
     if kind is not tuple:
         return value
     items = get_args(declared)[:1]

@@ -1,6 +1,7 @@
 """Loading policy directories, compressed or not."""
 
 from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import Any
 
@@ -199,11 +200,15 @@ def load_model(directory: Path, device: str = 'cpu', mapped: bool = False) -> Vl
         names = set(file.keys())
         _compare_names(path, names, set(expected))
         for name in names:
+            _compare_shape(path, name, file.get_slice(name).get_shape(), expected[name])
+        if not mapped:
+            _check_memory(path, parameter_bytes(model))
+        for name in names:
             try:
                 tensor = file.get_tensor(name)
             except SafetensorError as error:
                 raise UserError(f'{path}: tensor {name}: {error}') from None
-            _compare_tensor(path, name, tensor, expected[name])
+            _check_type(path, name, tensor)
             owner, _, leaf = name.rpartition('.')
             setattr(
                 model.get_submodule(owner),
@@ -224,12 +229,26 @@ def _compare_names(path: Path, found: set[str], expected: set[str]) -> None:
         )
 
 
-def _compare_tensor(path: Path, name: str, found: torch.Tensor, expected: torch.Tensor) -> None:
-    if found.shape != expected.shape:
+def _compare_shape(path: Path, name: str, found: list[int], expected: torch.Tensor) -> None:
+    """Compare what the header declares, before a tensor is read."""
+    if tuple(found) != tuple(expected.shape):
         raise UserError(
-            f'{path}: tensor {name} has shape {tuple(found.shape)}, the '
+            f'{path}: tensor {name} has shape {tuple(found)}, the '
             f'configuration expects {tuple(expected.shape)}'
         )
+
+
+def _check_memory(path: Path, needed: int) -> None:
+    """Refuse weights that this machine cannot hold, before it begins to swap or to kill."""
+    present = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if needed > present:
+        raise UserError(
+            f'{path}: the weights need {needed / 1e9:.1f} GB of memory, this machine has '
+            f'{present / 1e9:.1f}'
+        )
+
+
+def _check_type(path: Path, name: str, found: torch.Tensor) -> None:
     if found.dtype not in WEIGHT_TYPES:
         raise UserError(
             f'{path}: tensor {name} is {str(found.dtype).removeprefix("torch.")}; a float policy '

@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import shown, UserError
 from sqap_vla_ros.models.families.cogact import FAMILY as COGACT
 from sqap_vla_ros.models.families.openvla import FAMILY as OPENVLA
 from sqap_vla_ros.models.families.pi0 import FAMILY as PI0
@@ -67,11 +67,12 @@ def family_of(model_type: object) -> Family:
     Raises:
         UserError: there is no such family; the message lists them.
     """
-    if model_type not in _families:
+    if not isinstance(model_type, str) or model_type not in _families:
         broken = _load_entry_points()
         if not isinstance(model_type, str) or model_type not in _families:
             raise UserError(
-                f'model_type is {model_type!r}, expected one of {", ".join(map(repr, _families))}'
+                f'model_type is {shown(model_type)}, expected one of '
+                + ', '.join(map(repr, _families))
                 + ''.join(f'; {problem}' for problem in broken)
             )
     return _families[model_type]

@@ -25,6 +25,13 @@ def plain_name(text: str) -> str | None:
     return None
 
 
+def title(text: str) -> str | None:
+    """Check words that are shown to people."""
+    if text.isprintable() and len(text) <= LONGEST_NAME:
+        return None
+    return f'expected one line of at most {LONGEST_NAME} characters'
+
+
 def frame_name(text: str) -> str | None:
     """Check the name of a TF frame: no white space, no leading slash."""
     if text.startswith('/'):

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import shown, UserError
+from sqap_vla_ros.input_files import exists
 from sqap_vla_ros.profiles.document import Problem, read_document, Section
-from sqap_vla_ros.profiles.names import frame_name
+from sqap_vla_ros.profiles.names import frame_name, title
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.profiles.sections.cameras import read_cameras, read_pose_source
 from sqap_vla_ros.profiles.sections.gripper import read_gripper
@@ -57,13 +58,13 @@ def profile_path(name: str) -> Path:
         UserError: there is no such file and no such shipped profile; lists the shipped ones.
     """
     path = Path(name).expanduser()
-    if path.suffix or path.exists():
+    if path.suffix or exists(path):
         return path
     folder = find_resource(FOLDER)
-    if (folder / f'{name}.yaml').exists():
+    if exists(folder / f'{name}.yaml'):
         return folder / f'{name}.yaml'
     names = ', '.join(sorted(file.stem for file in folder.glob('*.yaml')))
-    raise UserError(f'profile {name!r} is neither a file nor a shipped profile: {names}')
+    raise UserError(f'profile {shown(name)} is neither a file nor a shipped profile: {names}')
 
 
 def read_profile(path: Path) -> tuple[RobotProfile | None, list[Problem]]:
@@ -96,7 +97,7 @@ def _profile(top: Section) -> RobotProfile:
     pose_source, pose_topic = read_pose_source(top.section('end_effector_pose'))
     joint_states_topic, policy_joints = read_joint_states(top.section('joint_states'))
     profile = RobotProfile(
-        robot=top.text('robot') or '?',
+        robot=top.text('robot', check=title) or '?',
         base_frame=top.text('base_frame', check=frame_name) or '?',
         end_effector_frame=top.text('end_effector_frame', check=frame_name) or '?',
         cameras=cameras,

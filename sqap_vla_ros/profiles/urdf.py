@@ -19,6 +19,7 @@ TOLERANCE = 1e-3
 GRIPPER_TOLERANCE = 0.01
 """By which an open or closed gripper may be beyond its limits, rad or m: where it stops."""
 MAX_BYTES = 4 * MIB
+MAX_JOINTS = 1000
 _ENCODING = re.compile(rb'<\?xml[^>]*encoding\s*=\s*["\']([^"\']*)')
 
 
@@ -127,12 +128,13 @@ def read_urdf(path: Path) -> Urdf:
     if any('xacro' in element.tag for element in root.iter()):
         raise UserError(f'{path}: this is xacro; expand it first: `xacro {path} > robot.urdf`')
     joints: dict[str, UrdfJoint] = {}
+    if len(root.findall('joint')) > MAX_JOINTS:
+        raise UserError(f'{path}: has more than {MAX_JOINTS} joints; expected one robot')
     for element in root.findall('joint'):
         name = element.get('name', '')
         if not name or name in joints:
-            raise UserError(
-                f'{path}: {f"two joints are named {name!r}" if name else "a joint has no name"}'
-            )
+            wrong = f'two joints are named {shown(name)}' if name else 'a joint has no name'
+            raise UserError(f'{path}: {wrong}')
         joints[name] = _joint(path, element)
     return Urdf(
         root.get('name', path.stem),

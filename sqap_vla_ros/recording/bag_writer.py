@@ -1,8 +1,9 @@
 """Writes entries of the black box to a bag: MCAP, as `ros2 bag` does, but without ROS."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,18 @@ _Message = tuple[str, str, Any]
 """Topic, type and message."""
 
 
-def write_bag(path: Path, entries: Sequence[tuple[int, Entry]]) -> None:
+def write_bag(
+    path: Path,
+    entries: Sequence[tuple[int, Entry]],
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """
     Write entries to a new bag.
 
     Args:
         path: bag directory; it must not exist.
         entries: entries with their times in nanoseconds.
+        notes: kept as `custom_data` in the metadata of the bag.
 
     Raises:
         OSError: the bag cannot be written.
@@ -43,6 +49,8 @@ def write_bag(path: Path, entries: Sequence[tuple[int, Entry]]) -> None:
     store = typestore()
     connections = {}
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for key, note in notes.items():
+            writer.set_custom_data(key, note)
         for time_ns, entry in entries:
             for topic, kind, message in _messages(store, time_ns, entry):
                 if topic not in connections:

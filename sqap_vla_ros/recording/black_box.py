@@ -2,31 +2,47 @@
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
+import os
 from pathlib import Path
 import shutil
+import tempfile
 from threading import Lock, Thread
 import time
 
-from sqap_vla_ros.recording.entries import Entry
+from sqap_vla_ros.recording.entries import Entry, entry_bytes
 
 PREFIX = 'black_box_'
 KEPT_BAGS = 20
 """Number of bags kept in a directory; older ones are removed."""
 PAUSE_S = 5.0
 """Shortest time between two automatic bags, seconds."""
+LIMIT_BYTES = 256 * 10**6
+"""Of the entries in memory, and about that of a bag: 10 s of two cameras of 1280x720 at 5 Hz."""
+SPARE_BYTES = 10**9
+"""A bag is not written where the disk would have less than this left."""
+ABANDONED_S = 3600.0
+"""A bag that nobody has written to for this long is of a process that was killed."""
+_METADATA = 'metadata.yaml'
 
 
 class BlackBox:
     """
-    A ring buffer of the entries of the last seconds.
+    A ring buffer of the entries of the last seconds, as far as they fit into its bytes.
 
     `add` may be called from any thread and is cheap. Bags are written in a separate thread, one at
-    a time.
+    a time. A bag is written beside its place, synced to the disk and then renamed, so that a full
+    disk leaves no partial bag. Directory and files are for their owner alone: they are pictures of
+    a place.
     """
 
     def __init__(
-        self, seconds: float, directory: Path, report: Callable[[str], None] = lambda text: None
+        self,
+        seconds: float,
+        directory: Path,
+        report: Callable[[str], None] = lambda text: None,
+        limit_bytes: int = LIMIT_BYTES,
     ) -> None:
         """
         Start empty.
@@ -35,12 +51,15 @@ class BlackBox:
             seconds: how far back it reaches; 0: it records nothing.
             directory: where bags are written; created when it is first needed.
             report: called with one line about each bag, written or not.
+            limit_bytes: of the entries; the oldest leave first.
         """
         self._seconds, self._directory, self._report = seconds, directory, report
+        self._limit, self._bytes = limit_bytes, 0
         self._entries: deque[tuple[float, int, Entry]] = deque()
         self._lock = Lock()
         self._writer: Thread | None = None
         self._saved_s = -float('inf')
+        self._lost_s = -float('inf')
 
     def add(self, entry: Entry, time_ns: int, now_s: float | None = None) -> None:
         """
@@ -56,8 +75,11 @@ class BlackBox:
         now_s = time.monotonic() if now_s is None else now_s
         with self._lock:
             self._entries.append((now_s, time_ns, entry))
-            while self._entries[0][0] < now_s - self._seconds:
-                self._entries.popleft()
+            self._bytes += entry_bytes(entry)
+            while self._entries and self._entries[0][0] < now_s - self._seconds:
+                self._drop()
+            while self._entries and self._bytes > self._limit:
+                self._lost_s = self._drop()
 
     def save(self, asked: bool = False, now_s: float | None = None) -> tuple[bool, str]:
         """
@@ -70,9 +92,10 @@ class BlackBox:
         Returns:
             Whether a bag is being written, and its path or the reason why not.
         """
+        now_s = time.monotonic() if now_s is None else now_s
         with self._lock:
             entries = [(time_ns, entry) for _, time_ns, entry in self._entries]
-        now_s = time.monotonic() if now_s is None else now_s
+            size, covered_s = self._bytes, now_s - self._lost_s
         if not entries:
             return False, 'the black box is empty' if self._seconds else 'the black box is off'
         if self._writer is not None and self._writer.is_alive():
@@ -81,7 +104,13 @@ class BlackBox:
             return False, f'a bag was written less than {PAUSE_S:g} s ago'
         self._saved_s = now_s
         path = self._directory / f'{PREFIX}{datetime.now():%Y%m%d_%H%M%S_%f}'
-        self._writer = Thread(target=self._write, args=(path, entries), daemon=True)
+        short = ''
+        if covered_s < self._seconds:
+            short = (
+                f'only the last {covered_s:.1f} s of {self._seconds:g} s: more than '
+                f'{self._limit / 1e6:g} MB do not fit (black_box_mb)'
+            )
+        self._writer = Thread(target=self._write, args=(path, entries, size, short), daemon=True)
         self._writer.start()
         return True, str(path)
 
@@ -90,7 +119,13 @@ class BlackBox:
         if self._writer is not None:
             self._writer.join(timeout_s)
 
-    def _write(self, path: Path, entries: list[tuple[int, Entry]]) -> None:
+    def _drop(self) -> float:
+        """Forget the oldest entry; returns when it came, steady clock, seconds."""
+        added_s, _, entry = self._entries.popleft()
+        self._bytes -= entry_bytes(entry)
+        return added_s
+
+    def _write(self, path: Path, entries: list[tuple[int, Entry]], size: int, short: str) -> None:
         try:
             from sqap_vla_ros.recording.bag_writer import write_bag
         except ImportError as error:
@@ -99,12 +134,54 @@ class BlackBox:
                 'with: pip install rosbags'
             )
             return
+        partial = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bag(path, entries)
-            for old in sorted(self._directory.glob(f'{PREFIX}*'))[:-KEPT_BAGS]:
-                shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            self._report(f'black box not written to {path}: {error.strerror or error}')
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _clean(self._directory)
+            free = shutil.disk_usage(path.parent).free
+            if free < size + SPARE_BYTES:
+                self._report(
+                    f'black box not written to {path}: {free / 1e9:.1f} GB are free, a bag of '
+                    f'{size / 1e9:.1f} GB would leave less than {SPARE_BYTES / 1e9:g}'
+                )
+                return
+            # Readable by its owner alone, and so is what is written into it.
+            partial = Path(tempfile.mkdtemp(prefix=f'.{PREFIX}', dir=path.parent))
+            write_bag(partial / path.name, entries, {'limited': short} if short else {})
+            _make_private(partial / path.name)
+            os.rename(partial / path.name, path)
+            _clean(self._directory)
+        except Exception as error:  # a bag must never cost the node its thread
+            reason = getattr(error, 'strerror', None) or error
+            self._report(f'black box not written to {path}: {reason}')
         else:
-            self._report(f'black box written to {path}; `sqap_vla replay {path}` runs it again')
+            self._report(
+                f'black box written to {path}{f", {short}" if short else ""}; '
+                f'`sqap_vla replay {path}` runs it again'
+            )
+        finally:
+            if partial is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_private(bag: Path) -> None:
+    """Sync a bag to the disk, and let nobody but its owner read it."""
+    for path in [*bag.iterdir(), bag]:
+        os.chmod(path, 0o700 if path == bag else 0o600)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _clean(directory: Path) -> None:
+    """Remove all but the newest whole bags, and what a killed process has left."""
+    bags = sorted(path for path in directory.glob(f'{PREFIX}*') if path.is_dir())
+    whole = [path for path in bags if (path / _METADATA).is_file()]
+    for path in {*bags} - {*whole[-KEPT_BAGS:]}:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in directory.glob(f'.{PREFIX}*'):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)

@@ -52,3 +52,17 @@ class Changed:
 
 Entry = Observed | Answered | Commanded | Changed
 """Anything that the black box keeps."""
+
+_SMALL_BYTES = 1000
+"""About what names, texts and numbers of an entry take."""
+
+
+def entry_bytes(entry: Entry) -> int:
+    """Return about how much memory an entry takes, bytes: its arrays, and a bit."""
+    size = _SMALL_BYTES
+    if isinstance(entry, Observed):
+        size += sum(image.nbytes for image in entry.observation.images.values())
+        size += len(entry.observation.instruction)
+    elif isinstance(entry, Answered):
+        size += entry.chunk.values.nbytes
+    return size

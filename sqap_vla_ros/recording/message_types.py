@@ -23,6 +23,17 @@ CHUNK, STATS, TWIST, JOINTS, GRIPPER, MOTION = (
     'gripper_command',
     'state',
 )
+READ_TYPES = (
+    'geometry_msgs/msg/PointStamped',
+    'geometry_msgs/msg/TwistStamped',
+    'sensor_msgs/msg/Image',
+    'sensor_msgs/msg/JointState',
+    'sqap_vla_ros/msg/ActionChunk',
+    'sqap_vla_ros/msg/InferenceStats',
+    'std_msgs/msg/Float64',
+    'std_msgs/msg/String',
+)
+"""Of all topics above; a bag may have others."""
 OWN_TYPES = ('ActionChunk', 'InferenceStats')
 
 

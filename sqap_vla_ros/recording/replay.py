@@ -11,6 +11,8 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.recording.entries import Answered, Commanded, Entry, Observed
 
+MOST_REPEATS = 1000
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -30,7 +32,9 @@ class Replay:
     """Time of the recorded answer in nanoseconds, recorded chunk, new chunk."""
 
 
-def replay(policy: Policy, entries: Sequence[tuple[int, Entry]]) -> Replay:
+def replay(
+    policy: Policy, entries: Sequence[tuple[int, Entry]], most_repeats: int = MOST_REPEATS
+) -> Replay:
     """
     Run a policy on every recorded observation, and compare with the recorded answers.
 
@@ -41,10 +45,11 @@ def replay(policy: Policy, entries: Sequence[tuple[int, Entry]]) -> Replay:
     Args:
         policy: policy to run.
         entries: entries with their times in nanoseconds, as `read_bag` returns them.
+        most_repeats: largest number of these repetitions in the whole bag.
 
     Raises:
-        UserError: the policy's actions differ from the recorded ones in name, unit or timing, or
-            no observation has an answer.
+        UserError: it takes more repetitions than that, the policy's actions differ from the
+            recorded ones in name, unit or timing, or no observation has an answer.
     """
     recorded = {
         entry.chunk.stamp_ns: (time_ns, entry.chunk)
@@ -53,10 +58,18 @@ def replay(policy: Policy, entries: Sequence[tuple[int, Entry]]) -> Replay:
     }
     answers: list[tuple[int, ActionChunk, ActionChunk]] = []
     expected: int | None = None
+    repeats = 0
     for _, entry in entries:
         if not isinstance(entry, Observed):
             continue
         if entry.since_reset != expected or expected == 0:
+            repeats += entry.since_reset
+            if repeats > most_repeats:
+                raise UserError(
+                    f'the policy had run {entry.since_reset} times since its reset, and a replay '
+                    f'repeats that; it would take more than {most_repeats} repetitions: allow '
+                    'them with --repeats'
+                )
             policy.reset()
             policy.set_budget(entry.budget)
             for _ in range(entry.since_reset):

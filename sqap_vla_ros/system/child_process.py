@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 import ctypes
+from functools import partial
 import os
 from pathlib import Path
 import random
@@ -22,7 +23,8 @@ class ChildProcess:
     One process with its output in a log file.
 
     It has its own session, so that Ctrl-C in a terminal reaches only the parent, which then stops
-    it in order. The kernel ends it if the parent is killed.
+    it in order. The kernel sends it SIGTERM if the parent is killed; more exactly, when the thread
+    that starts it ends, so it must be one that lives as long as the process.
 
     Args:
         name: Name for messages.
@@ -44,7 +46,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=partial(_end_with, os.getpid()),
             )
 
     @property
@@ -131,5 +133,7 @@ def _ports_free(domain_id: int) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was killed before the kernel was told
+        os._exit(1)

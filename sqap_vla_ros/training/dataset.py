@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sqap_vla_ros.files import replaced_file
+from sqap_vla_ros.input_files import read_npz
 from sqap_vla_ros.models.preprocessing.images import resize_image
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
@@ -40,8 +41,7 @@ class Demonstrations:
     @classmethod
     def load(cls, path: Path) -> 'Demonstrations':
         """Read a file that `save` wrote."""
-        with np.load(path, allow_pickle=False) as data:
-            return cls(**{key: data[key] for key in data.files})
+        return cls(**read_npz(path, 'demonstrations', 2**36))
 
     @classmethod
     def concatenate(cls, parts: list['Demonstrations']) -> 'Demonstrations':

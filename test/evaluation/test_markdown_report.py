@@ -111,15 +111,15 @@ def test_files_are_merged_and_an_episode_counts_once(tmp_path, episodes):
 @pytest.mark.parametrize(
     'content, told',
     [
-        ('nonsense', 'not valid JSON'),
-        ('[]', '"experiment"'),
+        ('nonsense', 'not readable as JSON'),
+        ('[]', 'expected a JSON object'),
         ('{"experiment": {}}', '"policy"'),
         ('{"experiment": {"policy": "p"}}', '"episodes"'),
         (
             '{"experiment": {"policy": "p"}, "episodes": [{"variant": "full"}]}',
             r"episodes\[0\]: 'baseline'",
         ),
-        ('[' * 100_000, 'not valid JSON'),
+        ('[' * 100_000, 'nested too deeply'),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(tmp_path, content, told):
@@ -127,7 +127,7 @@ def test_a_wrong_file_is_named_with_its_field(tmp_path, content, told):
     path.write_text(content)
     with pytest.raises(UserError, match=rf'wrong\.json: .*{told}'):
         read_results([path])
-    with pytest.raises(UserError, match=r'absent\.json: No such file'):
+    with pytest.raises(UserError, match=r'absent\.json: no such file'):
         read_results([tmp_path / 'absent.json'])
 
 

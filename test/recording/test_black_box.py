@@ -1,5 +1,8 @@
 """What the black box keeps, writes, and gives back; and what a replay makes of it."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.policy import Inference, Observation, Policy, PolicySpec
+from sqap_vla_ros.recording import bag_writer, black_box
 from sqap_vla_ros.recording.bag_reader import read_bag
 from sqap_vla_ros.recording.bag_writer import write_bag
 from sqap_vla_ros.recording.black_box import BlackBox
@@ -169,3 +173,98 @@ def test_a_directory_that_cannot_be_made_is_reported(tmp_path):
     assert box.save()[0]
     box.wait()
     assert len(reports) == 1 and 'not written' in reports[0]
+
+
+def filled(directory, reports, count, limit_bytes=10**9):
+    """Return a black box with an image of 1 MB every 0.1 s, the last one at count / 10 s."""
+    box = BlackBox(10.0, directory, reports.append, limit_bytes)
+    for index in range(1, count + 1):
+        image = np.zeros((1000, 333, 3), np.uint8)
+        seen = Observation({'camera': image}, 'go', None, {}, None, index)
+        box.add(Observed(seen, 0, index, 1.0), index, index / 10)
+    return box
+
+
+def test_large_images_leave_when_they_do_not_fit_and_the_bag_says_so(tmp_path):
+    reports = []
+    box = filled(tmp_path / 'bags', reports, 100, 20 * 10**6)
+    assert box.save(now_s=10.0)[0]
+    box.wait()
+    path = next((tmp_path / 'bags').iterdir())
+    assert sum(file.stat().st_size for file in path.iterdir()) < 21 * 10**6
+    assert [time_ns for time_ns, _ in read_bag(path)] == list(range(82, 101))
+    assert 'only the last 1.9 s of 10 s' in reports[0] and 'black_box_mb' in reports[0]
+    assert 'only the last 1.9 s' in (path / 'metadata.yaml').read_text()
+
+
+def test_one_image_that_does_not_fit_alone_is_not_kept(tmp_path):
+    box = filled(tmp_path / 'bags', [], 3, 10**5)
+    assert box.save(now_s=0.3) == (False, 'the black box is empty')
+
+
+def test_bags_are_for_their_owner_alone(tmp_path):
+    box = filled(tmp_path / 'bags', [], 1)
+    previous = os.umask(0)
+    try:
+        assert box.save(now_s=0.1)[0]
+        box.wait()
+    finally:
+        os.umask(previous)
+    paths = [tmp_path / 'bags', *(tmp_path / 'bags').rglob('*')]
+    assert len(paths) == 4 and not any(path.stat().st_mode & 0o077 for path in paths)
+
+
+def test_no_part_of_a_bag_stays_when_the_disk_is_full(tmp_path, monkeypatch):
+    real = bag_writer._messages
+
+    def full(store, time_ns, entry):
+        if time_ns > 2:
+            raise OSError(28, 'No space left on device')
+        return real(store, time_ns, entry)
+
+    monkeypatch.setattr(bag_writer, '_messages', full)
+    reports = []
+    box = filled(tmp_path / 'bags', reports, 5)
+    box.save(now_s=0.5)
+    box.wait()
+    assert 'No space left on device' in reports[0]
+    assert list((tmp_path / 'bags').iterdir()) == []
+
+
+def test_a_bag_that_would_fill_the_disk_is_not_begun(tmp_path, monkeypatch):
+    usage = black_box.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(black_box.shutil, 'disk_usage', lambda path: usage._replace(free=10**9))
+    reports = []
+    box = filled(tmp_path / 'bags', reports, 1)
+    box.save(now_s=0.1)
+    box.wait()
+    assert 'not written' in reports[0] and '1.0 GB are free' in reports[0]
+    assert list((tmp_path / 'bags').iterdir()) == []
+
+
+def test_only_whole_bags_count_among_those_that_are_kept(tmp_path):
+    for index in range(30):
+        bag = tmp_path / f'{black_box.PREFIX}1999_{index:02}'
+        bag.mkdir()
+        if index < 25:
+            (bag / 'metadata.yaml').touch()
+    other, killed = tmp_path / 'mine', tmp_path / f'.{black_box.PREFIX}abc'
+    other.mkdir()
+    killed.mkdir()
+    os.utime(killed, (1, 1))
+    box = filled(tmp_path, [], 1)
+    _, path = box.save(now_s=0.1)
+    box.wait()
+    kept = sorted(p.name for p in tmp_path.iterdir())
+    assert kept[:19] == [f'{black_box.PREFIX}1999_{index:02}' for index in range(6, 25)]
+    assert kept[19:] == [Path(path).name, 'mine']
+
+
+def test_a_replay_does_not_repeat_without_end(tmp_path):
+    rng = np.random.default_rng(1)
+    entries = [(1, Observed(observation(1, rng), 0, 10**9, 0.5))]
+    with pytest.raises(UserError, match='--repeats'):
+        replay(NoisyPolicy(), entries)
+    many = [(i, Observed(observation(i, rng), 0, 300 + 2 * i, 0.5)) for i in range(10)]
+    with pytest.raises(UserError, match='--repeats'):
+        replay(NoisyPolicy(), many)

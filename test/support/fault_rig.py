@@ -103,6 +103,14 @@ class Rig:
             ChangeState, 'policy_node/change_state', request, PATIENCE_S
         ).success
 
+    def begin_lifecycle(self, transition):
+        """Ask for a transition; returns the future of the answer."""
+        client = self.client.create_client(ChangeState, 'policy_node/change_state')
+        assert client.wait_for_service(PATIENCE_S)
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return client.call_async(request)
+
     def goal(self, instruction='lead it around', seconds=60):
         assert self.action.wait_for_server(PATIENCE_S)
         goal = ExecuteInstruction.Goal(instruction=instruction)
@@ -341,6 +349,7 @@ def running(directory, domain_id, simulated, clock=False):
                     fault_file,
                     SIMULATED_TIME_JITTER_S if clock else JITTER_S,
                 )
+                rig.environment = environment
                 rig.restart = lambda *more: start_policy(directory, environment, *more, *arguments)
                 rig.wait_state('READY')
                 yield rig

@@ -1,7 +1,8 @@
 """
 An inference worker whose policy moves the arm in a circle and fails on demand.
 
-The name of the failure is read at each inference from the file that FAULT_FILE names.
+The name of the failure is read at each inference from the file that FAULT_FILE names; 'slow_load'
+lasts until something else is there.
 """
 
 import os
@@ -112,9 +113,12 @@ CHANGES = {
 
 
 def load(*_, **__):
-    if Path(os.environ[FAULT_FILE]).read_text('utf-8') == 'load_hangs':
+    fault_file = Path(os.environ[FAULT_FILE])
+    if fault_file.read_text('utf-8') == 'load_hangs':
         spin()
-    return Engine(CirclingPolicy(Path(os.environ[FAULT_FILE])))
+    while fault_file.read_text('utf-8').strip() == 'slow_load':
+        time.sleep(0.05)
+    return Engine(CirclingPolicy(fault_file))
 
 
 if __name__ == '__main__':

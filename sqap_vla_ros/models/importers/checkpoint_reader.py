@@ -1,7 +1,6 @@
 """Released checkpoint files, read tensor by tensor and never unpickled."""
 
 from abc import ABC, abstractmethod
-import os
 from pathlib import Path
 import pickle
 
@@ -9,7 +8,12 @@ from safetensors import SafetensorError
 import torch
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.input_files import open_safetensors, read_json, refuse_pointer
+from sqap_vla_ros.input_files import (
+    open_safetensors,
+    read_json,
+    refuse_link_out,
+    refuse_pointer,
+)
 
 INDEX_FILE = 'model.safetensors.index.json'
 SINGLE_FILE = 'model.safetensors'
@@ -238,20 +242,8 @@ def _weight_map(index):
                 'the same folder'
             )
     for file in sorted(set(names.values())):
-        path = index.with_name(file)
-        if path.is_symlink() and not _stays(path):
-            raise UserError(
-                f'{path}: a link out of the folder, to {os.path.realpath(path)}; put the file '
-                'itself there'
-            )
+        refuse_link_out(index.with_name(file))
     return names
-
-
-def _stays(link):
-    """Whether a link leads into its own folder, or into the `blobs` of a Hugging Face cache."""
-    target, folder = Path(os.path.realpath(link)), Path(os.path.realpath(link.parent))
-    blobs = folder.parents[1] / 'blobs' if folder.parent.name == 'snapshots' else folder
-    return folder in target.parents or blobs in target.parents
 
 
 def _refuse_two_sets(folder, named):

@@ -5,7 +5,8 @@ from functools import cache
 from pathlib import Path
 
 from sqap_vla_ros.columns import Column, FRAMES, ROTATIONS, UNITS
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import shown, UserError
+from sqap_vla_ros.input_files import exists
 from sqap_vla_ros.profiles.document import Problem, read_document, Section
 from sqap_vla_ros.resources import find_resource
 
@@ -51,13 +52,13 @@ def find_dataset(name: str) -> Dataset:
         UserError: there is no such file or dataset, or it is wrong; names file and line.
     """
     path = Path(name).expanduser()
-    if path.suffix or path.exists():
+    if path.suffix or exists(path):
         return read_dataset(path)
     for dataset in known_datasets():
         if name in (dataset.name, *dataset.keys):
             return dataset
     names = ', '.join(dataset.name for dataset in known_datasets())
-    raise UserError(f'columns {name!r} is neither a file nor a known dataset: {names}')
+    raise UserError(f'columns {shown(name)} is neither a file nor a known dataset: {names}')
 
 
 def dataset_of_key(key: str, family: str) -> Dataset | None:

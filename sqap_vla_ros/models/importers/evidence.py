@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.input_files import refuse_pointer
+from sqap_vla_ros.input_files import MIB, read_bytes, refuse_pointer
 
+CODE_BYTES = MIB
 _NO_DECODER = ' has no language decoder, which this package prunes and quantizes; it'
 UNSUPPORTED = {
     'pi05': 'pi0.5',
@@ -107,7 +108,7 @@ def refuse_foreign_folder(folder: Path) -> None:
             refuse_pointer(path)
     refuse_foreign(folder, [path.relative_to(folder).as_posix() for path in files])
     code, word = _OFT_CODE
-    if (folder / code).is_file() and word in (folder / code).read_bytes()[: 2**20]:
+    if (folder / code).is_file() and word in read_bytes(folder / code, CODE_BYTES, 'code'):
         raise UserError(
             f'{folder}: OpenVLA-OFT ({code} predicts chunks), which this package does not run; '
             'expected an OpenVLA checkpoint'

@@ -7,9 +7,11 @@ import re
 from tokenizers import Tokenizer
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.input_files import refuse_pointer
+from sqap_vla_ros.input_files import MIB, read_text
 
 TOKENIZER_FILE = 'tokenizer.json'
+TOKENIZER_BYTES = 64 * MIB
+"""Gemma's, with 262 144 tokens, has 33 MiB."""
 EMPTY = 29871
 """Llama 2's id of a lone word separator, which training put after 'Out:'."""
 LLAMA_2_TOKENS = {'<unk>': 0, '<s>': 1, '</s>': 2, '<0x0A>': 13, '▁': EMPTY}
@@ -37,10 +39,12 @@ def load_tokenizer(directory: Path) -> Tokenizer:
             f'{path}: no such file; copy the tokenizer of the base model there, or '
             'import with --tokenizer FOLDER'
         )
-    refuse_pointer(path)
+    text = read_text(path, TOKENIZER_BYTES, 'a tokenizer')
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing more specific
+        tokenizer = Tokenizer.from_str(text)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers raises nothing more specific, and Rust's panics
         reason = ' '.join(str(error).split())[:120]
         raise UserError(f'{path}: not a tokenizer file ({reason})') from None
     tokenizer.encode_special_tokens = True
@@ -117,7 +121,7 @@ class PrismaticTokenizer:
 
     def __len__(self) -> int:
         """Return the largest id plus one."""
-        return 1 + max(self._tokenizer.get_vocab().values())
+        return 1 + max(self._tokenizer.get_vocab().values(), default=-1)
 
     def encode(self, instruction: str) -> list[int]:
         """Return the ids after BOS; the last one is always `EMPTY`."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.input_files import read_json
+from sqap_vla_ros.errors import shown, UserError
+from sqap_vla_ros.input_files import names_of, read_json
 from sqap_vla_ros.models.preprocessing.normalisation import check_together
 
 STATISTICS_FILE = 'dataset_statistics.json'
@@ -88,7 +88,7 @@ def parse_statistics(
         UserError: names the file, the field and the column that is missing or wrong.
     """
     if not isinstance(data.get(dataset), dict):
-        raise UserError(f'{path}: no dataset {dataset!r}; it has {", ".join(sorted(data))}')
+        raise UserError(f'{path}: no dataset {shown(dataset)}; it has {names_of(data)}')
     where = f'{path}: {dataset}'
     action = _part(data[dataset], 'action', where)
     low = column_values(action, 'q01', f'{where}: action', actions)
@@ -100,7 +100,7 @@ def parse_statistics(
         or not all(isinstance(value, bool) for value in mask)
     ):
         raise UserError(
-            f'{where}: action.mask is {str(mask)[:60]}, expected {len(low)} times true or false'
+            f'{where}: action.mask is {shown(mask)}, expected {len(low)} times true or false'
         )
     normalised = np.array(mask, bool)
     swapped = np.flatnonzero(normalised & (low > high))
@@ -158,8 +158,7 @@ def column_values(part: dict[str, Any], field: str, where: str, columns: int | N
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not abs(value) <= float(np.finfo(np.float32).max):
             raise UserError(
-                f'{where}.{field} is {str(value)[:40]} in column {column}, expected a finite '
-                'number'
+                f'{where}.{field} is {shown(value)} in column {column}, expected a finite number'
             )
     return np.array(values, np.float32)
 

@@ -10,6 +10,7 @@ from sqap_vla_ros.input_files import read_json
 
 VOCABULARY_FILE = 'vocabulary.json'
 PAD, BOS, COGNITION, UNKNOWN = range(4)
+MOST_WORDS = 100_000
 MAX_WORD = 40
 """Characters of one word in a message."""
 LISTED_CHARACTERS = 400
@@ -142,4 +143,6 @@ class WordTokenizer:
         words = read_json(path).get('words')
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise UserError(f'{path}: words is not a list of strings')
+        if len(words) > MOST_WORDS:
+            raise UserError(f'{path}: has {len(words)} words, expected at most {MOST_WORDS}')
         return cls(words, length)

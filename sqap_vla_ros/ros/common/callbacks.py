@@ -8,6 +8,7 @@ ever, so that catching the error there leaves a node that hears nothing any more
 
 from collections import Counter
 from collections.abc import Callable
+import functools
 import inspect
 from pathlib import Path
 import time
@@ -17,11 +18,14 @@ from typing import Any
 from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.task import Task
 from rclpy.timer import Timer
+
+from sqap_vla_ros.errors import UserError
 
 MAX_FAILURES, PAUSE_S = 100, 0.1
 """Failures of the executor itself, in a row, after which it gives up; and the pause after each."""
@@ -148,9 +152,12 @@ class FailureLog:
         if now_s - self._logged_s.get(name, -LOG_PERIOD_S) < LOG_PERIOD_S:
             return
         self._logged_s[name] = now_s
-        what = 'refused' if refused else 'failed'
-        self._node.get_logger().error(f'{name}: {what}: {describe(error)}')
-        self._node.get_logger().debug(''.join(traceback.format_exception(error)))
+        logger = self._node.get_logger()
+        if refused:
+            logger.warning(f'{name}: refused: {describe(error)}')
+        else:
+            logger.error(f'{name}: failed: {describe(error)}')
+        logger.debug(''.join(traceback.format_exception(error)))
 
 
 def name_of(entity: Any) -> str:
@@ -167,6 +174,34 @@ def name_of(entity: Any) -> str:
     callback = getattr(entity, 'callback', None)
     kind = 'timer' if isinstance(entity, Timer) else type(entity).__name__
     return f'{kind} {getattr(callback, "__name__", "")}'.strip()
+
+
+def logged_hook(hook: Callable) -> Callable:
+    """
+    Report what a hook of the lifecycle raises, which rclpy passes over in silence.
+
+    Args:
+        hook: Method of a lifecycle node that has `callback_failed`, a `Report`.
+
+    Returns:
+        The method; where `hook` raises it returns ERROR.
+    """
+
+    @functools.wraps(hook)
+    def call(self: Any, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return hook(self, state)
+        except Exception as error:
+            self.callback_failed(hook.__name__, error, False)
+            return TransitionCallbackReturn.ERROR
+
+    return call
+
+
+def explain(error: Exception) -> str:
+    """Explain an error to a user in one line; one of ours says itself what is wrong."""
+    ours = isinstance(error, (UserError, ValueError))
+    return ' '.join(str(error).split()) if ours else describe(error)
 
 
 def describe(error: BaseException) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
-import yaml
+
+from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.input_files import read_yaml
 
 PARAMS_FILE = '--params-file'
 PARAMETERS_KEY = 'ros__parameters'
-MAX_BYTES = 1_000_000
 SHOWN = 60
 """Characters of a name that are shown."""
 
@@ -64,10 +65,8 @@ def unmatched_files(arguments: Sequence[str], name: str) -> list[str]:
 def _nodes_of(path: Path) -> list[str]:
     """List the nodes of a parameter file, with their namespaces; rcl has read it already."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return []
-        data = yaml.safe_load(path.read_text('utf-8'))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        data = read_yaml(path, 'a parameter file')
+    except UserError:
         return []
     return _walk(data, '')
 

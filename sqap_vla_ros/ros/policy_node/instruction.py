@@ -35,7 +35,7 @@ def read_instruction(serialized: bytes, max_length: int) -> str:
     try:
         text = deserialize_message(serialized, String).data
     except Exception:
-        raise UserError('instruction cannot be read: it is not UTF-8 text') from None
+        raise UserError('instruction cannot be read: the message is damaged') from None
     return clean_instruction(text, max_length)
 
 

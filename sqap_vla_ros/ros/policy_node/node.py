@@ -6,12 +6,8 @@ Threads: that of the executor (callbacks, goals, diagnostics), of the services t
 of signals (`run_node`). They share the `Controller` and the `MotionControl`, which have locks.
 """
 
-from collections.abc import Callable
-import functools
 import os
 import sys
-from threading import RLock
-import traceback
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -28,7 +24,7 @@ from sqap_vla_ros.inference.client import InferenceClient
 from sqap_vla_ros.profiles.notes import notes_on
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Changed
-from sqap_vla_ros.ros.common.callbacks import describe, FailureLog
+from sqap_vla_ros.ros.common.callbacks import describe, explain, FailureLog, logged_hook
 from sqap_vla_ros.ros.common.node_process import run_node
 from sqap_vla_ros.ros.common.parameter_checks import unmatched_files, unused_parameters
 from sqap_vla_ros.ros.policy_node import parameters
@@ -40,6 +36,7 @@ from sqap_vla_ros.ros.policy_node.instruction import quoted, read_instruction
 from sqap_vla_ros.ros.policy_node.motion_control import MotionControl
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.reports import Reports
+from sqap_vla_ros.ros.policy_node.state_teller import StateTeller
 
 EVENTS_S = 0.05
 """Period of reporting events and answers and of checking the goal."""
@@ -47,22 +44,6 @@ DIAGNOSTICS_S = 1.0
 SAVED = {*FAULTS, Event.HOLD, Event.ESTOP}
 """Events that save the black box when they end motion."""
 SWITCH_INTERVAL_S = 0.0005
-
-Hook = Callable[['PolicyNode', LifecycleState], TransitionCallbackReturn]
-
-
-def _logged(hook: Hook) -> Hook:
-    """Log what a hook of the lifecycle raises, which rclpy passes over in silence."""
-
-    @functools.wraps(hook)
-    def call(self: 'PolicyNode', state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return hook(self, state)
-        except Exception as error:
-            self.callback_failed(hook.__name__, error, False)
-            return TransitionCallbackReturn.ERROR
-
-    return call
 
 
 class PolicyNode(LifecycleNode):
@@ -86,9 +67,6 @@ class PolicyNode(LifecycleNode):
         self._instruction = ''
         self._control = MotionControl()
         self._failures = FailureLog(self)
-        self._telling = RLock()
-        self._told = self.motion_state()
-        """The last published state and reason."""
         self._outputs = AllOutputs(self, self._profile, self.settings.dry_run)
         self._reports = Reports(
             self,
@@ -96,11 +74,14 @@ class PolicyNode(LifecycleNode):
             self._outputs.topics,
             ControllerCheck(self, self._profile),
         )
-        self._reports.state(*self._told)
         self._black_box = BlackBox(
             self.settings.black_box_s,
             parameters.black_box_directory(self.settings),
             self.get_logger().info,
+            self.settings.black_box_mb * 10**6,
+        )
+        self._state = StateTeller(
+            self._control, self._reports.state, self.get_logger().info, self._note
         )
         self.create_subscription(String, 'instruction', self._receive_instruction, 1, raw=True)
         self.create_subscription(Bool, 'task_success', self._receive_success, 1)
@@ -116,20 +97,23 @@ class PolicyNode(LifecycleNode):
                 'hold': lambda: self._control.hold('service'),
                 'estop': lambda: self._control.estop('service'),
             },
-            self._tell,
+            self._state.tell,
             EVENTS_S,
             self.callback_failed,
         )
 
     # Lifecycle
 
-    @_logged
+    @logged_hook
     def on_configure(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy, warm it up and test it; a failure is one line in the log."""
         try:
             configured = self._configure()
         except Exception as error:
-            self._explain_failure(error)
+            if self._control.ending:
+                self.get_logger().info(f'configure ends: {self._control.ending}')
+            else:
+                self.get_logger().error(f'cannot configure: {explain(error)}')
             return TransitionCallbackReturn.FAILURE
         for note in notes_on(self._profile):
             self.get_logger().info(note)
@@ -141,7 +125,7 @@ class PolicyNode(LifecycleNode):
         )
         return TransitionCallbackReturn.SUCCESS
 
-    @_logged
+    @logged_hook
     def on_activate(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Allow commands out; the arm does not move yet."""
         if self._configured is None or not self._control.activate():
@@ -149,25 +133,25 @@ class PolicyNode(LifecycleNode):
         self._configured.commands.start()
         return TransitionCallbackReturn.SUCCESS
 
-    @_logged
+    @logged_hook
     def on_deactivate(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Stop along the stop profile, send a final hold, and stop commanding."""
         self._stop_commanding('deactivated')
         return TransitionCallbackReturn.SUCCESS
 
-    @_logged
+    @logged_hook
     def on_cleanup(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Unload the policy."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    @_logged
+    @logged_hook
     def on_shutdown(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Stop, send a final hold, unload."""
         self.close()
         return TransitionCallbackReturn.SUCCESS
 
-    @_logged
+    @logged_hook
     def on_error(self, _: LifecycleState) -> TransitionCallbackReturn:
         """Stop and unload; the node can be configured again."""
         self.close()
@@ -239,28 +223,16 @@ class PolicyNode(LifecycleNode):
         except BaseException:
             configured.release()
             raise
-        with self._telling:
-            self._configured = configured
-            self._control.attach(configured.controller)
+        self._configured = configured
+        self._state.attach(configured.controller, configured.transitions)
         return configured
 
-    def _explain_failure(self, error: Exception) -> None:
-        """Say in one line why there is no policy."""
-        if self._control.ending:
-            self.get_logger().info(f'configure ends: {self._control.ending}')
-        elif isinstance(error, (UserError, ValueError)):
-            self.get_logger().error(f'cannot configure: {" ".join(str(error).split())}')
-        else:
-            self.get_logger().error(f'cannot configure: {describe(error)}')
-        self.get_logger().debug(''.join(traceback.format_exception(error)))
-
     def _release(self) -> None:
-        with self._telling:
-            configured, self._configured = self._configured, None
-            self._control.detach()
+        configured, self._configured = self._configured, None
+        self._state.detach()
         if configured is not None:
             configured.release()
-        self._tell()
+        self._state.tell()
 
     def _stop_commanding(self, reason: str) -> None:
         configured = self._configured
@@ -386,27 +358,14 @@ class PolicyNode(LifecycleNode):
 
     # Reports
 
-    def _tell(self) -> None:
-        """Publish and log what happened since the last call; runs in several threads."""
-        with self._telling:
-            configured = self._configured
-            while configured is not None and configured.transitions:
-                transition = configured.transitions.popleft()
-                self._told = transition.after.value, transition.reason
-                if transition.before is not transition.after:
-                    self.get_logger().info(f'{self._told[0]}: {self._told[1]}')
-                self._reports.state(*self._told)
-                text = f'{self._told[0]}: {self._told[1]}'
-                self._black_box.add(Changed(text), self.get_clock().now().nanoseconds)
-                if transition.before is State.RUNNING and transition.event in SAVED:
-                    self._black_box.save()
-                if transition.after is State.RUNNING:
-                    self._outputs.repeat_gripper()
-            state = self.motion_state()
-            if configured is None and state != self._told:
-                self._told = state
-                self.get_logger().info(f'{state[0]}: {state[1]}')
-                self._reports.state(*state)
+    def _note(self, transition: Transition) -> None:
+        """Record a transition; save what led to it where it ended motion."""
+        text = f'{transition.after.value}: {transition.reason}'
+        self._black_box.add(Changed(text), self.get_clock().now().nanoseconds)
+        if transition.before is State.RUNNING and transition.event in SAVED:
+            self._black_box.save()
+        if transition.after is State.RUNNING:
+            self._outputs.repeat_gripper()
 
     def _watch_goal(self) -> None:
         """Report answers since the last call, and check the goal."""

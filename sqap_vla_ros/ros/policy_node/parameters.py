@@ -131,6 +131,14 @@ class PolicyNodeSettings:
     black_box_s: float = setting(
         10.0, 'length of the black box, s; 0: no black box', 0.0, 600.0, read_only=True
     )
+    black_box_mb: int = setting(
+        256,
+        'most memory of the black box, MB: the oldest images leave first, and a bag then covers '
+        'less than black_box_s',
+        16,
+        16_000,
+        read_only=True,
+    )
     black_box_directory: str = setting(
         '',
         'where bags of the black box are written; empty: sqap_vla_black_box in $ROS_HOME or '

@@ -1,12 +1,14 @@
 """Image messages to RGB: every encoding, and every way in which a message can lie."""
 
 import io
+import struct
 from types import SimpleNamespace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 import pytest
 
 from sqap_vla_ros.errors import UserError
@@ -324,3 +326,31 @@ def test_rgb_survives_the_way_there_and_back():
     np.testing.assert_array_equal(image_to_rgb(message), rgb)
     with pytest.raises(ValueError):
         rgb_to_image(rgb.astype(np.float32))
+
+
+@pytest.mark.parametrize('scans, good', [(5, True), (100, False)])
+def test_a_jpeg_of_many_scans_is_rejected_before_it_is_decoded(scans, good):
+    file = io.BytesIO()
+    Image.new('RGB', (16, 16), (90, 100, 110)).save(file, 'JPEG', progressive=True)
+    data = file.getvalue()
+    data = data[:-2] + data[data.rfind(b'\xff\xda') : -2] * scans + data[-2:]
+    message = SimpleNamespace(format='jpeg', data=data)
+    if good:
+        assert compressed_image_to_rgb(message).shape == (16, 16, 3)
+    else:
+        with pytest.raises(ImageError, match='scans, expected at most 20') as caught:
+            compressed_image_to_rgb(message)
+        assert caught.value.reason is ImageProblem.TOO_LARGE
+
+
+@pytest.mark.parametrize('error', [IndexError('iCCP'), MemoryError(), struct.error('short')])
+def test_whatever_a_decoder_raises_is_a_rejected_image(monkeypatch, error):
+    def load(*_):
+        raise error
+
+    file = io.BytesIO()
+    Image.new('RGB', (8, 8)).save(file, 'PNG')
+    monkeypatch.setattr(PngImageFile, 'load', load)
+    with pytest.raises(ImageError) as caught:
+        compressed_image_to_rgb(SimpleNamespace(format='png', data=file.getvalue()))
+    assert caught.value.reason is ImageProblem.UNDECODABLE

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 import torch
 from torch.nn.functional import interpolate, pad
 
-from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.input_files import read_json
+from sqap_vla_ros.errors import shown, UserError
+from sqap_vla_ros.input_files import names_of, read_json
 from sqap_vla_ros.models.preprocessing.images import resize_like_pillow
 from sqap_vla_ros.models.preprocessing.normalisation import (
     LEROBOT,
@@ -122,7 +122,7 @@ class Pi0Tokenizer:
 
     def __len__(self) -> int:
         """Return the largest id plus one."""
-        return 1 + max(self._tokenizer.get_vocab().values())
+        return 1 + max(self._tokenizer.get_vocab().values(), default=-1)
 
     def encode(self, instruction: str) -> list[int]:
         """Return at most `length` ids; a longer prompt is cut at its end, as in the library."""
@@ -209,7 +209,7 @@ def load_pi0_statistics(
     path = Path(directory) / STATISTICS_FILE
     data = read_json(path)
     if not isinstance(data.get(dataset), dict):
-        raise UserError(f'{path}: no dataset {dataset!r}; it has {", ".join(sorted(data))}')
+        raise UserError(f'{path}: no dataset {shown(dataset)}; it has {names_of(data)}')
     return Pi0Statistics(
         *(
             read_normalisation(
