@@ -47,6 +47,8 @@ class ControllerConfig:
     gap_s: float = MAX_PERIOD_S
     """Time between two ticks after which motion begins anew, at the measured velocity: the robot
     may have executed all it had. Half of the horizon of its trajectories."""
+    watch_tracking: bool = True
+    """Whether it holds where the robot does not follow; False: in a dry run nothing follows."""
     gap_patience_s: float = 0.3
     """Time to wait for a measurement after a gap; without one it holds."""
     clock_jump_s: float = 0.2
@@ -388,7 +390,7 @@ class Controller:
                 return command
             if state in (State.UNREADY, State.READY) and not self._on_wire:
                 return None
-            if self._space.still and self._space.lost:
+            if self.config.watch_tracking and self._space.still and self._space.lost:
                 self._space.withdraw()
             command = self._space.stop(period_s, now_ns)
             self._on_wire = state in (State.HOLDING, State.ESTOPPED) or not command.still
@@ -474,7 +476,7 @@ class Controller:
 
     def _tracking_problem(self) -> str | None:
         # What the robot did while it had no commands is not known; a jump is one nevertheless.
-        if self._gap_ns is not None:
+        if self._gap_ns is not None or not self.config.watch_tracking:
             return next(iter(self._space.jumps()), None)
         return self._space.tracking_problem()
 

@@ -27,12 +27,12 @@ VELOCITIES = spec('joint_velocity.b', 'joint_velocity.a')
 class Rig:
     """A running controller in joint space, on a clock of the test's own."""
 
-    def __init__(self, action=VELOCITIES):
+    def __init__(self, action=VELOCITIES, **config):
         self.now_ns, self.action = 1_000_000_000, action
         self.controller = Controller(
             action,
             NO_WORKSPACE,
-            ControllerConfig(input_timeouts_s={'joints': 0.5}, ramp_in_s=0.01),
+            ControllerConfig(input_timeouts_s={'joints': 0.5}, ramp_in_s=0.01, **config),
             lambda: self.now_ns,
             LIMITS,
         )
@@ -150,3 +150,14 @@ def test_a_continuous_joint_goes_the_short_way_round(measured, target, way):
     bounded = JointMapping(action, {'b': JointLimits(2.0, 5.0, None, -3.2, 3.2)})
     there = bounded.command(np.array([target, 0.0]), {'b': measured})
     assert np.sign(there.velocities['b']) == np.sign(target - measured)
+
+
+@pytest.mark.parametrize('watched, state', [(True, State.HOLDING), (False, State.RUNNING)])
+def test_only_in_a_dry_run_joints_may_stand_still_while_they_are_commanded(watched, state):
+    rig = Rig(watch_tracking=watched)
+    for _ in range(40):
+        rig.offer([0.5, 0.2, 0.0])
+        rig.now_ns += PERIOD_NS
+        rig.measure()
+        rig.controller.tick(rig.now_ns)
+    assert rig.controller.state is state

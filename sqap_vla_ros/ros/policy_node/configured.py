@@ -197,6 +197,7 @@ def _make_controller(
         executor=executor,
         input_timeouts_s=dict.fromkeys(watched, settings.observation_timeout_s),
         hold_on_frozen_camera=settings.hold_on_frozen_camera,
+        watch_tracking=not settings.dry_run,
     )
     limits = _motion_limits(settings, profile)
     return Controller(mapping.spec, limits, config, time.monotonic_ns, joint_limits(profile))
