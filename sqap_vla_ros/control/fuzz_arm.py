@@ -50,7 +50,11 @@ class SimulatedArm:
         """Take a command; one without a position is ignored where positions are commanded."""
         if position is not None or not self.model.absolute:
             self._commands.append(
-                (time_s + self.model.delay_s, list(velocity), position and list(position))
+                (
+                    time_s + self.model.delay_s,
+                    list(velocity),
+                    None if position is None else list(position),
+                )
             )
 
     def put(self, place: Sequence[float]) -> None:

@@ -103,7 +103,8 @@ class Run:
         self._controller.event(Event.CONFIGURED)
         self._commands = CommandReference(scenario.groups, self.result.faults)
         self._positions = PositionReference(self.result.faults)
-        self._fault_s = rng.uniform(1.0, 5.0), rng.uniform(0.05, 4.0)
+        length_s = TICKS * scenario.config.command_period_s * scenario.pace
+        self._fault_s = rng.uniform(0.1, 0.6) * length_s, rng.uniform(0.05, 4.0)
         """When the fault begins, and how long it lasts; time of the arm."""
         self._faulty = False
         """Whether it has begun."""
