@@ -163,6 +163,21 @@ class CommandSpace(ABC):
         for tracker in self.trackers.values():
             tracker.restart()
 
+    def consented(self) -> None:
+        """
+        Forgive what was missed before the user consented to motion.
+
+        What is left of the last motion, or of a hand that moved the arm meanwhile, must not count
+        against the next one. A robot that is commanded by positions goes on from where they have
+        led unless it is far from there: the rest is what its servo needs to carry its weight.
+        """
+        if self.lost:
+            self.restart()
+            return
+        for tracker in self.trackers.values():
+            if not tracker.limits.absolute:
+                tracker.restart()
+
     def forget(self, now_ns: int, period_s: float) -> None:
         """
         Forget all measurements, after a jump of the clock.
