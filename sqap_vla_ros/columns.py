@@ -153,8 +153,7 @@ class Column:
                 raise ValueError(
                     f'{where}: a gripper is a ratio, in any unit; opened and closed say its ends'
                 )
-            ends = self.opened, self.closed
-            if self.opened is None or self.closed is None or math.isclose(*ends, abs_tol=1e-9):
+            if self.opened is None or self.closed is None or abs(self.opened - self.closed) < 1e-9:
                 raise ValueError(
                     f'{where}: opened and closed must say which of its values is the open '
                     'gripper and which the closed one'

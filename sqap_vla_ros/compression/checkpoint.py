@@ -256,7 +256,7 @@ class _Files:
                     if shape != tuple(expected[name].shape):
                         raise UserError(
                             f'{path}: tensor {name} has shape {shape}, expected '
-                            f'{tuple(expected[name].shape)}'
+                            f'{expected[name].dtype} {tuple(expected[name].shape)}'
                         )
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:

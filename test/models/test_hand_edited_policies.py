@@ -227,7 +227,7 @@ def test_weights_of_several_types_are_no_traceback(imported, tmp_path, capsys):
         ('cogact', ('llama',), {'num_key_value_heads': 0}),
         ('cogact', ('llama',), {'rms_norm_eps': float('nan')}),
         ('cogact', ('action_head',), {'heads': 0}),
-        ('cogact', ('action_head',), {'heads': 3}),
+        ('cogact', ('action_head',), {'heads': 7}),
         ('cogact', ('action_head',), {'depth': 10**6}),
         ('cogact', ('action_head',), {'diffusion_steps': 10**9, 'ddim_steps': 10**9}),
         ('cogact', (), {'horizon': 10**9}),
