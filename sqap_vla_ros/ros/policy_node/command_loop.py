@@ -1,5 +1,6 @@
 """The thread that publishes the commands of the controller at a fixed rate."""
 
+from collections.abc import Callable
 from contextlib import suppress
 import os
 from threading import Event, get_native_id, Thread
@@ -38,6 +39,7 @@ class CommandLoop:
         outputs: Where they are published.
         black_box: Records them.
         rate_hz: Commands per second; may be changed at any time.
+        failed: Called with what a command has failed with; the next one is tried as usual.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class CommandLoop:
         outputs: AllOutputs,
         black_box: BlackBox,
         rate_hz: float,
+        failed: Callable[[Exception], None],
     ) -> None:
         self.rate_hz = rate_hz
+        self._failed = failed
         self._clock, self._controller = clock, controller
         self._outputs, self._black_box = outputs, black_box
         self._still = True
@@ -78,7 +82,10 @@ class CommandLoop:
         while not self._stopping.is_set():
             due_s = max(due_s + 1 / self.rate_hz, time.monotonic())
             self._stopping.wait(due_s - time.monotonic())
-            self._tick()
+            try:
+                self._tick()
+            except Exception as error:  # without this thread nothing would stop the arm
+                self._failed(error)
 
     def _tick(self) -> None:
         now, steady_ns = read_clocks(self._clock)

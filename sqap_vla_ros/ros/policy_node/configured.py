@@ -127,7 +127,12 @@ class Configured:
             1 / settings.inference_rate_hz,
         )
         self.commands = CommandLoop(
-            node.get_clock(), self.controller, outputs, black_box, settings.command_rate_hz
+            node.get_clock(),
+            self.controller,
+            outputs,
+            black_box,
+            settings.command_rate_hz,
+            lambda error: motion.callback_failed('command loop', error, False),
         )
 
     def start(self) -> None:
