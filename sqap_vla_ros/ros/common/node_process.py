@@ -87,7 +87,7 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
 
 
 def _end(name: str, node: Node | None) -> None:
-    steps = [rclpy.try_shutdown]
+    steps: list[Callable[[], object]] = [rclpy.try_shutdown]
     if node is not None:
         steps = [getattr(node, 'close', _nothing), node.destroy_node, *steps]
     for step in steps:

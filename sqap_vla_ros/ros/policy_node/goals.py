@@ -47,6 +47,9 @@ class Motion(Protocol):
     def stop(self, reason: str) -> None:
         """Decelerate to a hold."""
 
+    def callback_failed(self, name: str, error: Exception, refused: bool) -> None:
+        """Take note of an error, see `Report`; the arm holds unless it only refuses something."""
+
     def motion_state(self) -> tuple[str, str]:
         """Name of the state and its reason; the arm moves only in 'RUNNING'."""
 

@@ -59,8 +59,6 @@ class PolicyNode(LifecycleNode):
         self.settings, self._profile = parameters.declare_settings(self)
         self._started = self.settings
         self.add_on_set_parameters_callback(self._set_parameters)
-        self.failure: Exception | None = None
-        """Ends the process, see `run_node`."""
         self._configured: Configured | None = None
         self._loading: InferenceClient | None = None
         """What `on_configure` waits for."""
