@@ -26,7 +26,8 @@ from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.audit import CommandAudit, Violation
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig, Mode
 from sqap_vla_ros.control.command import Command
-from sqap_vla_ros.control.controller import Controller, ControllerConfig
+from sqap_vla_ros.control.controller import Controller
+from sqap_vla_ros.control.controller_config import ControllerConfig
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.control.limits import CommandLimiter, MAX_PERIOD_S, MIN_PERIOD_S, MotionLimits
 from sqap_vla_ros.control.state_machine import Event

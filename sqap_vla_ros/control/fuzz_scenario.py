@@ -5,7 +5,7 @@ from math import inf
 from random import Random
 
 from sqap_vla_ros.action_chunk import ActionSpec
-from sqap_vla_ros.control.controller import ControllerConfig
+from sqap_vla_ros.control.controller_config import ControllerConfig
 from sqap_vla_ros.control.fuzz_arm import ArmModel, SensorModel
 from sqap_vla_ros.control.fuzz_references import GroupReference
 from sqap_vla_ros.control.joint_limits import JointLimits
@@ -14,7 +14,7 @@ from sqap_vla_ros.control.plausibility import TrackingLimits
 
 AXES = 3
 JOINTS = ('a', 'b', 'c')
-LOW, HIGH = (-0.3,) * AXES, (0.3,) * AXES
+LOW, HIGH = (-0.3, -0.3, -0.3), (0.3, 0.3, 0.3)
 DELAY_S = 0.1
 """Of the tracking limits."""
 GAIN = 0.1

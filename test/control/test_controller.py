@@ -7,7 +7,8 @@ import pytest
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.audit import CommandAudit
 from sqap_vla_ros.control.chunk_executor import Offer
-from sqap_vla_ros.control.controller import Controller, ControllerConfig
+from sqap_vla_ros.control.controller import Controller
+from sqap_vla_ros.control.controller_config import ControllerConfig
 from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.control.state_machine import Event, State
 

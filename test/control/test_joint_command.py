@@ -5,7 +5,8 @@ import pytest
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.control.chunk_executor import Offer
-from sqap_vla_ros.control.controller import Controller, ControllerConfig
+from sqap_vla_ros.control.controller import Controller
+from sqap_vla_ros.control.controller_config import ControllerConfig
 from sqap_vla_ros.control.joint_command import JointMapping
 from sqap_vla_ros.control.joint_limits import JointLimits
 from sqap_vla_ros.control.limits import MotionLimits

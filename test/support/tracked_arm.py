@@ -6,7 +6,8 @@ from random import Random
 import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.control.controller import Controller, ControllerConfig
+from sqap_vla_ros.control.controller import Controller
+from sqap_vla_ros.control.controller_config import ControllerConfig
 from sqap_vla_ros.control.fuzz_arm import ArmModel, SensorModel, SimulatedArm, SimulatedSensor
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.control.joint_limits import JointLimits

@@ -9,8 +9,9 @@ from rclpy.node import Node
 
 from sqap_vla_ros.columns import GRIPPER
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig
-from sqap_vla_ros.control.controller import Controller, ControllerConfig
-from sqap_vla_ros.control.controller import POSE as POSE_INPUT
+from sqap_vla_ros.control.controller import Controller
+from sqap_vla_ros.control.controller_config import ControllerConfig
+from sqap_vla_ros.control.controller_config import POSE as POSE_INPUT
 from sqap_vla_ros.control.limits import MAX_PERIOD_S, MotionLimits
 from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, Transition

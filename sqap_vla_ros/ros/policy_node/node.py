@@ -17,7 +17,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
-from sqap_vla_ros.control.controller import ControllerStatus
+from sqap_vla_ros.control.controller_config import ControllerStatus
 from sqap_vla_ros.control.state_machine import Event, FAULTS, State, Transition
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient

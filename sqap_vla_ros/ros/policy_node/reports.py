@@ -12,7 +12,7 @@ from std_msgs.msg import String
 from visualization_msgs.msg import Marker
 
 from sqap_vla_ros.action_chunk import ActionChunk as Chunk
-from sqap_vla_ros.control.controller import ControllerStatus
+from sqap_vla_ros.control.controller_config import ControllerStatus
 from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.overlay import draw_overlays

@@ -12,7 +12,8 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
-from sqap_vla_ros.control.controller import Controller, ControllerConfig
+from sqap_vla_ros.control.controller import Controller
+from sqap_vla_ros.control.controller_config import ControllerConfig
 from sqap_vla_ros.control.limits import MotionLimits
 from sqap_vla_ros.control.state_machine import Event, State
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop

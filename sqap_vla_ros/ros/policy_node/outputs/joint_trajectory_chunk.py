@@ -18,7 +18,9 @@ PAST = 3
 _GRID = np.arange(1 - PAST, POINTS + 1)
 _OF_POINTS = CubicSpline(_GRID, np.eye(len(_GRID)), bc_type='clamped')(_GRID[1], 1)
 """[points]: velocity at the second point of a spline that stands still at both ends, by points."""
-_OF_VELOCITY = CubicSpline(_GRID, np.zeros(len(_GRID)), bc_type=((1, 1.0), (1, 0.0)))(_GRID[1], 1)
+_OF_VELOCITY = CubicSpline(
+    _GRID, np.zeros(len(_GRID)), bc_type=((1, np.array(1.0)), (1, np.array(0.0)))
+)(_GRID[1], 1)
 """The same, by the velocity at the first point."""
 
 
