@@ -63,9 +63,10 @@ def generate_launch_description() -> LaunchDescription:
         *start_arguments(start_on_instruction='true'),
         DeclareLaunchArgument(
             'use_sim_time',
-            default_value='false',
+            default_value='true',
             choices=TRUTH,
-            description='publish /clock from the simulated arm and stamp with it',
+            description='publish /clock from the simulated arm and take the time from it; false: '
+            'the arm must keep up with real time, or it will seem not to follow its commands',
         ),
         DeclareLaunchArgument(
             'policy_params_file',
