@@ -1,8 +1,6 @@
 """The thread that publishes the commands of the controller at a fixed rate."""
 
-from contextlib import suppress
-import os
-from threading import Event, get_native_id, Thread
+from threading import Event, Thread
 import time
 
 from rclpy.clock import Clock
@@ -14,12 +12,11 @@ from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Commanded
 from sqap_vla_ros.ros.common.callbacks import Report
+from sqap_vla_ros.ros.common.priorities import prefer_this_thread
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 
 SAME_MOMENT_NS = 100_000
 """Two clocks read within this time were read at the same moment."""
-NICENESS = -10
-"""Of the command thread, if the process is allowed to set it (root, or an rtprio/nice limit)."""
 STOP_SHARE, STOP_SLACK_S = 1.2, 1.0
 """What takes longer than this share of the longest stop that the limits allow, and the slack,
 is no stop; then the final hold is sent in any case."""
@@ -80,8 +77,7 @@ class CommandLoop:
             self._report('final hold', error, False)
 
     def _run(self) -> None:
-        with suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
+        prefer_this_thread()
         due_s = time.monotonic()
         while not self._stopping.is_set():
             due_s = max(due_s + 1 / self.rate_hz, time.monotonic())

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-import os
 import threading
 from typing import Any
 
@@ -16,9 +15,7 @@ from std_srvs.srv import Trigger
 
 from sqap_vla_ros.control.state_machine import Transition
 from sqap_vla_ros.ros.common.callbacks import GuardedExecutor, Report
-
-NICENESS = -10
-"""Of the thread, if the process is allowed to set it (root, or an rtprio/nice limit)."""
+from sqap_vla_ros.ros.common.priorities import prefer_this_thread
 
 
 class ControlServices:
@@ -68,8 +65,7 @@ class ControlServices:
             self._executor.shutdown()
 
     def _run(self) -> None:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        prefer_this_thread()
         self._group.thread = threading.get_ident()
         with suppress(ExternalShutdownException):
             while not self._stopping:

@@ -27,6 +27,7 @@ from sqap_vla_ros.recording.entries import Changed
 from sqap_vla_ros.ros.common.callbacks import describe, explain, FailureLog, logged_hook
 from sqap_vla_ros.ros.common.node_process import run_node
 from sqap_vla_ros.ros.common.parameter_checks import unmatched_files, unused_parameters
+from sqap_vla_ros.ros.common.priorities import preferred
 from sqap_vla_ros.ros.policy_node import parameters
 from sqap_vla_ros.ros.policy_node.configured import Configured
 from sqap_vla_ros.ros.policy_node.control_services import ControlServices
@@ -405,7 +406,8 @@ def main(arguments: list[str] | None = None) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     def make() -> PolicyNode:
-        node = PolicyNode()
+        with preferred():
+            node = PolicyNode()
         given = sys.argv if arguments is None else arguments
         for line in (
             *unused_parameters(node),
