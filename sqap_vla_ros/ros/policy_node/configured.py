@@ -3,30 +3,30 @@
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import replace
-import time
 
 from rclpy.node import Node
 
 from sqap_vla_ros.columns import GRIPPER
 from sqap_vla_ros.control.chunk_executor import ExecutorConfig
-from sqap_vla_ros.control.controller import Controller
-from sqap_vla_ros.control.controller_config import ControllerConfig
-from sqap_vla_ros.control.controller_config import POSE as POSE_INPUT
-from sqap_vla_ros.control.limits import MAX_PERIOD_S, MotionLimits
 from sqap_vla_ros.control.real_time_chunking import execution_mode
 from sqap_vla_ros.control.state_machine import Event, Transition
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceClient, ProcessInference
 from sqap_vla_ros.inference.runner import Answer, InferenceRunner
-from sqap_vla_ros.profiles.action_mapping import ActionMapping, joint_limits
-from sqap_vla_ros.profiles.robot_profile import RobotProfile, TRAJECTORIES
+from sqap_vla_ros.profiles.action_mapping import ActionMapping
+from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.ros.common.callbacks import Report
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop
+from sqap_vla_ros.ros.policy_node.controller_setup import (
+    largest_gap_s,
+    make_controller,
+    motion_limits,
+)
 from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
 from sqap_vla_ros.ros.policy_node.graph_checks import shared_topics
 from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptions, Sink, Source
-from sqap_vla_ros.ros.policy_node.input_topics import InputTopics, topics_of
+from sqap_vla_ros.ros.policy_node.input_topics import topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received
 from sqap_vla_ros.ros.policy_node.instruction import Vocabulary
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
@@ -34,8 +34,6 @@ from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 LONG_STOP_S = 3.0
 """A stop that takes longer is told."""
-GAP_PERIODS = 1.5
-"""A command that comes this many periods after the last one is late."""
 
 
 class Configured:
@@ -88,7 +86,7 @@ class Configured:
                 )
             mode = execution_mode(settings.execution_mode, spec.continues)
             try:
-                self.controller = _make_controller(
+                self.controller = make_controller(
                     mapping, topics, settings, profile, ExecutorConfig(mode)
                 )
             except ValueError as error:
@@ -151,9 +149,9 @@ class Configured:
         Raises:
             ValueError: The limits cannot be changed now; then nothing is changed.
         """
-        gap_s = _gap_s(settings, self._profile)
+        gap_s = largest_gap_s(settings, self._profile)
         if settings.motion_limits() != self.inputs.settings.motion_limits():
-            self.controller.set_limits(_motion_limits(settings, self._profile))
+            self.controller.set_limits(motion_limits(settings, self._profile))
         self.controller.set_period(1 / settings.command_rate_hz, gap_s)
         self.inputs.settings = self.goals.settings = settings
         self.commands.rate_hz = settings.command_rate_hz
@@ -182,60 +180,3 @@ class Configured:
             self.controller.pose(position_m, stamp_ns, age_s, quaternion_xyzw)
         elif topic == topics.joints:
             self.controller.joints(received.value, stamp_ns, age_s, topic)
-
-
-def _make_controller(
-    mapping: ActionMapping,
-    topics: InputTopics,
-    settings: PolicyNodeSettings,
-    profile: RobotProfile,
-    executor: ExecutorConfig,
-) -> Controller:
-    watched = [POSE_INPUT if name == topics.pose else name for name in topics.required]
-    config = ControllerConfig(
-        command_period_s=1 / settings.command_rate_hz,
-        gap_s=_gap_s(settings, profile),
-        executor=executor,
-        input_timeouts_s=dict.fromkeys(watched, settings.observation_timeout_s),
-        hold_on_frozen_camera=settings.hold_on_frozen_camera,
-        watch_tracking=not settings.dry_run,
-    )
-    limits = _motion_limits(settings, profile)
-    return Controller(mapping.spec, limits, config, time.monotonic_ns, joint_limits(profile))
-
-
-def _motion_limits(settings: PolicyNodeSettings, profile: RobotProfile) -> MotionLimits:
-    """Join the limits that are parameters with those that only the profile has."""
-    tracking = profile.tracking
-    limits = replace(
-        settings.motion_limits(),
-        tracking_error_m=tracking.position_error_m,
-        tracking_error_rad=tracking.orientation_error_rad,
-        tracking_delay_s=tracking.delay_s,
-    )
-    if profile.joint_space:
-        limits = replace(limits, workspace_low_m=None, workspace_high_m=None)
-    return limits
-
-
-def _gap_s(settings: PolicyNodeSettings, profile: RobotProfile) -> float:
-    """
-    Compute after which time between two commands the arm is no longer where they would lead it.
-
-    Raises:
-        ValueError: Commands come so seldom that a trajectory ends before the next one.
-    """
-    period_s = 1 / settings.command_rate_hz
-    gap_s = max(MAX_PERIOD_S, GAP_PERIODS * period_s)
-    for output in profile.outputs:
-        if output.kind not in TRAJECTORIES:
-            continue
-        if output.horizon_s / 2 < GAP_PERIODS * period_s:
-            raise ValueError(
-                f'command_rate_hz is {settings.command_rate_hz:g}: a command comes every '
-                f'{period_s:.3f} s, and the trajectories of {output.topic} begin to brake after '
-                f'{output.horizon_s / 2:.3f} s; expected at least '
-                f'{2 * GAP_PERIODS / output.horizon_s:.0f} Hz, or a longer horizon in the profile'
-            )
-        gap_s = min(gap_s, output.horizon_s / 2)
-    return gap_s
