@@ -100,11 +100,11 @@ class PathTracker:
         """All records within VELOCITY_S, and at least two."""
         self._anchor: _Record | None = None
         """The record of the last restart."""
-        self._stood: _Record | None = None
-        """Since this record the measurement stands still."""
+        self._stood: list[float] | None = None
+        """For each axis: near this value its measurement stands still, while others may move."""
         self._ends: list[Range] = []
-        """For each gain: where an arm that was truly measured at one of the records since then
-        goes, down and up, relative to the commanded place times the gain."""
+        """For each gain: where an axis that was truly measured at one of the records since it
+        stands still goes, down and up, relative to the commanded place times the gain."""
         self._window = 0.0
         """Length of the commanded path over which errors are taken, m or rad: an arm that makes
         less than half of it exceeds the limit."""
@@ -348,7 +348,7 @@ class PathTracker:
         return next((r for r in reversed(self._past) if r.length <= length), self._past[0])
 
     def _stand(self, record: _Record) -> None:
-        """Note a record among those of the same value, or else as the first of them."""
+        """Note, for each axis, a record among those of the same value, or as their first."""
         measured, (down, up) = record.measured, record.pending
         ends = [
             (
@@ -357,15 +357,16 @@ class PathTracker:
             )
             for gain in self._gains
         ]
-        stood = self._stood
-        moved = stood and hypot(*(a - b for a, b in zip(measured, stood.measured)))
-        if moved is None or moved > STOOD * self.limits.error:
-            self._stood, self._ends = record, ends
+        if self._stood is None:
+            self._stood, self._ends = list(measured), ends
             return
-        self._ends = [
-            (list(map(min, low, down)), list(map(max, high, up)))
-            for (low, high), (down, up) in zip(self._ends, ends)
-        ]
+        for axis, (at, stood) in enumerate(zip(measured, self._stood)):
+            moved = abs(at - stood) > STOOD * self.limits.error
+            if moved:
+                self._stood[axis] = at
+            for (low, high), (down, up) in zip(self._ends, ends):
+                low[axis] = down[axis] if moved else min(low[axis], down[axis])
+                high[axis] = up[axis] if moved else max(high[axis], up[axis])
 
     def _unexplained(self, first: _Record, last: _Record) -> float:
         """Compute how far a measured motion is from what an arm that lags or stands can do."""

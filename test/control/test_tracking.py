@@ -66,6 +66,22 @@ def test_a_simulated_robot_at_a_quarter_of_real_time_is_not_held():
 # What does not follow
 
 
+@spaces
+def test_one_axis_that_repeats_itself_while_another_moves_stays_inside(space):
+    motion, slow = TrackedArm(space, speed=0.25, lag_s=0.05).start(), 0.06
+    motion.wanted = [0.24, 0.0, slow]
+    motion.run(0.5)
+    stuck = motion.arm.place[2]
+
+    def watch():
+        inside(motion)
+        if abs(motion.arm.place[0]) > 0.2:  # to and fro
+            motion.wanted[0] = -0.24 if motion.arm.place[0] > 0 else 0.24
+        motion.wrong = [*motion.arm.place[:2], stuck]
+
+    motion.run(WALL / slow + 3.0, watch)
+
+
 @few
 @given(st.sampled_from(SPACES), st.floats(0.2, 2.0), LAGS)
 def test_a_measurement_that_repeats_itself_holds_before_the_arm_is_outside(space, after_s, lags):
