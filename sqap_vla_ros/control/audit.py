@@ -39,10 +39,14 @@ class CommandAudit:
     Args:
         limits: Limits to check.
         jitter_s: Maximum error of the periods, seconds.
+        gap_s: After a longer time without a command the robot may have stopped by itself, and the
+            next one may have any velocity within the limit of speed; None: never.
     """
 
-    def __init__(self, limits: MotionLimits, jitter_s: float = 0.0) -> None:
-        self._jitter_s = jitter_s
+    def __init__(
+        self, limits: MotionLimits, jitter_s: float = 0.0, gap_s: float | None = None
+    ) -> None:
+        self._jitter_s, self._gap_s = jitter_s, gap_s
         self.commands = 0
         """Number of commands so far."""
         self.violations: Counter[Violation] = Counter()
@@ -86,6 +90,8 @@ class CommandAudit:
             The limits that it broke.
         """
         self.commands += 1
+        if self._gap_s is not None and period_s > self._gap_s:
+            self.reset()
         found: set[Violation] = set()
         twist: tuple[list[float], list[float]] = (
             command.linear_m_s.tolist(),

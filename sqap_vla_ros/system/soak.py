@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 
 from sqap_vla_ros.control.audit import CommandAudit
 from sqap_vla_ros.control.command import Command
-from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.control.limits import MAX_PERIOD_S, MotionLimits
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.msg import InferenceStats
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
@@ -71,6 +71,9 @@ FAULTS = (
     _stream('image', 'delay', delay_s=1.5),
     _stream('pose', 'nan'),
     _stream('pose', 'wrong_frame'),
+    _stream('pose', 'freeze'),
+    _stream('pose', 'elsewhere'),
+    _stream('pose', 'delay', holds=False, delay_s=0.3),
     _stream('joints', 'missing'),
     _stream('joints', 'nan'),
     _stream('image', 'freeze', holds=False),
@@ -83,6 +86,7 @@ FAULTS = (
         lambda soak: soak.trigger('estop'),
         lambda soak: soak.trigger('reset_estop'),
     ),
+    SoakFault('node stalled', lambda soak: soak.stall_node(), holds=False),
     SoakFault(WORKER_KILLED, lambda soak: soak.signal_worker(signal.SIGKILL)),
     SoakFault('worker stopped', lambda soak: soak.signal_worker(signal.SIGSTOP)),
 )
@@ -98,7 +102,7 @@ class Soak:
         self._tasks = tasks
         self._random = random.Random(seed)
         self.record = SoakRecord(minutes)
-        self._audit = CommandAudit(MotionLimits(), JITTER_S)
+        self._audit = CommandAudit(MotionLimits(), JITTER_S, MAX_PERIOD_S)
         self._last_commands: deque[tuple[float, list, list]] = deque(maxlen=8)
         self._state = ''
         self._last_stamp_ns: int | None = None
@@ -143,6 +147,13 @@ class Soak:
         workers = children(self._session.pid(POLICY))
         if workers:
             os.kill(workers[-1], number)
+
+    def stall_node(self) -> None:
+        """Stop the policy node for a moment, as a machine does that has too much to do."""
+        pid = self._session.pid(POLICY)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(self._random.uniform(0.05, 0.5))
+        os.kill(pid, signal.SIGCONT)
 
     def _round(self, fault: SoakFault) -> None:
         self._start_motion()

@@ -122,3 +122,13 @@ def test_the_command_reports_and_fails_on_violations(monkeypatch, capsys):
     )
     assert main(['--sequences', '4']) == 1
     assert 'speed' in capsys.readouterr().out
+
+
+def test_after_a_gap_any_velocity_within_the_limit_of_speed_may_come():
+    limits = MotionLimits()
+    fast = Command((limits.linear_speed_m_s, 0.0, 0.0))
+    for gap_s, broken in ((None, True), (0.1, False)):
+        audit = CommandAudit(limits, gap_s=gap_s)
+        audit.check(STILL, 0.02)
+        assert bool(audit.check(fast, 0.11)) == broken
+        assert audit.check(fast.scaled(1.1), 0.11) >= {Violation.SPEED}

@@ -20,7 +20,7 @@ from std_srvs.srv import Trigger
 from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.control.audit import CommandAudit
 from sqap_vla_ros.control.command import Command
-from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.control.limits import MAX_PERIOD_S, MotionLimits
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
 from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.stand_ins.fault_injector_node import FaultInjectorNode, remappings, STREAMS
@@ -78,7 +78,7 @@ class Rig:
     def __init__(self, client, injector, robot, process, fault_file, jitter_s):
         self.client, self.injector, self.robot = client, injector, robot
         self.process, self._fault_file = process, fault_file
-        self.audit = CommandAudit(MotionLimits(), jitter_s)
+        self.audit = CommandAudit(MotionLimits(), jitter_s, MAX_PERIOD_S)
         self.twists = []
         """(stamp_ns, speed_m_s) of every command."""
         self._answered = 'no service called'

@@ -7,6 +7,9 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
+ELSEWHERE_M = 0.1
+"""How far a pose is moved that is valid and wrong."""
+
 
 def _changed(message, **fields):
     """Make a shallow copy of a message and replace fields of the copy."""
@@ -49,6 +52,7 @@ CORRUPTIONS = {
         'infinite': lambda m: _shifted_position(m, math.inf),
         'zero_quaternion': _without_rotation,
         'wrong_frame': lambda m: _with_frame(m, 'somewhere_else'),
+        'elsewhere': lambda m: _shifted_position(m, m.pose.position.x + ELSEWHERE_M),
     },
     JointState: {
         'nan': lambda m: _changed(m, position=[math.nan] * len(m.position)),

@@ -8,9 +8,7 @@ from sqap_vla_ros.ros.common.priorities import preferred
 
 def niceness_of_a_new_thread():
     found = []
-    thread = Thread(
-        target=lambda: found.append(os.getpriority(os.PRIO_PROCESS, get_native_id()))
-    )
+    thread = Thread(target=lambda: found.append(os.getpriority(os.PRIO_PROCESS, get_native_id())))
     thread.start()
     thread.join()
     return found[0]
