@@ -6,7 +6,7 @@ import pytest
 
 from sqap_vla_ros.control import limits as limits_module
 from sqap_vla_ros.control.audit import CommandAudit, Violation
-from sqap_vla_ros.control.command import Command
+from sqap_vla_ros.control.command import Command, STILL
 from sqap_vla_ros.control.fuzz_limits import fuzz, main
 from sqap_vla_ros.control.limits import CommandLimiter, MotionLimits
 from sqap_vla_ros.control.velocity_limiter import VelocityLimiter
@@ -126,7 +126,7 @@ def test_the_command_reports_and_fails_on_violations(monkeypatch, capsys):
 
 def test_after_a_gap_any_velocity_within_the_limit_of_speed_may_come():
     limits = MotionLimits()
-    fast = Command((limits.linear_speed_m_s, 0.0, 0.0))
+    fast = Command((limits.linear_speed_m_s, 0.0, 0.0), (0.0, 0.0, 0.0))
     for gap_s, broken in ((None, True), (0.1, False)):
         audit = CommandAudit(limits, gap_s=gap_s)
         audit.check(STILL, 0.02)

@@ -65,7 +65,7 @@ class _Goal:
     max_steps: int
     """0: no limit."""
     stops: int
-    """`Motion.stop_count` when it was accepted."""
+    """`Motion.stop_count` just before it was accepted."""
     executed_s: float | None = None
     """When the executor called the execute callback, steady clock; None before that."""
     started_s: float | None = None
@@ -101,6 +101,7 @@ class InstructionGoals:
         """May be replaced at any time."""
         self._node, self._motion, self._vocabulary = node, motion, vocabulary
         self._goal: _Goal | None = None
+        self._stops = motion.stop_count()
         self._accepted: dict[bytes, _Goal] = {}
         self._server = ActionServer(
             node,
@@ -177,6 +178,8 @@ class InstructionGoals:
             )
 
     def _accept_or_reject(self, request: ExecuteInstruction.Goal) -> GoalResponse:
+        # Before it is accepted: whoever asks to stop once the goal is known must be heard.
+        self._stops = self._motion.stop_count()
         problem = self._problem(request)
         if problem is None:
             return GoalResponse.ACCEPT
@@ -205,7 +208,7 @@ class InstructionGoals:
             clean_instruction(request.instruction, self.settings.max_instruction_length),
             seconds or self.settings.default_max_duration_s,
             request.max_steps,
-            self._motion.stop_count(),
+            self._stops,
         )
         if self._goal is not None:
             self._finish(Result.CANCELED, 'preempted', 'preempted by a new goal')

@@ -108,6 +108,7 @@ class PolicyNodeSettings:
         'restarted, s',
         0.05,
         600.0,
+        keeps='below',
     )
     policy_load_timeout_s: float = setting(
         120.0,

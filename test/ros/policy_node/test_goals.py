@@ -227,3 +227,14 @@ def test_a_goal_that_waits_for_inputs_never_starts_after_somebody_asked_to_stop(
     goals.tick()
     execution.go_on()
     assert execution.result.error_code == Result.HELD and not motion.started
+
+
+def test_a_stop_that_is_answered_while_a_goal_is_being_accepted_counts(goals, motion):
+    handle = Handle(1)
+    assert goals._accept_or_reject(handle.request) == GoalResponse.ACCEPT
+    motion.stops += 1  # by the thread of the control services, after the user knew of the goal
+    goals._accepted_goal(handle)
+    execution = Execution(goals, handle)
+    goals.tick()
+    execution.go_on()
+    assert execution.result.error_code == Result.HELD and not motion.started
