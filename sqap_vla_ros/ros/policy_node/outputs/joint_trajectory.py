@@ -20,6 +20,11 @@ class JointTrajectoryOutput:
     the horizon later: a steady change of velocity lags behind a sudden one, and to catch up it
     would have to be faster than commanded. The controller drops a trajectory whose end has
     passed, so each is stamped with the time of its command.
+
+    The first point lies in the future, so that the controller goes on from its last command, even
+    if it has heard nothing for a while. It dates that command one control cycle too early: at
+    each message its command advances by two cycles in one. Points in the past would avoid that,
+    as those of `JointTrajectoryChunkOutput` do, but then the command steps after such a while.
     """
 
     def __init__(self, node: Node, output: Output, profile: RobotProfile) -> None:
