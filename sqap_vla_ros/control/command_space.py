@@ -171,6 +171,8 @@ class CommandSpace(ABC):
         against the next one. A robot that is commanded by positions goes on from where they have
         led unless it is far from there: the rest is what its servo needs to carry its weight.
         """
+        for tracker in self.trackers.values():
+            tracker.forgive_jump()
         if self.lost:
             self.restart()
             return
@@ -192,6 +194,11 @@ class CommandSpace(ABC):
     def jumps(self) -> list[str]:
         """Say what was measured to jump within the last JUMP_S, in words."""
         return [text for name, tracker in self.trackers.items() if (text := tracker.jump(name))]
+
+    @property
+    def jump_ns(self) -> int:
+        """Stamp of the last jump of a measurement; 0: there was none."""
+        return max(tracker.jump_ns for tracker in self.trackers.values())
 
     def measured_since(self, stamp_ns: int) -> bool:
         """Whether everything that is ever measured has been measured at a time or after it."""

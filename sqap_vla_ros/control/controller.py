@@ -13,6 +13,7 @@ from sqap_vla_ros.control.command_space import CommandSpace, RobotCommand
 from sqap_vla_ros.control.controller_config import ControllerConfig, ControllerStatus, POSE
 from sqap_vla_ros.control.joint_limits import JointLimits
 from sqap_vla_ros.control.limits import MotionLimits
+from sqap_vla_ros.control.plausibility import JUMP_S
 from sqap_vla_ros.control.spaces import command_space
 from sqap_vla_ros.control.state_machine import Event, State, StateMachine, Transition, TRANSITIONS
 from sqap_vla_ros.control.velocity_limiter import Limit
@@ -66,6 +67,8 @@ class Controller:
         self._ticked_ns: int | None = None
         self._gap_ns: tuple[int, int] | None = None
         """When the last tick came late: observations' clock and steady clock."""
+        self._jump_ns = 0, 0
+        """Stamp of the last jump of a measurement, and when it was noticed, steady clock."""
         self._on_wire = False
         self._begin_run(clock())
 
@@ -299,6 +302,7 @@ class Controller:
             moving = self._machine.state is State.RUNNING or not self._space.still
             if moving and period_s > self.config.gap_s:
                 self._gap_ns = now_ns, steady_ns
+            self._recent_jumps()
             self._watch(now_ns, steady_ns, period_s)
             if self._in_gap(now_ns, steady_ns):
                 return None
@@ -348,12 +352,20 @@ class Controller:
         with self._lock:
             state = self._machine.state
             stale = self._watchdog.stale(self._clock())
-            problems = [*map(str, stale), *self._space.jumps()]
+            problems = [*map(str, stale), *self._recent_jumps()]
             if self._space.lost and not self._space.still:
                 problems.append('the robot is not where it should be, and still being stopped')
             if problems and (state, event) in TRANSITIONS:
                 return Transition(state, event, state, '; '.join(problems), False)
             return self._handle(event, reason)
+
+    def _recent_jumps(self) -> list[str]:
+        """Say what jumped in the last JUMP_S, on the steady clock: simulated time may be slow."""
+        jump_ns, now_ns = self._space.jump_ns, self._clock()
+        if jump_ns != self._jump_ns[0]:
+            self._jump_ns = jump_ns, now_ns
+        recent = now_ns - self._jump_ns[1] <= JUMP_S * 1e9
+        return self._space.jumps() if recent else []
 
     def _handle(self, event: Event, reason: str) -> Transition:
         before = self._machine.state

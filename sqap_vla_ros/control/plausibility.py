@@ -255,6 +255,15 @@ class PathTracker:
             f'(limit {self.limits.error:.3f})'
         )
 
+    @property
+    def jump_ns(self) -> int:
+        """Stamp of the last jump; 0: there was none."""
+        return 0 if self._jump is None else self._jump[0]
+
+    def forgive_jump(self) -> None:
+        """Forget the last jump."""
+        self._jump = None
+
     def measured_since(self, stamp_ns: int) -> bool:
         """Whether there is a measurement of a time or after it; true if there never was any."""
         return not self._recent or self._recent[-1].stamp_ns >= stamp_ns

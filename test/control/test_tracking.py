@@ -308,3 +308,16 @@ def test_what_was_missed_before_a_consent_does_not_count_after_it(space):
         assert motion.controller.start('test').accepted
         motion.run(0.5)
     assert motion.state is State.RUNNING, motion.reason
+
+
+def test_in_slow_simulated_time_a_jump_refuses_consent_for_no_longer():
+    motion = TrackedArm(sensor=SensorModel(0.02, 0.0), pace=0.1)
+    motion.run(1.0)
+    motion.arm.place[0] += 0.2  # the scene is reset
+    motion.run(0.6)
+    refused = motion.controller.start()
+    assert not refused.accepted and 'jumped' in refused.reason
+    motion.run(1.1)
+    assert motion.controller.start().accepted
+    motion.run(1.0)
+    assert motion.state is State.RUNNING, motion.reason

@@ -54,8 +54,8 @@ class Motion:
         return self.stops
 
     def start_instruction(self, instruction, reason, stops):
-        if self.missing:
-            return self.missing
+        if stops != self.stops or self.missing:
+            return self.missing or 'stopped'
         self.started.append(instruction)
         self.state = 'RUNNING', 'start: goal'
 
@@ -235,6 +235,5 @@ def test_a_stop_that_is_answered_while_a_goal_is_being_accepted_counts(goals, mo
     motion.stops += 1  # by the thread of the control services, after the user knew of the goal
     goals._accepted_goal(handle)
     execution = Execution(goals, handle)
-    goals.tick()
     execution.go_on()
     assert execution.result.error_code == Result.HELD and not motion.started
