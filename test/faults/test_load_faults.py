@@ -19,7 +19,8 @@ LIMIT_S = 0.05
 PERCENTILE = 99 if SLACK <= 1 else 50
 """A machine that does other things as well sometimes does nothing else for a while."""
 REACTION = f'answered (p{PERCENTILE})'
-CALLS = 50
+CALLS = 50 if SLACK <= 1 else 10
+SERVICES = ('estop', 'hold') if SLACK <= 1 else ('estop',)
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 LOADS = {
     'nothing': (),
@@ -59,7 +60,7 @@ def test_stops_are_answered_whatever_the_node_is_busy_with(rig, trials, load):
         rig.states.clear()
         rig.process = rig.restart('-p', 'profile:=sim_sawyer_compressed')
         rig.wait_state('READY')
-    for service in ('estop', 'hold'):
+    for service in SERVICES:
         for trial in trials(rig, f'~/{service}; {load}', REACTION, LIMIT_S, True):
             rig.service('reset_estop')
             with ExitStack() as stack:

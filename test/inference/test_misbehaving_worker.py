@@ -6,7 +6,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-from threading import Thread
+from threading import Event, Thread
 import time
 
 import numpy as np
@@ -207,11 +207,12 @@ def test_a_load_that_comes_to_nothing_is_one_line(client_of, how, told):
 @pytest.mark.parametrize('mode', ['loading_hanging', 'loading_half', 'answering_hanging'])
 def test_closing_ends_what_another_thread_waits_for(client_of, mode):
     client = client_of(mode, deadline_s=600.0, load_timeout_s=600.0)
-    said = []
+    said, loaded = [], Event()
 
     def work():
         try:
             client.start()
+            loaded.set()
             client.infer(observation())
         except (UserError, InferenceFailed) as error:
             said.append(error)
@@ -219,6 +220,7 @@ def test_closing_ends_what_another_thread_waits_for(client_of, mode):
     thread = Thread(target=work)
     thread.start()
     assert wait_until(lambda: client.pid, SOON_S)
+    assert mode.startswith('loading') or loaded.wait(SOON_S)
     time.sleep(0.5)  # it waits
     pid = client.pid
     client.close()

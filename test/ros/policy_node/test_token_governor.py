@@ -17,20 +17,28 @@ def sweeping(robot, speed_m_s):
     """Let the end effector go to and fro, a tenth of a metre each way."""
     still = robot.make_pose
 
-    def pose():
+    def pose(*_):
         way = time.monotonic() * speed_m_s % 0.2
         return still(x=abs(way - 0.1))
 
     return pose
 
 
-def test_tokens_fall_while_inferences_are_late_but_not_in_fine_work(compressed, tmp_path):
+def test_tokens_fall_while_inferences_are_late_but_not_in_fine_work(
+    compressed, repository, tmp_path
+):
+    # The end effector goes where this test wants it, not where the policy commands it.
+    text = (repository / 'config/robots/sim_sawyer.yaml').read_text('utf-8')
+    profile = tmp_path / 'led.yaml'
+    profile.write_text(f'{text}\ntracking: {{position_error: 1 m}}\n', 'utf-8')
     # A period of 5 ms, in which no inference can end.
     with running(
         tmp_path,
         compressed,
         '-p',
         'autostart:=true',
+        '-p',
+        f'profile:={profile}',
         '-p',
         'token_governor:=true',
         '-p',
