@@ -21,6 +21,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_srvs.srv import Trigger
 
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.priorities import prefer_this_thread
 
 WIDTH, HEIGHT = 3840, 2160
 
@@ -74,6 +75,7 @@ def publish(kind, topic, rate_hz):
 
 def ask(service, count, period_s):
     """Call a service again and again; prints how long each answer took, s, as JSON."""
+    prefer_this_thread()  # as a user at another machine, whom the load does not keep waiting
     node = Node('user')
     executor = SingleThreadedExecutor()
     executor.add_node(node)
