@@ -411,7 +411,7 @@ FAULTS = {
     ),
     'short mask': ('openvla', action_statistics(mask=[True] * 3), ('action.mask', '7 times')),
     'mask of words': ('openvla', action_statistics(mask=['False'] * 7), ('action.mask',)),
-    'numbers as text': ('openvla', action_statistics(q01=['a'] * 7), ('q01 is a in column 0',)),
+    'numbers as text': ('openvla', action_statistics(q01=['a'] * 7), ("q01 is 'a' in column 0",)),
     # Tokenizers.
     "Gemma's tokenizer": (
         'openvla',

@@ -221,5 +221,5 @@ def test_samples_that_are_none_are_told(policy_directory, tmp_path):
     with pytest.raises(UserError, match='calibration.npz: no such file'):
         compress_policy.compress(policy_directory, tmp_path / 'out', recipe)
     (policy_directory / 'calibration.npz').write_text('no samples', 'utf-8')
-    with pytest.raises(UserError, match='not calibration samples'):
+    with pytest.raises(UserError, match='calibration.npz: not readable as calibration samples'):
         compress_policy.compress(policy_directory, tmp_path / 'out', recipe)
