@@ -10,7 +10,7 @@ from sqap_vla_ros.control.state_machine import Event, State
 
 from support.tracked_arm import JOINTS, TrackedArm, velocity_and_position, WALL
 
-few = settings(max_examples=15, deadline=None, derandomize=True)
+few = settings(max_examples=10, deadline=None, derandomize=True)
 SPACES = ('twist', 'velocity', 'position')
 spaces = pytest.mark.parametrize('space', SPACES)
 LAGS = st.sampled_from(((0.0, 0.0), (0.0, 0.09), (0.09, 0.0), (0.04, 0.05)))

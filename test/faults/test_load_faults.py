@@ -30,6 +30,10 @@ LOADS = {
     'joint states of a million names': ('many_names', 'faulty/joint_states', '2'),
     'processors busy': ('busy',),
 }
+if SLACK > 1:  # on a machine that is busy anyway these rows say nothing
+    LOADS = {
+        name: LOADS[name] for name in LOADS if name.split()[0] in ('raw', 'progressive', 'joint')
+    }
 
 
 def child(rig, *arguments):
