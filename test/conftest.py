@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import signal
 
 import pytest
 
@@ -12,6 +13,9 @@ pytest_plugins = ['support.tiny_fixtures', 'support.markers']
 os.environ.setdefault('MUJOCO_GL', 'egl')
 # Triton's kernels are tested in its interpreter; decided in the same way, and torch may import it.
 os.environ['TRITON_INTERPRET'] = '1'
+
+# nohup has SIGHUP ignored, nodes respect that, and some tests send it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
