@@ -3,10 +3,10 @@
 import argparse
 from importlib import import_module
 from keyword import iskeyword
-import os
 import sys
 
 from sqap_vla_ros.errors import one_line, UserError
+from sqap_vla_ros.runtime_options import stay_offline
 
 # Modules of sqap_vla_ros.commands, in the order of --help. Only the chosen one is imported, so
 # that `sqap_vla inspect` does not pay for a simulator or ROS.
@@ -31,8 +31,6 @@ SUMMARIES = {
 def main(argv: list[str] | None = None) -> int:
     """Run one verb. Prints a UserError as one line and returns 2 for it."""
     argv = sys.argv[1:] if argv is None else argv
-    # No verb fetches anything: whatever a library finds in a policy, it does not go out for it.
-    os.environ['HF_HUB_OFFLINE'] = '1'
     parser = argparse.ArgumentParser(prog='sqap_vla', description=__doc__)
     verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
     chosen = next((word for word in argv if word in SUMMARIES), None)
@@ -44,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
             commands[verb] = import_module(f'sqap_vla_ros.commands.{name}')
             commands[verb].add_arguments(subparser)
     arguments = parser.parse_args(argv)
+    if not getattr(arguments, 'allow_download', False):
+        stay_offline()
     try:
         return commands[arguments.verb].run(arguments) or 0
     except UserError as error:

@@ -1,6 +1,16 @@
 """Where and how a policy runs. The recipe, not this, decides what its weights are."""
 
 from dataclasses import dataclass
+import os
+
+
+def stay_offline() -> None:
+    """
+    Let no library fetch files that a policy names; before transformers or the hub is imported.
+
+    Whatever a checkpoint says, the hub is asked only where the user asks for it.
+    """
+    os.environ['HF_HUB_OFFLINE'] = '1'
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sqap_vla_ros.inference.wire import (
     SharedImages,
 )
 from sqap_vla_ros.lifeline import end_when_closed
-from sqap_vla_ros.runtime_options import RuntimeOptions
+from sqap_vla_ros.runtime_options import RuntimeOptions, stay_offline
 
 
 def main(argv: list[str] | None = None, load: Callable[..., Engine] = load_engine) -> int:
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None, load: Callable[..., Engine] = load_engin
         argv: command line, as `WorkerProcess` writes it.
         load: makes the engine of a policy and runtime options.
     """
-    os.environ['HF_HUB_OFFLINE'] = '1'  # no file of a policy makes a library ask the hub
+    stay_offline()
     parser = argparse.ArgumentParser()
     parser.add_argument('--socket', type=int, required=True)
     parser.add_argument('--memory', type=int, required=True)

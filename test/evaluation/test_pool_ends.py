@@ -1,6 +1,5 @@
 """The processes that run episodes end with the command, also when it is killed."""
 
-from pathlib import Path
 import signal
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import sys
 import pytest
 
 from sqap_vla_ros.system.child_process import wait_until
+
+from support.processes import runs
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +33,6 @@ if __name__ == '__main__':
 """
 
 
-def alive(pid):
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False
-
-
 def test_a_killed_evaluation_leaves_no_process_computing(tmp_path, monkeypatch):
     script, folder = tmp_path / 'evaluation.py', tmp_path / 'pids'
     script.write_text(EVALUATION)
@@ -48,4 +42,4 @@ def test_a_killed_evaluation_leaves_no_process_computing(tmp_path, monkeypatch):
     assert done.returncode == -signal.SIGKILL
     pids = [int(path.name) for path in folder.iterdir()]
     assert len(pids) == 2
-    assert wait_until(lambda: not any(map(alive, pids)), 20)
+    assert wait_until(lambda: not any(map(runs, pids)), 20)

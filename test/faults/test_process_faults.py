@@ -1,7 +1,6 @@
 """Rows of the fault table: the node ends or begins, or is connected wrongly."""
 
 import os
-from pathlib import Path
 import signal
 import time
 
@@ -10,6 +9,7 @@ from std_msgs.msg import String
 
 from support.dds import wait_until
 from support.fault_rig import PATIENCE_S
+from support.processes import runs
 
 
 def begin_again(rig):
@@ -54,23 +54,15 @@ def test_after_sigkill_nothing_is_sent_and_a_restart_does_not_move(rig, trials):
         begin_again(rig)
 
 
-def running(pid):
-    """Whether a process runs; a zombie, which nobody has reaped yet, does not."""
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False
-
-
 def test_after_sigkill_no_worker_goes_on_computing(rig, trials):
     for trial in trials(rig, 'SIGKILL, worker computes', 'worker ends', 0.5, restarts=True):
         rig.start()
         worker = rig.worker_pid()
         rig.break_policy('spin')
         time.sleep(1.0)  # it has begun, and its deadline is later
-        assert running(worker) and worker == rig.worker_pid()
+        assert runs(worker) and worker == rig.worker_pid()
         _, begun_ns = end(rig, signal.SIGKILL)
-        assert wait_until(lambda worker=worker: not running(worker), 30, 0.002)
+        assert wait_until(lambda worker=worker: not runs(worker), 30, 0.002)
         trial.reacted(begun_ns, time.time_ns())
         rig.repair()
         begin_again(rig)

@@ -4,28 +4,27 @@ import os
 import signal
 import time
 
+import pytest
+
 from support.circling import SPEED_M_S
 
 
-def test_a_pose_that_is_repeated_with_new_stamps_holds_the_arm(rig, trials):
-    # On the circle the last pose is the limit of 5 cm away after 0.7 s.
-    for trial in trials(rig, 'pose: frozen, new stamps', 'hold', 1.5):
+@pytest.mark.parametrize(
+    'row, fault, limit_s, reason',
+    [
+        # On the circle the last pose is the limit of 5 cm away after 0.7 s.
+        ('frozen, new stamps', 'freeze', 1.5, ''),
+        ('10 cm off', 'elsewhere', 0.15, ' jumped'),
+    ],
+)
+def test_a_pose_that_is_valid_and_wrong_holds_the_arm(rig, trials, row, fault, limit_s, reason):
+    for trial in trials(rig, f'pose: {row}', 'hold', limit_s):
         rig.start()
-        fault_ns = rig.inject(pose='freeze')
+        fault_ns = rig.inject(pose=fault)
         trial.reacted(fault_ns, rig.stop_began(fault_ns))
-        rig.wait_state('HOLDING: tracking error: position of the end effector')
+        rig.wait_state(f'HOLDING: tracking error: position of the end effector{reason}')
         rig.stopped()
         rig.repair()
-        rig.stopped()
-        rig.start()
-
-
-def test_a_pose_that_jumps_holds_the_arm(rig, trials):
-    for trial in trials(rig, 'pose: 10 cm off', 'hold', 0.15):
-        rig.start()
-        fault_ns = rig.inject(pose='elsewhere')
-        trial.reacted(fault_ns, rig.stop_began(fault_ns))
-        rig.wait_state('HOLDING: tracking error: position of the end effector jumped')
         rig.stopped()
         rig.start()
 

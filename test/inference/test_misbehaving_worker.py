@@ -18,6 +18,7 @@ from sqap_vla_ros.inference.same_policy import PolicyChanged
 from sqap_vla_ros.policy import Observation
 from sqap_vla_ros.system.child_process import wait_until
 
+from support.processes import runs
 from support.raw_worker import FLOOD_BYTES, INFO, WRONG
 
 pytestmark = pytest.mark.slow
@@ -54,14 +55,6 @@ def failure_of(client, asked=None):
         client.infer(asked or observation())
     assert '\n' not in str(failure.value) and len(str(failure.value)) < 1200
     return failure.value
-
-
-def alive(pid):
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False
 
 
 def replaced(client, pid):
@@ -225,7 +218,7 @@ def test_closing_ends_what_another_thread_waits_for(client_of, mode):
     pid = client.pid
     client.close()
     thread.join(SOON_S)
-    assert not thread.is_alive() and not alive(pid) and client.pid is None
+    assert not thread.is_alive() and not runs(pid) and client.pid is None
     if mode.startswith('loading'):
         assert isinstance(said[0], UserError) and 'cancelled' in str(said[0])
     else:
@@ -293,9 +286,9 @@ def test_what_a_worker_has_started_ends_with_it(client_of):
     client = client_of('with_helper')
     client.start()
     helper = client.info.description['helper']
-    assert alive(helper)
+    assert runs(helper)
     client.close()
-    assert wait_until(lambda: not alive(helper), SOON_S)
+    assert wait_until(lambda: not runs(helper), SOON_S)
 
 
 NODE = """
@@ -336,7 +329,7 @@ def test_a_killed_node_leaves_no_worker(client_of, tmp_path, monkeypatch, loaded
     )
     assert node.returncode == -signal.SIGKILL
     for pid in map(int, node.stdout.splitlines()[-1].split()):
-        assert not pid or wait_until(lambda pid=pid: not alive(pid), SOON_S)
+        assert not pid or wait_until(lambda pid=pid: not runs(pid), SOON_S)
 
 
 def test_a_worker_whose_node_is_gone_before_it_looks_ends_at_once(tmp_path):

@@ -1,5 +1,7 @@
 """A hub is asked only when the user says so (here: a stand-in for the hub)."""
 
+import os
+
 import huggingface_hub
 import pytest
 
@@ -17,7 +19,10 @@ def hub(monkeypatch, tmp_path):
     write_released('openvla', tmp_path / 'cache')
     asked = []
 
+    monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
+
     def snapshot_download(repository, **_):
+        assert not os.environ.get('HF_HUB_OFFLINE'), 'the real one would refuse'
         asked.append(repository)
         if repository != 'someone/openvla':
             raise OSError('404 Client Error:\nRepository Not Found')
@@ -30,6 +35,7 @@ def hub(monkeypatch, tmp_path):
 def test_without_the_flag_nothing_is_asked_of_the_hub(hub, tmp_path, capsys):
     assert main(['import', 'someone/openvla', str(tmp_path / 'out')]) != 0
     assert not hub and 'no such folder' in capsys.readouterr().err
+    assert os.environ['HF_HUB_OFFLINE'] == '1'
 
 
 def test_with_the_flag_a_repository_is_fetched_and_imported(hub, tmp_path):

@@ -98,6 +98,13 @@ class Rig:
 def running(tmp_path, policy, *arguments, make_robot=Robot, module=MODULE):
     domain_id = domain()
     process = start_node(module, tmp_path, domain_id, '-p', f'policy:={policy}', *arguments)
+    with rig_of(process, domain_id, make_robot) as rig:
+        yield rig
+
+
+@contextmanager
+def rig_of(process, domain_id, make_robot=Robot):
+    """Yield the `Rig` of a node that was started; the node is stopped at the end."""
     try:
         with client_node(domain_id) as client:
             rig = Rig(client, process, make_robot)

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from sqap_vla_ros.system.child_process import isolated_environment
 
 from support.circling import FAULT_FILE
-from support.dds import client_node, domain
+from support.dds import domain
 from support.fault_rig import start_policy, TESTS
-from support.policy_node_rig import Rig
+from support.policy_node_rig import rig_of
 from support.robot import Robot
 
 
@@ -22,13 +22,6 @@ def stand_in_node(directory, *arguments, make_robot=Robot, fault=''):
         [str(TESTS), str(TESTS.parent), environment.get('PYTHONPATH', '')]
     )
     process = start_policy(directory, environment, '-p', 'autostart:=false', *arguments)
-    try:
-        with client_node(domain_id) as client:
-            rig = Rig(client, process, make_robot)
-            rig.fault_file = fault_file
-            try:
-                yield rig
-            finally:
-                rig.robot.close()
-    finally:
-        process.stop()
+    with rig_of(process, domain_id, make_robot) as rig:
+        rig.fault_file = fault_file
+        yield rig

@@ -16,6 +16,8 @@ from sqap_vla_ros.system.child_process import (
     wait_until,
 )
 
+from support.processes import runs
+
 POLITE = """
 import signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: (print("good bye", flush=True), sys.exit(0)))
@@ -40,15 +42,6 @@ def start(code, tmp_path):
     return child
 
 
-def alive(pid):
-    """Whether a process runs; a zombie that its new parent has not noticed does not count."""
-    try:
-        with open(f'/proc/{pid}/stat') as file:
-            return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False
-
-
 def test_a_polite_child_is_asked_and_its_last_line_kept(tmp_path):
     child = start(POLITE, tmp_path)
     assert child.status is None
@@ -60,9 +53,9 @@ def test_a_polite_child_is_asked_and_its_last_line_kept(tmp_path):
 def test_a_stubborn_child_is_killed_with_all_it_started(tmp_path, monkeypatch):
     child = start(STUBBORN, tmp_path)
     grandchild = int(child.log.read_text())
-    assert alive(grandchild)
+    assert runs(grandchild)
     assert child.stop(patience_s=0.2) == -signal.SIGKILL
-    assert wait_until(lambda: not alive(grandchild), 10)
+    assert wait_until(lambda: not runs(grandchild), 10)
 
 
 def test_a_child_that_says_nothing_has_a_last_line_too(tmp_path):
@@ -84,7 +77,7 @@ def test_a_child_ends_when_its_starter_is_killed(tmp_path):
         [sys.executable, '-c', code], capture_output=True, text=True, timeout=60
     )
     assert starter.returncode == -signal.SIGKILL
-    assert wait_until(lambda: not alive(int(starter.stdout)), 10)
+    assert wait_until(lambda: not runs(int(starter.stdout)), 10)
 
 
 def test_a_domain_whose_port_is_taken_is_not_picked(monkeypatch):

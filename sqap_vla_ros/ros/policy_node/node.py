@@ -38,6 +38,7 @@ from sqap_vla_ros.ros.policy_node.motion_control import MotionControl
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.reports import Reports
 from sqap_vla_ros.ros.policy_node.state_teller import StateTeller
+from sqap_vla_ros.runtime_options import stay_offline
 
 EVENTS_S = 0.05
 """Period of reporting events and answers and of checking the goal."""
@@ -404,6 +405,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; it sends a final hold before it ends."""
     # The command loop must not wait 5 ms, Python's default, for a callback that holds the GIL.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    stay_offline()  # for inference_process: false
 
     def make() -> PolicyNode:
         with preferred():

@@ -6,6 +6,15 @@ from types import ModuleType
 import pytest
 
 
+@pytest.fixture(scope='module')
+def client():
+    """Make a node that plays everybody else, in a domain of its own."""
+    from support.dds import client_node, domain  # needs rclpy
+
+    with client_node(domain()) as client:
+        yield client
+
+
 @pytest.fixture
 def transforms(monkeypatch):
     """Stand in for tf2_ros: frame to transform, or LookupError-like exception."""

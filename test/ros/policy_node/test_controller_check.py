@@ -25,12 +25,6 @@ def often(monkeypatch):
     monkeypatch.setattr(controller_check, 'PERIOD_S', 0.2)
 
 
-@pytest.fixture(scope='module')
-def client():
-    with client_node(domain()) as client:
-        yield client
-
-
 @contextmanager
 def controllers(client, **parameters):
     """Run nodes of these names, with these parameters."""

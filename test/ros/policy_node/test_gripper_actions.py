@@ -15,14 +15,8 @@ from sqap_vla_ros.ros.policy_node.outputs import gripper as gripper_outputs
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.outputs.gripper import GripperAction
 
-from support.dds import client_node, domain, wait_until
+from support.dds import wait_until
 from support.outputs import joint_command, JOINTS, profile
-
-
-@pytest.fixture(scope='module')
-def client():
-    with client_node(domain()) as client:
-        yield client
 
 
 def test_a_gripper_action_without_control_msgs_says_what_to_install(client, monkeypatch):

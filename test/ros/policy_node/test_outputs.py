@@ -34,7 +34,7 @@ from sqap_vla_ros.ros.policy_node.outputs.registry import (
     register_output,
 )
 
-from support.dds import client_node, domain, wait_until
+from support.dds import wait_until
 from support.outputs import (
     assert_stamped_at_publishing,
     joint_command,
@@ -43,12 +43,6 @@ from support.outputs import (
     profile,
     receive,
 )
-
-
-@pytest.fixture(scope='module')
-def client():
-    with client_node(domain()) as client:
-        yield client
 
 
 def test_twists_for_servo_have_frame_units_and_publish_time_stamps(client):

@@ -22,7 +22,7 @@ from sqap_vla_ros.ros.common.messages import header, stamp_to_ns
 from sqap_vla_ros.ros.policy_node.outputs.all_outputs import AllOutputs
 from sqap_vla_ros.ros.policy_node.outputs.registry import ARM_OUTPUTS
 
-from support.dds import client_node, domain, wait_until
+from support.dds import wait_until
 from support.outputs import (
     assert_stamped_at_publishing,
     joint_command,
@@ -33,12 +33,6 @@ from support.outputs import (
 )
 
 TESTS = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope='module')
-def client():
-    with client_node(domain()) as client:
-        yield client
 
 
 def test_trajectories_end_at_standstill_within_the_horizon(client):
