@@ -18,13 +18,15 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from sqap_vla_ros.ros.launching import (
-    policy_actions,
     policy_arguments,
+    policy_on_profile,
     rviz,
     rviz_argument,
+    scoped,
     share,
     shared_memory_profile,
     TRUTH,
+    value_of,
 )
 
 NO_POLICY = 'none'
@@ -32,10 +34,10 @@ NO_POLICY = 'none'
 
 def start(context: LaunchContext) -> list:
     """Start the policy node where one is given, on simulation time."""
-    if LaunchConfiguration('policy').perform(context) == NO_POLICY:
+    if value_of(context, 'policy') == NO_POLICY:
         return []
-    command = LaunchConfiguration('command').perform(context) == 'true'
-    return policy_actions(context, not command, use_sim_time=True)
+    dry_run = value_of(context, 'command') != 'true'
+    return [policy_on_profile(context, dry_run, use_sim_time=True)]
 
 
 def robot(context: LaunchContext) -> list:
@@ -87,7 +89,7 @@ def generate_launch_description() -> LaunchDescription:
         namespace=LaunchConfiguration('namespace'),
         parameters=[{'config_file': LaunchConfiguration('bridge_file'), 'use_sim_time': True}],
     )
-    return LaunchDescription(
+    return scoped(
         [
             *policy_arguments(str(gazebo / 'profile.yaml'), without=NO_POLICY),
             DeclareLaunchArgument(

@@ -6,38 +6,24 @@ The compressed policy drives the simulated arm: `ros2 launch sqap_vla_ros sim.la
 `--show-args` lists the arguments.
 """
 
-from pathlib import Path
-
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from sqap_vla_ros.ros.launching import (
+    ending_with,
     namespace_argument,
     PACKAGE,
     policy_argument,
     policy_node,
+    scoped,
     share,
     shared_memory_profile,
     start_arguments,
     TRUTH,
     typed,
-    with_compressed_policy,
 )
-
-
-def start_policy(context: LaunchContext) -> list:
-    """Start the policy node; a float policy is compressed first."""
-
-    def start(_: LaunchContext, policy: Path) -> Node:
-        return policy_node(
-            policy,
-            {'use_sim_time': typed('use_sim_time', bool)},
-            before=[LaunchConfiguration('policy_params_file')],
-        )
-
-    return with_compressed_policy(context, start)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -84,22 +70,27 @@ def generate_launch_description() -> LaunchDescription:
         executable='sim_arm_node',
         namespace=LaunchConfiguration('namespace'),
         output='screen',
-        on_exit=Shutdown(reason='sim_arm_node ended'),
         parameters=[
             LaunchConfiguration('sim_params_file'),
             {
-                'task': LaunchConfiguration('task'),
+                'task': typed('task', str),
                 'seed': typed('seed', int),
                 'real_time_factor': typed('real_time_factor', float),
                 'publish_clock': typed('use_sim_time', bool),
             },
         ],
     )
-    return LaunchDescription(
+    policy = policy_node(
+        {'use_sim_time': typed('use_sim_time', bool)},
+        before=[LaunchConfiguration('policy_params_file')],
+    )
+    return scoped(
         [
             *arguments,
             shared_memory_profile(),
+            ending_with(sim_arm_node, policy),
+            ending_with(policy, sim_arm_node),
             sim_arm_node,
-            OpaqueFunction(function=start_policy),
+            policy,
         ]
     )

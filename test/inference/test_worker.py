@@ -23,15 +23,24 @@ def observation(grey=100):
 
 
 @pytest.fixture(scope='module')
-def client(random_policy):
-    client = ProcessInference(random_policy, deadline_s=20)
+def told():
+    return []
+
+
+@pytest.fixture(scope='module')
+def client(random_policy, told, tmp_path_factory):
+    home = os.environ.get('ROS_HOME')
+    os.environ['ROS_HOME'] = str(tmp_path_factory.mktemp('home'))
+    client = ProcessInference(random_policy, deadline_s=20, recipe='w8a8', tell=told.append)
     client.start()
     yield client
     client.close()
+    os.environ.pop('ROS_HOME') if home is None else os.environ.update(ROS_HOME=home)
 
 
-def test_the_process_gives_the_same_answer_as_the_thread(client, random_policy):
-    thread = ThreadInference(random_policy)
+def test_the_process_gives_the_same_answer_as_the_thread(client, random_policy, told):
+    assert any('compressing' in line for line in told)
+    thread = ThreadInference(random_policy, recipe='w8a8')
     thread.start()
     assert thread.info.spec == client.info.spec
     ours = client.infer(observation(), reset=True)

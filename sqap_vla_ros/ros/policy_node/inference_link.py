@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+import os
 
 from rclpy.node import Node
 
@@ -21,29 +22,38 @@ from sqap_vla_ros.recording.entries import Answered, Observed
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
+NO_RECIPE = 'none'
+"""Value of the parameter `recipe` that means the same as an empty one."""
 Listener = Callable[[Answer, ActionChunk], None]
 """Called with an answer and its chunk in the columns of the robot."""
 
 
-def make_client(policy: str, settings: PolicyNodeSettings) -> InferenceClient:
+def make_client(
+    policy: str, settings: PolicyNodeSettings, tell: Callable[[str], None]
+) -> InferenceClient:
     """
     Make the client that runs a policy; it is not started yet.
 
     Args:
         policy: Directory of the policy.
-        settings: Parameters of the node: process or thread, device, threads, time limits.
+        settings: Parameters of the node: recipe, process or thread, device, threads, time
+            limits.
+        tell: Called with what is being done while the policy is compressed.
 
     Returns:
         The client.
     """
+    recipe = '' if settings.recipe == NO_RECIPE else os.path.expanduser(settings.recipe)
     if settings.inference_process:
         return ProcessInference(
             policy,
             settings.runtime(),
             settings.inference_deadline_s,
             settings.policy_load_timeout_s,
+            recipe=recipe,
+            tell=tell,
         )
-    return ThreadInference(policy, settings.runtime())
+    return ThreadInference(policy, settings.runtime(), recipe, tell)
 
 
 @dataclass(frozen=True)
