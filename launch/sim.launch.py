@@ -6,13 +6,14 @@ The compressed policy drives the simulated arm: `ros2 launch sqap_vla_ros sim.la
 `--show-args` lists the arguments.
 """
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from sqap_vla_ros.ros.launching import (
     ending_with,
+    existing_file,
     namespace_argument,
     PACKAGE,
     policy_argument,
@@ -24,6 +25,35 @@ from sqap_vla_ros.ros.launching import (
     TRUTH,
     typed,
 )
+
+
+def start(context: LaunchContext) -> list:
+    """Start both nodes; they end together."""
+    sim_arm_node = Node(
+        package=PACKAGE,
+        executable='sim_arm_node',
+        namespace=LaunchConfiguration('namespace'),
+        output='screen',
+        parameters=[
+            existing_file(context, 'sim_params_file'),
+            {
+                'task': typed('task', str),
+                'seed': typed('seed', int),
+                'real_time_factor': typed('real_time_factor', float),
+                'publish_clock': typed('use_sim_time', bool),
+            },
+        ],
+    )
+    policy = policy_node(
+        {'use_sim_time': typed('use_sim_time', bool)},
+        before=[existing_file(context, 'policy_params_file')],
+    )
+    return [
+        ending_with(sim_arm_node, policy),
+        ending_with(policy, sim_arm_node),
+        sim_arm_node,
+        policy,
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -65,32 +95,4 @@ def generate_launch_description() -> LaunchDescription:
             description='parameters of sim_arm_node; the arguments here count more',
         ),
     ]
-    sim_arm_node = Node(
-        package=PACKAGE,
-        executable='sim_arm_node',
-        namespace=LaunchConfiguration('namespace'),
-        output='screen',
-        parameters=[
-            LaunchConfiguration('sim_params_file'),
-            {
-                'task': typed('task', str),
-                'seed': typed('seed', int),
-                'real_time_factor': typed('real_time_factor', float),
-                'publish_clock': typed('use_sim_time', bool),
-            },
-        ],
-    )
-    policy = policy_node(
-        {'use_sim_time': typed('use_sim_time', bool)},
-        before=[LaunchConfiguration('policy_params_file')],
-    )
-    return scoped(
-        [
-            *arguments,
-            shared_memory_profile(),
-            ending_with(sim_arm_node, policy),
-            ending_with(policy, sim_arm_node),
-            sim_arm_node,
-            policy,
-        ]
-    )
+    return scoped([*arguments, shared_memory_profile(), OpaqueFunction(function=start)])

@@ -23,6 +23,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
+from sqap_vla_ros.errors import UserError
+
 PACKAGE = 'sqap_vla_ros'
 TRUTH = ('true', 'false')
 
@@ -121,7 +123,7 @@ def policy_on_profile(context: LaunchContext, dry_run: bool, use_sim_time: bool)
     Returns:
         The action.
     """
-    further = value_of(context, 'params_file')
+    further = existing_file(context, 'params_file')
     parameters = {
         'profile': value_of(context, 'profile'),
         'dry_run': dry_run,
@@ -205,6 +207,21 @@ def full_name(context: LaunchContext) -> str:
     outer = context.launch_configurations.get('ros_namespace')
     namespace = make_namespace_absolute(prefix_namespace(outer, value_of(context, 'namespace')))
     return f'{(namespace or "").rstrip("/")}/policy_node'
+
+
+def existing_file(context: LaunchContext, argument: str) -> str:
+    """
+    Return the file that a launch argument names; empty where it is empty.
+
+    Raises:
+        UserError: There is none. Launch itself only warns, and starts the node without it.
+    """
+    path = Path(value_of(context, argument)).expanduser()
+    if path == Path():
+        return ''
+    if not path.is_file():
+        raise UserError(f'{argument} is {path}: no such file; expected a YAML file of parameters')
+    return str(path)
 
 
 def value_of(context: LaunchContext, argument: str) -> str:
