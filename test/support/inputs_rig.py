@@ -57,7 +57,7 @@ class StandInNode:
     def count_publishers(self, topic):
         return self.publishers.get(topic, 0)
 
-    def create_subscription(self, kind, topic, callback, qos, event_callbacks=None, raw=False):
+    def create_subscription(self, kind, topic, callback, qos, **options):
         self.callbacks[topic], self.kinds[topic] = callback, kind
         return topic
 
@@ -75,7 +75,7 @@ class StandInNode:
 
     def get_logger(self):
         return SimpleNamespace(
-            warning=lambda text, throttle_duration_sec=0.0: self.warnings.append(text)
+            warning=self.warnings.append
         )
 
 
