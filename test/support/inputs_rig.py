@@ -46,13 +46,10 @@ class StandInNode:
 
     def __init__(self):
         self.callbacks, self.kinds, self.warnings = {}, {}, []
-        self.publishers, self.types = {}, {}
+        self.publishers = {}
 
     def resolve_topic_name(self, topic):
         return f'/arm/{topic}'
-
-    def get_publishers_info_by_topic(self, topic):
-        return [SimpleNamespace(topic_type=kind) for kind in self.types.get(topic, ())]
 
     def count_publishers(self, topic):
         return self.publishers.get(topic, 0)
@@ -74,9 +71,7 @@ class StandInNode:
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=NOW_NS))
 
     def get_logger(self):
-        return SimpleNamespace(
-            warning=self.warnings.append
-        )
+        return SimpleNamespace(warning=self.warnings.append)
 
 
 def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'gripper')):

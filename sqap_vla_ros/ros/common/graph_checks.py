@@ -31,6 +31,8 @@ UNKNOWN = '_NODE_NAME_UNKNOWN_'
 SHOWN, NAMES = 80, 3
 """Characters of a name, and how many names are shown."""
 
+_TRANSPORTS = {'sensor_msgs/msg/Image': 'compressed', 'sensor_msgs/msg/CompressedImage': 'raw'}
+"""Type of a camera's messages to the other transport of the profile."""
 Unserved = Callable[[], Iterable[str]]
 """Returns the actions, not resolved, that a node commands by and that nobody serves."""
 
@@ -81,8 +83,7 @@ class GraphChecks:
         if others:
             text = (
                 f'{topic}: {_shown(others[0].topic_type)} is published there by {_names(others)}, '
-                f'expected {wanted}: the messages do not arrive; remap one of them, or name '
-                'another topic in the profile (for a camera: or transport: raw or compressed)'
+                f'expected {wanted}: the messages do not arrive; {_other_topic(wanted)}'
             )
             found.append(Problem(TYPE, topic, text))
         mismatched: dict[str, list[Any]] = {}
@@ -255,6 +256,14 @@ def mismatch(offered: QoSProfile, requested: QoSProfile) -> str | None:
 def type_name(kind: type) -> str:
     """Name of a message type, as in `ros2 topic info`."""
     return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
+
+
+def _other_topic(wanted: str) -> str:
+    """What to do about a topic of another type than `wanted`."""
+    transport = _TRANSPORTS.get(wanted)
+    if transport is None:
+        return 'remap one of them'
+    return f'remap one of them, or set transport: {transport} of the camera in the profile'
 
 
 def _full_name(name: str, namespace: str) -> str:

@@ -162,7 +162,9 @@ def unmatched_remappings(
         if match is None:
             continue
         prefix, source = match['node'], match['name']
-        if prefix is not None and prefix not in (name, code_name):
+        # Only the rule that renames the node knows it by its old name.
+        mine = (name, code_name) if source in ('__node', '__name') else (name,)
+        if prefix is not None and prefix not in mine:
             lines.append(
                 f'-r {_shown(rule)}: is for the node {_plain(prefix)}, and this one is {name}, so '
                 f'nothing is renamed; write -r {_plain(source)}:=...'

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.subscription import Subscription
 
 from sqap_vla_ros.errors import UserError
@@ -19,6 +20,8 @@ except ImportError:  # Humble
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """The last message also reaches subscribers that come later."""
+MAX_DEPTH = 1000
+"""Messages that a subscription may be told to queue."""
 OVERRIDABLE = (
     QoSPolicyKind.RELIABILITY,
     QoSPolicyKind.DURABILITY,
@@ -69,18 +72,23 @@ def subscribe(
             callback,
             profile,
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
+            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE, callback=_check),
             raw=raw,
         )
-    except (ParameterException, RuntimeError, ValueError, AssertionError) as error:
+    except (ParameterException, InvalidQosOverridesError, RuntimeError, ValueError) as error:
         resolved = node.resolve_topic_name(topic)
         if not set(override_names(resolved)) & set(node._parameter_overrides):
             raise
         raise UserError(
-            f'parameters {_prefix(resolved)}.*: {error}; expected '
-            'reliability: reliable or best_effort, durability: volatile or transient_local, '
-            'history: keep_last or keep_all, depth: a whole number above 0'
+            f'parameters {_prefix(resolved)}.*: {error}; expected reliability: reliable or '
+            'best_effort, durability: volatile or transient_local, history: keep_last or '
+            f'keep_all, depth: 1 .. {MAX_DEPTH}'
         ) from None
+
+
+def _check(qos: QoSProfile) -> SetParametersResult:
+    fits = 1 <= qos.depth <= MAX_DEPTH
+    return SetParametersResult(successful=fits, reason='' if fits else f'depth is {qos.depth}')
 
 
 def _prefix(topic: str) -> str:

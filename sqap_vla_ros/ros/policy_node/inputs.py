@@ -134,10 +134,16 @@ class Inputs:
         self._frames: dict[str, str] = {}
         self._subscriptions: list[Subscription] = []
         self._images = NewestOnly(self._read, 'images')
-        self._subscribe_all()
         self._poller: TransformPoller | None = None
-        if self._frames:
-            self._poller = TransformPoller(node, settings.base_frame, self._frames, self._receive)
+        try:
+            self._subscribe_all()
+            if self._frames:
+                self._poller = TransformPoller(
+                    node, settings.base_frame, self._frames, self._receive
+                )
+        except BaseException:
+            self.close()  # nobody else has it yet, and messages would go on to arrive
+            raise
 
     def close(self) -> None:
         """Destroy the subscriptions."""
