@@ -64,9 +64,14 @@ class GraphChecks:
     def problems(self) -> list[Problem]:
         """Look around; returns what is wrong now."""
         found = self._commanders()
+        several: dict[tuple[str, ...], list[str]] = {}
         for subscription in list(self._node.subscriptions):
             if subscription.topic_name not in SHARED:
-                found += self._input(subscription)
+                problems, publishers = self._input(subscription)
+                found += problems
+                if len(publishers) > 1:
+                    several.setdefault(publishers, []).append(subscription.topic_name)
+        found += [_contradiction(topics, publishers) for publishers, topics in several.items()]
         if self._heard:
             for publisher in list(self._node.publishers):
                 if publisher.topic_name in self._commands:
@@ -75,10 +80,12 @@ class GraphChecks:
                 found.append(self._server(action))
         return found
 
-    def _input(self, subscription: Subscription) -> list[Problem]:
+    def _input(self, subscription: Subscription) -> tuple[list[Problem], tuple[str, ...]]:
+        """Find problems of one input, and the names of the publishers that reach it."""
         topic, wanted = subscription.topic_name, type_name(subscription.msg_type)
         publishers = self._node.get_publishers_info_by_topic(topic)
-        found, fitting = [], []
+        found: list[Problem] = []
+        fitting = []
         others = [info for info in publishers if info.topic_type != wanted]
         if others:
             text = (
@@ -97,21 +104,13 @@ class GraphChecks:
                 mismatched.setdefault(policy, []).append(info)
         for policy, infos in mismatched.items():
             found.append(Problem(QOS, topic, self._mismatched(topic, policy, infos, subscription)))
-        if len(fitting) > 1:
-            names = {_name(info) for info in fitting}
-            text = (
-                f'{topic}: {len(fitting)} publishers ({_names(fitting)}); their messages '
-                'contradict each other: leave one of them, such as the driver'
-            )
-            patience_s = SOON_S if len(names) > 1 else RESTARTED_S
-            found.append(Problem('publishers', topic, text, patience_s))
         if subscription.topic == '/clock' and not publishers:
             text = (
                 f'{topic}: nobody publishes it, and use_sim_time is set: time stands still; start '
                 'the simulation (or its bridge), or set use_sim_time to false'
             )
             found.append(Problem('clock', topic, text, SOON_S))
-        return found
+        return found, tuple(sorted(map(_name, fitting)))
 
     def _mismatched(
         self, topic: str, policy: str, infos: Sequence[Any], subscription: Subscription
@@ -256,6 +255,17 @@ def mismatch(offered: QoSProfile, requested: QoSProfile) -> str | None:
 def type_name(kind: type) -> str:
     """Name of a message type, as in `ros2 topic info`."""
     return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
+
+
+def _contradiction(topics: Sequence[str], publishers: Sequence[str]) -> Problem:
+    """Say that several publishers reach an input; one line for all of their topics."""
+    names = sorted(set(publishers))
+    text = (
+        f'{", ".join(topics)}: {len(publishers)} publishers ({_listed(names)}); their messages '
+        'contradict each other: leave one of them, such as the driver'
+    )
+    patience_s = SOON_S if len(names) > 1 else RESTARTED_S
+    return Problem('publishers', _listed(names), text, patience_s)
 
 
 def _other_topic(wanted: str) -> str:

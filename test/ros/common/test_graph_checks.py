@@ -92,7 +92,11 @@ def found(node, unserved=tuple, heard=True):
 
 def one(node, *words, **options):
     (problem,) = found(node, **options)
-    assert problem.text.startswith(problem.subject) or problem.kind in ('name', 'commands')
+    assert problem.text.startswith(problem.subject) or problem.kind in (
+        'name',
+        'commands',
+        'publishers',
+    )
     for word in words:
         assert word in problem.text
     return problem
@@ -144,6 +148,14 @@ def test_two_publishers_of_any_input_are_told_when_they_stay(topic):
     node.publish[f'/left/{topic}'] = [info(f'n{index}', IMAGE) for index in range(9)]
     problem = one(node, '9 publishers (/left/n0, /left/n1, /left/n2 and 6 more)')
     assert problem.patience_s == SOON_S
+
+
+def test_a_second_robot_is_one_line_for_all_of_its_topics():
+    node = StandIn()
+    node.subscriptions += StandIn(topic='depth').subscriptions
+    for topic in ('/left/image', '/left/depth'):
+        node.publish[topic] = [info('driver', IMAGE), info('fake', IMAGE)]
+    one(node, '/left/image, /left/depth: 2 publishers (/left/driver, /left/fake)')
 
 
 def test_publishers_that_offer_too_little_are_told_with_the_parameter_that_asks_for_less():
