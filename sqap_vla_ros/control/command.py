@@ -59,6 +59,11 @@ class Command:
         """Whether both velocities are zero; the gripper may move."""
         return not (self.linear_m_s.any() or self.angular_rad_s.any())
 
+    @property
+    def fastest(self) -> float:
+        """Largest component of the velocities, m/s or rad/s."""
+        return float(np.abs([self.linear_m_s, self.angular_rad_s]).max())
+
     def scaled(self, share: float) -> 'Command':
         """Return the same command with its velocities multiplied by `share`."""
         return Command(self.linear_m_s * share, self.angular_rad_s * share, self.gripper)

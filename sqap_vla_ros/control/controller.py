@@ -20,6 +20,8 @@ from sqap_vla_ros.control.velocity_limiter import Limit
 from sqap_vla_ros.control.watchdog import ClockJumpDetector, FrozenCameraDetector, InputWatchdog
 
 _SATURATION = {Limit.SPEED, Limit.WORKSPACE}
+VISIBLE_SPEED = 0.005
+"""Command above which every image of the arm should differ from the last, m/s or rad/s."""
 
 
 class Controller:
@@ -69,7 +71,7 @@ class Controller:
         """When the last tick came late: observations' clock and steady clock."""
         self._jump_ns = 0, 0
         """Stamp of the last jump of a measurement, and when it was noticed, steady clock."""
-        self._on_wire = False
+        self._on_wire, self._fastest = False, 0.0
         self._begin_run(clock())
 
     # Inputs
@@ -90,8 +92,10 @@ class Controller:
             detector = self._cameras.setdefault(
                 name, FrozenCameraDetector(self.config.frozen_images)
             )
+            # Without tracking, as in a dry run, nobody knows whether the arm follows.
+            moving = self.config.watch_tracking and self._fastest > VISIBLE_SPEED
         # The checksum of a large image takes too long to be computed under the lock.
-        detector.feed(data, stamp_ns)
+        detector.feed(data, stamp_ns, moving)
         self.arrived(name, age_s)
 
     def arrived(self, name: str, age_s: float = 0.0) -> None:
@@ -310,8 +314,9 @@ class Controller:
             if state is State.RUNNING:
                 command = self._execute(now_ns, steady_ns, period_s)
                 self._watch_saturation(steady_ns)
-                self._on_wire = True
+                self._on_wire, self._fastest = True, command.fastest
                 return command
+            self._fastest = 0.0
             if state in (State.UNREADY, State.READY) and not self._on_wire:
                 return None
             if self.config.watch_tracking and self._space.still and self._space.lost:

@@ -48,6 +48,11 @@ class JointCommand:
         """Whether all velocities are zero; the gripper may move."""
         return not any(self.velocities.values())
 
+    @property
+    def fastest(self) -> float:
+        """Largest velocity, rad/s or m/s."""
+        return max(map(abs, self.velocities.values()), default=0.0)
+
     def scaled(self, share: float) -> 'JointCommand':
         """Return the same command with its velocities multiplied by `share`."""
         return JointCommand(

@@ -80,10 +80,11 @@ class InputWatchdog:
 
 class FrozenCameraDetector:
     """
-    Detects images that are equal, byte for byte, while their stamps advance.
+    Detects images that are equal, byte for byte, while their stamps advance and the arm moves.
 
-    Sensor noise changes every image of a real camera. The image of a simulated camera at rest is
-    constant, so a frozen camera leads to a hold only where that is configured.
+    While nothing moves an equal image proves nothing: sensor noise changes every image of most
+    real cameras, but not those of a simulated one, of a dark scene or of a driver that compresses.
+    A camera that was found frozen stays so until its image changes.
 
     Args:
         images: Number of consecutive repeated images that count as frozen.
@@ -94,15 +95,16 @@ class FrozenCameraDetector:
         self._last: int | None = None
         self._stamp_ns = 0
         self.repeated = 0
-        """Number of consecutive images equal to the one before."""
+        """Number of images equal to the one before, without those of an arm at rest."""
 
-    def feed(self, data: NDArray[np.uint8] | bytes, stamp_ns: int) -> bool:
+    def feed(self, data: NDArray[np.uint8] | bytes, stamp_ns: int, moving: bool = True) -> bool:
         """
         Update with an image.
 
         Args:
             data: The image, or its bytes.
             stamp_ns: Its stamp.
+            moving: Whether the arm moves, so that the next image should differ.
 
         Returns:
             `frozen`.
@@ -110,10 +112,10 @@ class FrozenCameraDetector:
         mark = zlib.crc32(
             np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data
         )
-        if mark == self._last and stamp_ns != self._stamp_ns:
-            self.repeated += 1
-        elif mark != self._last:
+        if mark != self._last:
             self.repeated = 0
+        elif stamp_ns != self._stamp_ns and moving:
+            self.repeated += 1
         self._last, self._stamp_ns = mark, stamp_ns
         return self.frozen
 

@@ -202,6 +202,22 @@ class RobotProfile:
         """Whether actions are joint velocities or positions."""
         return self.action.space != TWIST
 
+    @property
+    def input_topics(self) -> tuple[str, ...]:
+        """Topics that policies may read: cameras and what describes them, pose and joints."""
+        topics = [self.joint_states_topic]
+        if self.pose_source == 'topic':
+            topics.append(self.pose_topic)
+        for camera in self.cameras:
+            topics += [camera.topic, *([camera.info_topic] if camera.info_topic else [])]
+            topics += [camera.extrinsics_topic] if camera.extrinsics == 'topic' else []
+        return tuple(topics)
+
+    @property
+    def command_names(self) -> tuple[str, ...]:
+        """Topics and actions that arm and gripper are commanded by."""
+        return tuple(output.topic for output in (*self.outputs, *self.gripper.outputs))
+
     def robot_joint(self, policy_joint: str) -> str:
         """Return the robot's name of a joint of the policy."""
         return self.policy_joints.get(policy_joint, policy_joint)

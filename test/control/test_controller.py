@@ -273,6 +273,19 @@ def test_a_frozen_camera_is_reported_and_holds_where_configured(holds):
     assert (robot.controller.state is State.HOLDING) == holds
 
 
+def test_the_same_image_of_an_arm_that_stands_still_or_may_not_follow_is_no_frozen_camera():
+    robot = moving()
+    robot.controller.hold()
+    robot.run(1.0)
+    robot.image = b'always the same'
+    robot.run(1.0)
+    assert robot.controller.status(robot.now_ns).frozen_cameras == ()
+    robot = moving(config=replace(CONFIG, watch_tracking=False))
+    robot.image = b'always the same'
+    robot.run(1.0)
+    assert robot.controller.status(robot.now_ns).frozen_cameras == ()
+
+
 def test_sustained_saturation_holds_and_a_short_one_does_not():
     robot = moving()
     robot.wanted = (3.0, 0, 0)

@@ -45,6 +45,14 @@ def test_a_camera_is_frozen_after_equal_images_with_new_stamps():
     assert not detector.feed(image, 9)
 
 
+def test_an_image_that_does_not_change_while_the_arm_rests_proves_nothing():
+    detector = FrozenCameraDetector(images=2)
+    assert not any(detector.feed(b'image', stamp, moving=False) for stamp in range(50))
+    assert [detector.feed(b'image', stamp) for stamp in range(50, 52)] == [False, True]
+    assert detector.feed(b'image', 52, moving=False)  # the cause is still there
+    assert not detector.feed(b'other', 53, moving=False)
+
+
 def test_images_with_padded_or_reversed_rows_can_be_compared():
     detector = FrozenCameraDetector(images=1)
     image = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)

@@ -89,7 +89,7 @@ def test_a_second_publisher_of_commands_is_named(rig, trials):
         rig.start()
         begun_ns = time.time_ns()
         other = rig.client.create_publisher(TwistStamped, 'twist_command', 1)
-        rig.wait_diagnostic('twist_command: also published by test_client')
+        rig.wait_diagnostic('twist_command: also published by /test_client')
         trial.reacted(begun_ns, time.time_ns())
         rig.client.destroy_publisher(other)
 

@@ -46,18 +46,15 @@ class StandInNode:
 
     def __init__(self):
         self.callbacks, self.kinds, self.warnings = {}, {}, []
-        self.publishers, self.types = {}, {}
+        self.publishers = {}
 
     def resolve_topic_name(self, topic):
         return f'/arm/{topic}'
 
-    def get_publishers_info_by_topic(self, topic):
-        return [SimpleNamespace(topic_type=kind) for kind in self.types.get(topic, ())]
-
     def count_publishers(self, topic):
         return self.publishers.get(topic, 0)
 
-    def create_subscription(self, kind, topic, callback, qos, event_callbacks=None, raw=False):
+    def create_subscription(self, kind, topic, callback, qos, **options):
         self.callbacks[topic], self.kinds[topic] = callback, kind
         return topic
 
@@ -74,9 +71,7 @@ class StandInNode:
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=NOW_NS))
 
     def get_logger(self):
-        return SimpleNamespace(
-            warning=lambda text, throttle_duration_sec=0.0: self.warnings.append(text)
-        )
+        return SimpleNamespace(warning=self.warnings.append)
 
 
 def spec(cameras=('wrist', 'side'), state=('end_effector.x', 'joint.j0', 'gripper')):

@@ -26,6 +26,7 @@ from rclpy.task import Task
 from rclpy.timer import Timer
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.common.throttle import Throttle
 
 MAX_FAILURES, PAUSE_S = 100, 0.1
 """Failures of the executor itself, in a row, after which it gives up; and the pause after each."""
@@ -143,15 +144,13 @@ class FailureLog:
         self.counts: Counter[str] = Counter()
         """'rejected NAME: error' or 'failed NAME' to how often it was."""
         self._node = node
-        self._logged_s: dict[str, float] = {}
+        self._throttle = Throttle(LOG_PERIOD_S)
 
     def add(self, name: str, error: Exception, refused: bool) -> None:
         """Count and log a failure; the traceback is logged at level debug. See `Report`."""
         self.counts[f'rejected {name}: error' if refused else f'failed {name}'] += 1
-        now_s = time.monotonic()
-        if now_s - self._logged_s.get(name, -LOG_PERIOD_S) < LOG_PERIOD_S:
+        if not self._throttle.passes(name):
             return
-        self._logged_s[name] = now_s
         logger = self._node.get_logger()
         if refused:
             logger.warning(f'{name}: refused: {describe(error)}')

@@ -1,6 +1,6 @@
 """Run a node as a process: own signal handlers, and one line instead of a traceback."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import os
 import signal
 import sys
@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -15,6 +16,9 @@ from rclpy.signals import SignalHandlerOptions
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.ros.common.callbacks import describe, FailureLog, GuardedExecutor
+from sqap_vla_ros.ros.common.graph_checks import GraphChecks
+from sqap_vla_ros.ros.common.parameter_checks import argument_problems
+from sqap_vla_ros.ros.common.problems import ProblemLog
 
 ENDING = tuple(
     getattr(signal, name)
@@ -25,6 +29,8 @@ ENDING = tuple(
     if hasattr(signal, name)
 )
 """Signals that end a process by default and can be caught: each gets the same orderly end."""
+WATCH_S = 1.0
+"""Time between two looks at the graph."""
 
 
 def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = None) -> int:
@@ -33,7 +39,8 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
 
     The signal handlers of rclpy invalidate the context before the node can publish a last message
     or free a renderer, so they are replaced. No error of a callback ends the node, see
-    `GuardedExecutor`.
+    `GuardedExecutor`. What of the command line has no effect, and what is wrong in the graph
+    around the node, is logged while it runs.
 
     Args:
         name: Name of the node, for messages.
@@ -41,8 +48,11 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
             is called before it is spun; `interrupt(why)` is called once, in another thread, when
             a signal has come, also while `begin` or a callback runs, and must return soon;
             `callback_failed(name, error, refused)` is a `Report` in place of a line in the log;
-            `close()` is called before it is destroyed. Attributes of the node: `failure`, an
-            exception that ends it, or None; and `finished`, true when it has nothing left to do.
+            `note_arguments(problems)` takes what `argument_problems` has found, and then the node
+            looks at the graph itself; `expected_names()` and `expected_parameters()` are for
+            `argument_problems`, too; `close()` is called before it is destroyed. Attributes of
+            the node: `failure`, an exception that ends it, or None; and `finished`, true when it
+            has nothing left to do.
         arguments: Command line; None: `sys.argv`.
 
     Returns:
@@ -64,6 +74,7 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
             node = make()
             executor = GuardedExecutor(getattr(node, 'callback_failed', FailureLog(node).add))
             executor.add_node(node)
+            _watch(node, name, sys.argv if arguments is None else arguments)
             if not signals.received:
                 getattr(node, 'begin', _nothing)()
             while not signals.received:
@@ -95,6 +106,21 @@ def _end(name: str, node: Node | None) -> None:
             step()
         except Exception as error:
             print(f'{name}: while it ended: {describe(error)}', file=sys.stderr)
+
+
+def _watch(node: Node, name: str, arguments: Sequence[str]) -> None:
+    """Tell what is wrong with the command line and the graph, unless the node does it itself."""
+    problems = argument_problems(node, arguments, name)
+    if hasattr(node, 'note_arguments'):
+        node.note_arguments(problems)
+        return
+    graph, log = GraphChecks(node), ProblemLog(node.get_logger().warning)
+
+    def look() -> None:
+        log.update([*problems, *graph.problems()])
+
+    look()
+    node.create_timer(WATCH_S, look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def _nothing(*_: Any) -> None:

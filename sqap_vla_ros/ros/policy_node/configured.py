@@ -17,6 +17,7 @@ from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.ros.common.callbacks import Report
+from sqap_vla_ros.ros.common.graph_checks import shared_topics
 from sqap_vla_ros.ros.policy_node.command_loop import CommandLoop
 from sqap_vla_ros.ros.policy_node.controller_setup import (
     largest_gap_s,
@@ -24,7 +25,6 @@ from sqap_vla_ros.ros.policy_node.controller_setup import (
     motion_limits,
 )
 from sqap_vla_ros.ros.policy_node.goals import InstructionGoals, Motion
-from sqap_vla_ros.ros.policy_node.graph_checks import shared_topics
 from sqap_vla_ros.ros.policy_node.inference_link import InferenceLink, LinkOptions, Sink, Source
 from sqap_vla_ros.ros.policy_node.input_topics import topics_of
 from sqap_vla_ros.ros.policy_node.inputs import Inputs, Received

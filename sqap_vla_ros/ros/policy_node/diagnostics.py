@@ -7,8 +7,11 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 
+from sqap_vla_ros.ros.common.problems import Problem
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 
+SILENT_S = 3.0
+"""How long an input must be missing before it is logged: at the start every one is."""
 UNPROTECTED = 'the tokens around the end effector are not protected from pruning'
 
 
@@ -54,9 +57,9 @@ def diagnostic_array(
     return array
 
 
-def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[str]]:
+def input_problems(inputs: Inputs, protects: bool) -> list[Problem]:
     """
-    Describe the input topics.
+    Find inputs from which nothing valid comes, or comes no more.
 
     Args:
         inputs: Inputs of the node.
@@ -64,35 +67,51 @@ def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[s
             it needs the pose of the camera.
 
     Returns:
+        The problems; the subject of each is the resolved topic.
+    """
+    timeout_s, found = inputs.settings.observation_timeout_s, []
+    for topic in inputs.rates:
+        age_s, required = inputs.age_s(topic), topic in inputs.topics.required
+        if np.isinf(age_s) and (required or (protects and topic in inputs.topics.camera_places)):
+            text = f'no valid message on {topic} yet: {inputs.why_missing(topic)}'
+            text += '' if required else f'; without it {UNPROTECTED}'
+        elif required and timeout_s < age_s < np.inf:
+            text = (
+                f'{topic}: no valid message for more than {timeout_s:g} s; is its source running, '
+                'and are its messages valid?'
+            )
+        else:
+            continue
+        found.append(Problem('silent', inputs.resolved(topic), text, SILENT_S))
+    return found
+
+
+def input_values(inputs: Inputs, protects: bool) -> tuple[dict[str, str], list[str]]:
+    """
+    Describe the messages of the input topics.
+
+    Args:
+        inputs: Inputs of the node.
+        protects: See `input_problems`.
+
+    Returns:
         Rates, ages and rejections as key to text; and one line for each problem.
     """
     now_s = time.monotonic()
     values, problems = {}, []
     for topic, rate in inputs.rates.items():
-        age_s = inputs.age_s(topic)
         values[f'{topic} rate (Hz)'] = f'{rate.hz(now_s):.1f}'
-        values[f'{topic} age (s)'] = f'{age_s:.3f}'
+        values[f'{topic} age (s)'] = f'{inputs.age_s(topic):.3f}'
         invalid = inputs.invalid.get(topic)
         if invalid is not None:
             problems.append(f'{topic}: {invalid}')
-        if age_s < np.inf:
-            if topic in inputs.topics.required and age_s > inputs.settings.observation_timeout_s:
-                problems.append(f'{topic}: the last valid message came {age_s:.1f} s ago')
-            continue
-        if topic in inputs.topics.required:
-            problems.append(f'no valid message on {topic} yet: {inputs.why_missing(topic)}')
-        elif protects and topic in inputs.topics.camera_places:
-            problems.append(
-                f'no valid message on {topic} yet: {inputs.why_missing(topic)}; '
-                f'without it {UNPROTECTED}'
-            )
     if protects:
         problems += [f'{problem}; {UNPROTECTED}' for problem in inputs.models.problems()]
     problems += inputs.models.frame_problems()
     # Copies: other threads count.
     values |= {f'rejected {key}': str(count) for key, count in dict(inputs.rejected).items()}
     values |= {f'dropped {key}': str(count) for key, count in dict(inputs.dropped).items()}
-    return values, problems + inputs.incompatible.problems() + inputs.unlikely
+    return values, problems + inputs.unlikely
 
 
 def memory_mb() -> str:

@@ -19,11 +19,14 @@ from sqap_vla_ros.policy import Continuation, Observation, PolicySpec
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Answered, Observed
+from sqap_vla_ros.ros.common.throttle import Throttle
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
 NO_RECIPE = 'none'
 """Value of the parameter `recipe` that means the same as an empty one."""
+LOG_PERIOD_S = 1.0
+"""Shortest time between two lines about inferences that failed for one reason."""
 Listener = Callable[[Answer, ActionChunk], None]
 """Called with an answer and its chunk in the columns of the robot."""
 
@@ -108,6 +111,7 @@ class InferenceLink:
         self._phase = PhaseGate(FINE_SPEED_M_S)
         self._chunk: ActionChunk | None = None
         """The last accepted chunk, in the columns of the policy."""
+        self._failures = Throttle(LOG_PERIOD_S)
         self._used_stamp_ns = -1
         self._generation: int | None = None
         self._since_reset = 0
@@ -173,7 +177,8 @@ class InferenceLink:
             text: What happened, one line.
         """
         self._generation = None  # the runner resets the policy
-        self._node.get_logger().error(f'inference {reason}: {text}', throttle_duration_sec=1.0)
+        if self._failures.passes(reason):
+            self._node.get_logger().error(f'inference {reason}: {text}')
         if reason == ERROR:
             self._sink.controller.bad_chunk(text)
         elif reason == CHANGED:

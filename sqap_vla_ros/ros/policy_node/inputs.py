@@ -24,10 +24,10 @@ from sqap_vla_ros.ros.common.callbacks import describe
 from sqap_vla_ros.ros.common.image_conversion import compressed_image_to_rgb, image_to_rgb
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
 from sqap_vla_ros.ros.common.newest_only import NewestOnly
-from sqap_vla_ros.ros.common.qos import LATCHED
+from sqap_vla_ros.ros.common.qos import LATCHED, subscribe
 from sqap_vla_ros.ros.common.serialized import read_serialized
+from sqap_vla_ros.ros.common.throttle import Throttle
 from sqap_vla_ros.ros.policy_node.camera_models import CameraModels
-from sqap_vla_ros.ros.policy_node.graph_checks import IncompatibleQos, other_type
 from sqap_vla_ros.ros.policy_node.input_messages import (
     check_age,
     check_bytes,
@@ -44,6 +44,8 @@ from sqap_vla_ros.ros.policy_node.transforms import TransformPoller
 
 REJECTION_PERIOD_S = 2.0
 """Shortest time between two lines about rejected messages of one topic."""
+UNLIKELY_PERIOD_S = 10.0
+"""The same for one column of the state."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,6 @@ class Inputs:
         """Topic to the number of images that were not read because a newer one had come."""
         self.invalid: dict[str, str] = {}
         """Topic to the reason why its newest message was rejected; none where it was valid."""
-        self.incompatible = IncompatibleQos()
         self.unlikely: list[str] = []
         """One line for each state column of the last observation far outside the training data."""
         self._node, self._profile, self._spec = node, profile, spec
@@ -128,15 +129,21 @@ class Inputs:
         }
         self._readers: dict[str, Callable[[Any], Any]] = {}
         self._types: dict[str, type] = {}
-        self._rejected_s: dict[str, float] = {}
-        """Topic to when its last rejection was logged, steady clock, s."""
+        self._rejections = Throttle(REJECTION_PERIOD_S)
+        self._unlikely = Throttle(UNLIKELY_PERIOD_S)
         self._frames: dict[str, str] = {}
         self._subscriptions: list[Subscription] = []
         self._images = NewestOnly(self._read, 'images')
-        self._subscribe_all()
         self._poller: TransformPoller | None = None
-        if self._frames:
-            self._poller = TransformPoller(node, settings.base_frame, self._frames, self._receive)
+        try:
+            self._subscribe_all()
+            if self._frames:
+                self._poller = TransformPoller(
+                    node, settings.base_frame, self._frames, self._receive
+                )
+        except BaseException:
+            self.close()  # nobody else has it yet, and messages would go on to arrive
+            raise
 
     def close(self) -> None:
         """Destroy the subscriptions."""
@@ -145,6 +152,10 @@ class Inputs:
         if self._poller is not None:
             self._poller.close()
         self._images.close()
+
+    def resolved(self, topic: str) -> str:
+        """Name of a topic on the graph; poses from TF keep theirs."""
+        return topic if topic in self._frames else self._node.resolve_topic_name(topic)
 
     @property
     def subscribed(self) -> list[str]:
@@ -159,18 +170,20 @@ class Inputs:
         return np.inf if message is None else time.monotonic() - message.received_s
 
     def why_missing(self, topic: str) -> str:
-        """Explain why a topic has no valid message: no publisher, wrong QoS or wrong content."""
+        """
+        Explain why a topic has no valid message.
+
+        Publishers of another type or quality of service are told by `GraphChecks`.
+        """
         if any(rejected.startswith(f'{topic}: ') for rejected in list(self.rejected)):
             return 'its messages are not valid; the log says why'
         if topic in self._frames:
-            return 'nobody broadcasts this transform'
+            assert self._poller is not None
+            return self._poller.errors.get(topic, 'it is looked up for the first time')
         resolved = self._node.resolve_topic_name(topic)
         count = self._node.count_publishers(resolved)
         if not count:
             return 'nobody publishes it; start its source, or remap the topic'
-        other = other_type(self._node, resolved, self._types[topic])
-        if other is not None:
-            return other
         return (
             f'{count} publisher{"s" * (count > 1)}, and nothing arrives; compare the quality '
             'of service, and restart the source if this node was restarted (Fast DDS)'
@@ -227,10 +240,9 @@ class Inputs:
 
     def _note_unlikely(self, state: NDArray[np.float32] | None) -> None:
         self.unlikely = [] if state is None else self._state.far_outside(state)
-        if self.unlikely:
-            self._node.get_logger().warning(
-                '; '.join(self.unlikely[:3]), throttle_duration_sec=10.0
-            )
+        for line in self.unlikely:
+            if self._unlikely.passes(line.partition(' is ')[0]):
+                self._node.get_logger().warning(line)
 
     def _subscribe_all(self) -> None:
         profile, topics = self._profile, self.topics
@@ -262,12 +274,12 @@ class Inputs:
         self._readers[topic], self.rates[topic] = read, RateMeter()
         self._types[topic] = message_type
         self._subscriptions.append(
-            self._node.create_subscription(
+            subscribe(
+                self._node,
                 message_type,
                 topic,
                 lambda message: self._receive(topic, message),
                 qos,
-                event_callbacks=self.incompatible.callbacks(topic),
                 raw=True,
             )
         )
@@ -318,14 +330,9 @@ class Inputs:
 
     def _reject(self, topic: str, error: UserError) -> None:
         reason = getattr(error, 'reason', None)
-        now_s = time.monotonic()
         with self._lock:
             self.rejected[f'{topic}: {getattr(reason, "value", reason) or "invalid"}'] += 1
-            # Each topic has its own throttle: a noisy one must not hide what another one has.
-            logged = now_s - self._rejected_s.get(topic, -REJECTION_PERIOD_S) >= REJECTION_PERIOD_S
-            if logged:
-                self._rejected_s[topic] = now_s
-        if logged:
+        if self._rejections.passes(topic):
             self._node.get_logger().warning(f'{topic}: {error}')
 
     def _read_image(self, camera: Camera, message: Image | CompressedImage) -> np.ndarray:

@@ -25,9 +25,12 @@ from sqap_vla_ros.profiles.notes import notes_on
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Changed
 from sqap_vla_ros.ros.common.callbacks import describe, explain, FailureLog, logged_hook
+from sqap_vla_ros.ros.common.graph_checks import GraphChecks
 from sqap_vla_ros.ros.common.node_process import run_node
-from sqap_vla_ros.ros.common.parameter_checks import unmatched_files, unused_parameters
 from sqap_vla_ros.ros.common.priorities import preferred
+from sqap_vla_ros.ros.common.problems import Problem
+from sqap_vla_ros.ros.common.qos import override_names, subscribe
+from sqap_vla_ros.ros.common.throttle import Throttle
 from sqap_vla_ros.ros.policy_node import parameters
 from sqap_vla_ros.ros.policy_node.configured import Configured
 from sqap_vla_ros.ros.policy_node.control_services import ControlServices
@@ -43,6 +46,8 @@ from sqap_vla_ros.runtime_options import stay_offline
 EVENTS_S = 0.05
 """Period of reporting events and answers and of checking the goal."""
 DIAGNOSTICS_S = 1.0
+INSTRUCTION_LOG_S = 1.0
+"""Shortest time between two lines about the same of instructions from the topic."""
 SAVED = {*FAULTS, Event.HOLD, Event.ESTOP}
 """Events that save the black box when they end motion."""
 SWITCH_INTERVAL_S = 0.0005
@@ -67,11 +72,17 @@ class PolicyNode(LifecycleNode):
         self._instruction = ''
         self._control = MotionControl()
         self._failures = FailureLog(self)
+        self._instructions = Throttle(INSTRUCTION_LOG_S)
         self._outputs = AllOutputs(self, self._profile, self.settings.dry_run)
         self._reports = Reports(
             self,
             self.settings.base_frame,
-            self._outputs.topics,
+            GraphChecks(
+                self,
+                self._outputs.published,
+                not self.settings.dry_run,
+                self._outputs.unserved,
+            ),
             ControllerCheck(self, self._profile),
         )
         self._black_box = BlackBox(
@@ -83,8 +94,8 @@ class PolicyNode(LifecycleNode):
         self._state = StateTeller(
             self._control, self._reports.state, self.get_logger().info, self._note
         )
-        self.create_subscription(String, 'instruction', self._receive_instruction, 1, raw=True)
-        self.create_subscription(Bool, 'task_success', self._receive_success, 1)
+        subscribe(self, String, 'instruction', self._receive_instruction, 1, raw=True)
+        subscribe(self, Bool, 'task_success', self._receive_success, 1)
         self.create_service(Trigger, '~/save', self._save)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(EVENTS_S, self._watch_goal, clock=steady)
@@ -183,6 +194,20 @@ class PolicyNode(LifecycleNode):
         if loading is not None:
             loading.close()
 
+    def note_arguments(self, problems: list[Problem]) -> None:
+        """Tell in log and diagnostics what of the command line has no effect; see `run_node`."""
+        self._reports.arguments = problems
+
+    def expected_names(self) -> list[str]:
+        """List names that exist only while a policy is loaded; see `argument_problems`."""
+        profile = self._profile
+        return [*profile.input_topics, *profile.command_names, 'execute_instruction']
+
+    def expected_parameters(self) -> list[str]:
+        """List parameters that exist only while a policy is loaded; see `argument_problems`."""
+        resolved = map(self.resolve_topic_name, self._profile.input_topics)
+        return [name for topic in resolved for name in override_names(topic)]
+
     def callback_failed(self, name: str, error: Exception, refused: bool) -> None:
         """Log and count an error; the arm holds unless it only rejects a message or request."""
         self._failures.add(name, error, refused)
@@ -256,19 +281,19 @@ class PolicyNode(LifecycleNode):
             if configured is not None:
                 configured.vocabulary.check(text)
         except UserError as error:
-            self.get_logger().warning(f'instruction: {error}', throttle_duration_sec=2.0)
+            if self._instructions.passes('refused'):
+                self.get_logger().warning(f'instruction: {error}')
             return
         running = configured is not None and configured.controller.state is State.RUNNING
         if text == self._instruction and running:
             return
-        self.get_logger().info(f'instruction: {quoted(text)}', throttle_duration_sec=1.0)
+        if self._instructions.passes('taken'):
+            self.get_logger().info(f'instruction: {quoted(text)}')
         self._instruction = text
         if running or (self.settings.start_on_instruction and not self._control.held):
             refusal = self._start('instruction topic', unless_held=True)
-            if refusal is not None:
-                self.get_logger().warning(
-                    f'instruction: not started: {refusal}', throttle_duration_sec=1.0
-                )
+            if refusal is not None and self._instructions.passes('not started'):
+                self.get_logger().warning(f'instruction: not started: {refusal}')
 
     def _receive_success(self, message: Bool) -> None:
         if self._configured is not None:
@@ -409,14 +434,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def make() -> PolicyNode:
         with preferred():
-            node = PolicyNode()
-        given = sys.argv if arguments is None else arguments
-        for line in (
-            *unused_parameters(node),
-            *unmatched_files(given, node.get_fully_qualified_name()),
-        ):
-            node.get_logger().warning(line)
-        return node
+            return PolicyNode()
 
     return run_node('policy_node', make, arguments)
 

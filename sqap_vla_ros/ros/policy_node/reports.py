@@ -16,6 +16,7 @@ from sqap_vla_ros.control.controller_config import ControllerStatus
 from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.overlay import draw_overlays
+from sqap_vla_ros.ros.common.graph_checks import GraphChecks, QOS, TYPE
 from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
 from sqap_vla_ros.ros.common.messages import (
     chunk_message,
@@ -23,16 +24,19 @@ from sqap_vla_ros.ros.common.messages import (
     selection_message,
     stats_message,
 )
+from sqap_vla_ros.ros.common.problems import Problem, ProblemLog
 from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.ros.policy_node.controller_check import ControllerCheck
-from sqap_vla_ros.ros.policy_node.diagnostics import diagnostic_array, input_values, memory_mb
-from sqap_vla_ros.ros.policy_node.graph_checks import other_publishers, several_publishers
+from sqap_vla_ros.ros.policy_node.diagnostics import (
+    diagnostic_array,
+    input_problems,
+    input_values,
+    memory_mb,
+)
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.measurements import LatencyWindow
 
 PATH_WIDTH_M = 0.004
-MAX_LOGGED = 50
-"""Problems of the graph that are logged at most: names come from outside."""
 
 
 class Reports:
@@ -42,7 +46,7 @@ class Reports:
     Args:
         node: Node that publishes.
         frame_id: Base frame, which commands and poses are in.
-        command_topics: Topics of the arm, on which no other node should publish.
+        graph: Looks at the other nodes.
         controllers: Asks the controllers of the arm for their parameters; None: nobody does.
     """
 
@@ -50,14 +54,14 @@ class Reports:
         self,
         node: Node,
         frame_id: str,
-        command_topics: Iterable[str],
+        graph: GraphChecks,
         controllers: ControllerCheck | None = None,
     ) -> None:
         self._node, self._frame_id = node, frame_id
-        self._command_topics = list(command_topics)
-        self._controllers = controllers
-        self._logged: set[str] = set()
-        """Problems of the graph that were logged."""
+        self._graph, self._controllers = graph, controllers
+        self._problems = ProblemLog(node.get_logger().warning)
+        self.arguments: Iterable[Problem] = ()
+        """What is wrong with the command line."""
         self._state = node.create_publisher(String, '~/state', LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._chunk = node.create_publisher(ActionChunk, '~/action_chunk', 1)
@@ -138,24 +142,39 @@ class Reports:
         """
         values = {'token budget (%)': f'{100 * token_share:.0f}'}
         problems: list[str] = []
+        found = [*self.arguments, *self._graph.problems()]
+        explained = {problem.subject for problem in found if problem.kind in (TYPE, QOS)}
         if inputs is not None:
-            topics, problems = input_values(
-                inputs, self._description.get('protection_radius_m', 0.0) > 0
-            )
+            protects = self._description.get('protection_radius_m', 0.0) > 0
+            topics, problems = input_values(inputs, protects)
             values |= topics
-            problems += self._noted(several_publishers(self._node, inputs.subscribed))
+            missing = [
+                problem
+                for problem in input_problems(inputs, protects)
+                if problem.subject not in explained
+            ]
+            found += missing
+            # Those tell the state of now, without patience.
+            problems += [problem.text for problem in missing]
         if status is not None:
             values |= {f'chunks: {k.value}': str(n) for k, n in status.offers.items()}
             values |= {f'limited: {k.value}': str(n) for k, n in status.limits.items()}
-            problems += [
-                f'{name} is frozen: same image, new stamps' for name in status.frozen_cameras
+            found += [
+                Problem(
+                    'frozen',
+                    name,
+                    f'{name} is frozen: same image, new stamps, while the arm moves; restart the '
+                    'camera',
+                )
+                for name in status.frozen_cameras
             ]
         if unavailable is not None and unavailable not in reason:
             problems.append(f'no inference: {unavailable}')
-        problems += self._noted(other_publishers(self._node, self._command_topics))
         if self._controllers is not None:
             self._controllers.tick()
-            problems += self._noted(self._controllers.problems)
+            found += [Problem('controller', text, text) for text in self._controllers.problems]
+        told = self._problems.update(found)
+        problems += [text for text in told if text not in problems]
         values |= self._latencies.summary() | self._policy_values()
         values |= {name: str(count) for name, count in (failures or {}).items()}
         values['node memory peak (MB)'] = memory_mb()
@@ -170,14 +189,6 @@ class Reports:
                 values,
             )
         )
-
-    def _noted(self, problems: list[str]) -> list[str]:
-        """Log each problem of the graph once; returns them all."""
-        for problem in problems:
-            if problem not in self._logged and len(self._logged) < MAX_LOGGED:
-                self._logged.add(problem)
-                self._node.get_logger().warning(problem)
-        return problems
 
     def _publish_path(self, answer: Answer, chunk: Chunk) -> None:
         start_m = answer.request.observation.end_effector_m

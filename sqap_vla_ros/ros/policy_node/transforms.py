@@ -10,6 +10,8 @@ from rclpy.time import Time
 from sqap_vla_ros.ros.common.poses import import_tf2_ros, transform_to_pose
 
 RATE_HZ = 50.0
+SHOWN = 200
+"""Characters of an error of tf2 that are shown."""
 
 
 class TransformPoller:
@@ -36,6 +38,8 @@ class TransformPoller:
         tf2_ros = import_tf2_ros()
         self._node, self._base_frame, self._frames = node, base_frame, frames
         self._receive, self._error = receive, tf2_ros.TransformException
+        self.errors: dict[str, str] = {}
+        """Name to why its last look-up failed; none where it succeeded."""
         self._stamps: dict[str, tuple[int, int]] = {}
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
@@ -54,12 +58,14 @@ class TransformPoller:
             try:
                 transform = self._buffer.lookup_transform(self._base_frame, frame, Time())
             except self._error as error:
-                self._node.get_logger().warning(
-                    f'TF: no transform from {self._base_frame!r} to {frame!r} ({error}); is '
-                    'robot_state_publisher running, and are the frames of the profile right?',
-                    throttle_duration_sec=5.0,
+                # At the start this is normal: it is told when it lasts.
+                self.errors[name] = (
+                    f'no transform from {self._base_frame!r} to {frame!r} '
+                    f'({" ".join(str(error).split())[:SHOWN]}); is robot_state_publisher running, '
+                    'and are the frames of the profile right?'
                 )
                 continue
+            self.errors.pop(name, None)
             stamp = transform.header.stamp
             if self._stamps.get(name) == (stamp.sec, stamp.nanosec):
                 continue

@@ -22,7 +22,9 @@ from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
 from sqap_vla_ros.ros.common.node_process import run_node
+from sqap_vla_ros.ros.common.qos import subscribe
 from sqap_vla_ros.ros.common.setting import Setting
+from sqap_vla_ros.ros.common.throttle import Throttle
 from sqap_vla_ros.ros.sim_arm.publisher import BASE_FRAME, SimArmPublisher
 from sqap_vla_ros.simulation.loop import import_simulator, Pace, SimulationLoop
 
@@ -52,6 +54,7 @@ class SimArmNode(Node):
         self._values: dict[str, Any] = {}
         self.rejected: Counter[str] = Counter()
         """Commands that were not executed, by topic and reason."""
+        self._rejections = Throttle(LOG_PERIOD_S)
         self.add_on_set_parameters_callback(self._set_parameters)
         for setting in settings_for(self._tasks):
             self._values[setting.name] = self.declare_parameter(
@@ -65,8 +68,8 @@ class SimArmNode(Node):
             self._values['image_size'],
             _pace(self._values),
         )
-        self.create_subscription(TwistStamped, 'twist_command', self._on_twist, COMMAND_QOS)
-        self.create_subscription(Float64, 'gripper_command', self._on_gripper, COMMAND_QOS)
+        subscribe(self, TwistStamped, 'twist_command', self._on_twist, COMMAND_QOS)
+        subscribe(self, Float64, 'gripper_command', self._on_gripper, COMMAND_QOS)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self._loop.start()
 
@@ -156,10 +159,10 @@ class SimArmNode(Node):
 
     def _reject(self, topic: str, reason: str, text: str) -> None:
         self.rejected[f'{topic}: {reason}'] += 1
-        self.get_logger().warning(
-            f'{topic} rejected: {text} ({self.rejected.total()} commands rejected so far)',
-            throttle_duration_sec=LOG_PERIOD_S,
-        )
+        if self._rejections.passes(topic):
+            self.get_logger().warning(
+                f'{topic} rejected: {text} ({self.rejected.total()} commands rejected so far)'
+            )
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         # Waiting here keeps commands for the last episode out of the new one: no command is

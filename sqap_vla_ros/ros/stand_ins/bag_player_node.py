@@ -69,6 +69,10 @@ class BagPlayerNode(Node):
         self._thread = Thread(target=self._run, name='player', daemon=True)
         self._thread.start()
 
+    def expected_names(self) -> list[str]:
+        """List the topics that it may publish; see `argument_problems`."""
+        return list(self._topics)
+
     def close(self) -> None:
         """Stop playing."""
         self._stopping.set()

@@ -46,7 +46,7 @@ class Slow(Node):
         if 'bad_end' in sys.argv:
             raise ValueError('the end')
 
-sys.exit(run_node('slow', Slow, [sys.argv[0]]))
+sys.exit(run_node('slow', Slow, sys.argv))
 """
 
 
@@ -109,3 +109,11 @@ def test_errors_of_callbacks_and_of_the_end_are_lines_and_no_tracebacks(start):
     log = process.log.read_text()
     assert log.count('timer work: failed: ValueError: a callback') == 1
     assert 'slow: while it ended: ValueError: the end' in log and 'Traceback' not in log
+
+
+def test_what_of_the_command_line_has_no_effect_is_logged_once_by_every_node(start):
+    process = start('idle', '--ros-args', '-p', 'rate:=1', '-r', 'nothing:=x', '-r', '/tf:=tf')
+    time.sleep(1.5)  # it looks at the graph every second
+    log = process.log.read_text()
+    assert log.count("parameter 'rate' is not one of this node") == 1
+    assert log.count('no topic, service or action /nothing') == 1 and log.count('WARN') == 2

@@ -14,14 +14,15 @@ from action_msgs.msg import GoalStatus
 from lifecycle_msgs.srv import GetState
 import numpy as np
 from rcl_interfaces.srv import SetParametersAtomically
+import rclpy
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, String
 
 from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
 
-from support.dds import wait_until
+from support.dds import client_node, wait_until
 from support.policy_node_rig import PATIENCE_S, running
 from support.robot import speed
 
@@ -281,6 +282,28 @@ def test_wrong_parameters_are_rejected_whole(at_rest):
             else not set_parameters(**wrong).successful
         )
     assert set_parameters(max_linear_speed_m_s=0.2, command_rate_hz=50.0).successful
+
+
+def test_strangers_in_the_graph_are_told_once_and_until_they_leave(at_rest):
+    rig = at_rest
+    domain_id = rig.client.context.get_domain_id()
+    wrong = 'instruction: std_msgs/msg/Bool is published there by /test_client'
+
+    def message():
+        return rig.diagnostics[-1].status[0].message
+
+    with client_node(domain_id) as client:
+        client.create_publisher(Bool, 'instruction', 1)  # one participant has one type
+        stranger = rclpy.create_node('stranger', context=client.context)
+        for kind, topic in ((JointState, 'joint_states'), (Bool, 'task_success')):
+            stranger.create_publisher(kind, topic, 1)
+        assert wait_until(lambda: wrong in message(), PATIENCE_S), message()
+        assert 'publishers' not in message()  # it may have been started for a moment only
+        assert wait_until(lambda: '2 publishers (/stranger' in message(), PATIENCE_S), message()
+        stranger.destroy_node()
+    assert wait_until(lambda: '/instruction' not in message(), PATIENCE_S), message()
+    log = rig.process.log.read_text()
+    assert log.count(wrong) == 1 and log.count('2 publishers (/stranger, /test_client)') == 1
 
 
 def test_a_killed_worker_holds_the_arm_and_comes_back(at_rest):

@@ -14,11 +14,14 @@ from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
 from sqap_vla_ros.profiles.sections.outputs import frame_problem
+from sqap_vla_ros.ros.common.throttle import Throttle
 from sqap_vla_ros.ros.policy_node.outputs.registry import ARM_OUTPUTS, GRIPPER_OUTPUTS
 
 FINAL_HOLDS, FINAL_HOLD_PAUSE_S = 3, 0.02
 """Standstill commands sent at the end, and the pause between them. A subscriber with a queue of
 one keeps only the last of a burst and would lose the end of the stop before."""
+LOG_PERIOD_S = 5.0
+"""Shortest time between two lines about one output."""
 
 
 class AllOutputs:
@@ -67,6 +70,7 @@ class AllOutputs:
             for output in profile.gripper.outputs
         ]
         self._last: Command | JointCommand | None = None if profile.joint_space else STILL
+        self._unmeasured = Throttle(LOG_PERIOD_S)
         self._sent: dict[int, float] = {}
         """Index in `_grippers` to the last value that was sent there."""
 
@@ -101,6 +105,14 @@ class AllOutputs:
             if self._sent.get(index) != value and gripper.send(value) is not False:
                 self._sent[index] = value
 
+    def unserved(self) -> list[str]:
+        """List the actions of the gripper, not resolved, that nobody serves."""
+        return [
+            output.topic
+            for output, adapter in self._grippers
+            if not getattr(adapter, 'served', True)
+        ]
+
     def repeat_gripper(self) -> None:
         """Publish the next gripper value even if it did not change: a subscriber may be new."""
         self._sent.clear()
@@ -125,11 +137,11 @@ class AllOutputs:
             return command
         rotation = self._end_effector_from_base
         if rotation is None:
-            self._node.get_logger().warning(
-                f'{output.topic}: standstill is sent: no orientation of {output.frame} has been '
-                'measured yet',
-                throttle_duration_sec=5.0,
-            )
+            if self._unmeasured.passes(output.topic):
+                self._node.get_logger().warning(
+                    f'{output.topic}: standstill is sent: no orientation of {output.frame} has '
+                    'been measured yet'
+                )
             return command.scaled(0.0)
         return _rotated(command, rotation)
 

@@ -8,6 +8,10 @@ from std_msgs.msg import Float64
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.robot_profile import GripperOutput
+from sqap_vla_ros.ros.common.throttle import Throttle
+
+LOG_PERIOD_S = 5.0
+"""Shortest time between two lines about goals of one output."""
 
 
 class GripperTopic:
@@ -35,29 +39,30 @@ class GripperAction:
         self._node, self._output = node, output
         self._action = _action_type(self._name())
         self._client = ActionClient(node, self._action, output.topic)
+        self._rejections = Throttle(LOG_PERIOD_S)
 
     def _name(self) -> str:
         return 'GripperCommand'
 
+    @property
+    def served(self) -> bool:
+        """Whether somebody serves the action."""
+        return self._client.server_is_ready()
+
     def send(self, value: float) -> bool:
-        """Send a goal; returns False, with a warning (throttled), if nobody serves the action."""
-        if not self._client.server_is_ready():
-            self._node.get_logger().warning(
-                f'gripper: nobody serves the action {self._output.topic}; start its controller or '
-                'change gripper.outputs in the profile',
-                throttle_duration_sec=5.0,
-            )
+        """Send a goal; returns False if nobody serves the action, which `GraphChecks` tells."""
+        if not self.served:
             return False
         future = self._client.send_goal_async(self._goal(value))
         future.add_done_callback(lambda done: self._answered(value, done))
         return True
 
     def _answered(self, value: float, done: Any) -> None:
-        if done.exception() is None and not done.result().accepted:
+        rejected = done.exception() is None and not done.result().accepted
+        if rejected and self._rejections.passes(''):
             self._node.get_logger().warning(
                 f'gripper: the action {self._output.topic} rejects the goal {value:g}; compare '
-                'open, closed and max_effort in gripper.outputs of the profile with its limits',
-                throttle_duration_sec=5.0,
+                'open, closed and max_effort in gripper.outputs of the profile with its limits'
             )
 
     def _goal(self, value: float) -> Any:
