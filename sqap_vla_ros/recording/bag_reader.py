@@ -1,5 +1,6 @@
 """Reads bags of the black box without ROS."""
 
+from dataclasses import replace
 import os
 from pathlib import Path
 import struct
@@ -13,9 +14,12 @@ from sqap_vla_ros.camera import PinholeCamera
 from sqap_vla_ros.errors import shown, UserError
 from sqap_vla_ros.input_files import open_regular, parse_json, read_yaml, refuse_link_out
 from sqap_vla_ros.policy import Observation
+from sqap_vla_ros.profiles.robot_profile import COLOR_ORDERS
 from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Entry, Observed
+from sqap_vla_ros.recording.images import keep, KeptImage
 from sqap_vla_ros.recording.message_types import (
     CHUNK,
+    COMPRESSED,
     END_EFFECTOR,
     GRIPPER,
     IMAGE,
@@ -36,6 +40,8 @@ MOST_BYTES = 4 * 10**9
 MOST_FILES = 100
 MAGIC = b'\x89MCAP0\r\n'
 CHUNK_RECORD = 6
+MOST_PIXELS = 100_000_000
+"""Of an image, whatever the bag says; a larger one is not decoded."""
 
 
 def read_bag(path: Path) -> list[tuple[int, Entry]]:
@@ -176,10 +182,7 @@ def _entry(topic: str, message: Any, parts: dict[str, Any]) -> Entry | None:
 
 def _observed(request: Any, parts: dict[str, Any]) -> Observed:
     _check_request(request)
-    images = {}
-    for name in request['images']:
-        image = parts.pop(IMAGE + name)
-        images[name] = np.array(image.data, np.uint8).reshape(image.height, image.width, 3)
+    images = {name: _image(name, request, parts) for name in request['images']}
     state, end_effector = parts.pop(STATE, None), parts.pop(END_EFFECTOR, None)
     cameras = {
         name: PinholeCamera.from_plain_data(camera) for name, camera in request['cameras'].items()
@@ -190,14 +193,37 @@ def _observed(request: Any, parts: dict[str, Any]) -> Observed:
                 raise ValueError(f'{REQUEST}: camera {shown(name)} has no matrix {shape}')
     point = end_effector and end_effector.point
     observation = Observation(
-        images,
+        {},
         request['instruction'],
         None if state is None else np.asarray(state.position, np.float32),
         cameras,
         None if point is None else np.array([point.x, point.y, point.z]),
         request['stamp_ns'],
     )
-    return Observed(observation, request['generation'], request['since_reset'], request['budget'])
+    return Observed(
+        observation, request['generation'], request['since_reset'], request['budget'], images
+    )
+
+
+def _image(name: str, request: dict[str, Any], parts: dict[str, Any]) -> KeptImage:
+    """Take an image; it is decoded when it is used, so that a bag takes no more than its size."""
+    file = parts.pop(IMAGE + name + COMPRESSED, None)
+    message = parts.pop(IMAGE + name) if file is None else file
+    if 'kept' not in request:  # by an earlier version, which kept all images as RGB
+        return keep(message)
+    kept = request['kept'][name]
+    exact, checksum, order, pixels = (
+        kept[key] for key in ('exact', 'checksum', 'color_order', 'max_pixels')
+    )
+    if not (
+        isinstance(exact, bool)
+        and isinstance(checksum, int | None)
+        and order in (None, *COLOR_ORDERS)
+        and isinstance(pixels, int)
+        and pixels > 0
+    ):
+        raise ValueError(f'{REQUEST}: image {shown(name)} is {shown(kept)}')
+    return replace(keep(message, order, min(pixels, MOST_PIXELS)), exact=exact, checksum=checksum)
 
 
 def _check_request(request: Any) -> None:

@@ -113,6 +113,11 @@ def test_files_that_are_links_or_no_files(bag):
         {'stamp_ns': 2**70},
         {'budget': float('nan')},
         {'instruction': 3},
+        {'kept': None},
+        {'kept': {}},
+        {'kept': {'camera': {}}},
+        {'kept': {'camera': {'exact': 1, 'checksum': 0, 'color_order': None, 'max_pixels': 9}}},
+        {'kept': {'camera': {'exact': True, 'checksum': 0, 'color_order': [], 'max_pixels': 9}}},
         '3',
         'null',
         '',
@@ -135,7 +140,7 @@ def test_requests_of_other_types(tmp_path, monkeypatch, change):
 def test_damage_anywhere_is_one_line_or_harmless(bag):
     whole, chance = (bag / 'bag.mcap').read_bytes(), random.Random(0)
     refused = 0
-    for _ in range(200):
+    for _ in range(100):
         data = bytearray(whole)
         kind = chance.random()
         if kind < 0.2:
@@ -152,7 +157,7 @@ def test_damage_anywhere_is_one_line_or_harmless(bag):
         except UserError as error:
             assert '\n' not in str(error)
             refused += 1
-    assert refused > 50
+    assert refused > 25
 
 
 def record(opcode, content):

@@ -16,7 +16,7 @@ from sqap_vla_ros.control.controller_config import ControllerStatus
 from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.overlay import draw_overlays
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.messages import (
     chunk_message,
     header,
