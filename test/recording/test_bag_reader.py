@@ -11,7 +11,7 @@ import pytest
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.errors import LONGEST, UserError
 from sqap_vla_ros.policy import Observation
-from sqap_vla_ros.recording import bag_reader, bag_writer
+from sqap_vla_ros.recording import bag_files, bag_reader, bag_writer
 from sqap_vla_ros.recording.bag_reader import read_bag
 from sqap_vla_ros.recording.bag_writer import write_bag
 from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Observed
@@ -88,9 +88,11 @@ def test_files_that_are_links_or_no_files(bag):
     (bag / 'bag.mcap').unlink()
     os.mkfifo(bag / 'bag.mcap')
     assert 'not a file' in refusal(bag)
+    assert 'not a file' in refusal(bag / 'bag.mcap')
+    (bag / 'bag.mcap').unlink()
     (bag / 'metadata.yaml').unlink()
-    assert 'no such file' in refusal(bag)
-    assert 'no such folder' in refusal(bag / 'bag.mcap')
+    assert 'no metadata.yaml and no file' in refusal(bag)
+    assert 'no such file' in refusal(bag / 'bag.mcap')
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def text(words):
 @pytest.mark.parametrize('kind', ['lz4', 'zstd', 'unknown'])
 def test_compressed_chunk_is_refused_before_it_is_unpacked(bag, kind):
     chunk = struct.pack('<QQQI', 0, 0, 2**40, 0) + text(kind) + struct.pack('<Q', 4) + bytes(4)
-    magic = bag_reader.MAGIC
+    magic = bag_files.MAGIC
     (bag / 'bag.mcap').write_bytes(
         magic
         + record(1, text('ros2') + text('x'))
