@@ -17,12 +17,11 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from sqap_vla_ros.camera import PinholeCamera
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import describe, UserError
 from sqap_vla_ros.images.conversion import compressed_image_to_rgb, image_to_rgb
 from sqap_vla_ros.policy import Observation, PolicySpec
 from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
 from sqap_vla_ros.recording.images import keep, KeptImage
-from sqap_vla_ros.ros.common.callbacks import describe
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
 from sqap_vla_ros.ros.common.newest_only import NewestOnly
 from sqap_vla_ros.ros.common.qos import LATCHED

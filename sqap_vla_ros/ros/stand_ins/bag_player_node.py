@@ -22,7 +22,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Bool, String
 
-from sqap_vla_ros.errors import one_line, shown, UserError
+from sqap_vla_ros.errors import describe, one_line, shown, UserError
 from sqap_vla_ros.profiles.reading import load_profile
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
 from sqap_vla_ros.recording.bag_files import (
@@ -35,7 +35,6 @@ from sqap_vla_ros.recording.bag_files import (
     told_as_bag,
     Topic,
 )
-from sqap_vla_ros.ros.common.callbacks import describe
 from sqap_vla_ros.ros.common.node_process import run_node
 from sqap_vla_ros.ros.common.setting import Setting
 
