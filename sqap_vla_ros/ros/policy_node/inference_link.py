@@ -1,6 +1,6 @@
 """What happens around each inference: request from the inputs, answer to the controller."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 import os
 
@@ -19,6 +19,7 @@ from sqap_vla_ros.policy import Continuation, Observation, PolicySpec
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Answered, Observed
+from sqap_vla_ros.recording.images import KeptImage
 from sqap_vla_ros.ros.common.throttle import Throttle
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
@@ -129,17 +130,17 @@ class InferenceLink:
             return None
         generation = controller.generation
         taken = self._source.inputs.observation(instruction)
-        if taken is None or taken[0].stamp_ns == self._used_stamp_ns:
+        if taken is None or taken.observation.stamp_ns == self._used_stamp_ns:
             return None
-        observation, received_s = taken
+        observation = taken.observation
         self._used_stamp_ns = observation.stamp_ns
         if generation != self._generation:
             self._phase.reset()
             self._chunk = None
         if self.options.continues:
             observation = replace(observation, continuation=self._continuation(observation))
-        request = Request(observation, generation, received_s, self._share(observation))
-        self._record(request)
+        request = Request(observation, generation, taken.received_s, self._share(observation))
+        self._record(request, taken.images)
         return request
 
     def answered(self, answer: Answer) -> None:
@@ -202,12 +203,18 @@ class InferenceLink:
             self._phase.fine(observation.stamp_ns, observation.end_effector_m, gripper)
         )
 
-    def _record(self, request: Request) -> None:
+    def _record(self, request: Request, images: Mapping[str, KeptImage]) -> None:
         """Record the request with what a replay needs: how long the policy was not reset."""
         reset = request.generation != self._generation
         self._generation = request.generation
         self._since_reset = 0 if reset else self._since_reset + 1
         self._sink.black_box.add(
-            Observed(request.observation, request.generation, self._since_reset, request.budget),
+            Observed(
+                request.observation,
+                request.generation,
+                self._since_reset,
+                request.budget,
+                images,
+            ),
             self._node.get_clock().now().nanoseconds,
         )
