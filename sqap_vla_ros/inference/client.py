@@ -225,9 +225,7 @@ class ProcessInference:
         except ValueError as error:
             raise self._stranger(error) from None
 
-    def _spawn(
-        self, module: str, arguments: dict[str, str], threads: int | None = None
-    ) -> None:
+    def _spawn(self, module: str, arguments: dict[str, str], threads: int | None = None) -> None:
         options = (text for name, value in arguments.items() for text in (f'--{name}', value))
         environment = {} if threads is None else {'OMP_NUM_THREADS': str(threads)}
         with self._guard:

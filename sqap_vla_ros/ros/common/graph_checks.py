@@ -269,7 +269,7 @@ def _contradiction(topics: Sequence[str], publishers: Sequence[str]) -> Problem:
 
 
 def _other_topic(wanted: str) -> str:
-    """What to do about a topic of another type than `wanted`."""
+    """Say what to do about a topic of another type than `wanted`."""
     transport = _TRANSPORTS.get(wanted)
     if transport is None:
         return 'remap one of them'
