@@ -132,7 +132,8 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(
             f'policy {info.description.get("checkpoint")}: recipe {info.description["recipe"]}, '
             f'backend {info.description.get("backend")}, {info.description.get("runtime")}, '
-            f'{info.warm_up_ms:.0f} ms per inference'
+            f'{info.warm_up_ms:.0f} ms per inference, content '
+            f'{str(info.description.get("content_sha256"))[:12]}'
         )
         return TransitionCallbackReturn.SUCCESS
 
