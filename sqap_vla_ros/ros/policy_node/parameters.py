@@ -91,7 +91,9 @@ class PolicyNodeSettings:
     max_image_pixels: int = setting(
         16_000_000, 'larger images are rejected unread', 1, 1_000_000_000, read_only=True
     )
-    start_on_instruction: bool = setting(False, 'let an instruction on the topic start motion')
+    start_on_instruction: bool = setting(
+        False, 'let an instruction on the topic start motion', keeps='below'
+    )
     preempt_goals: bool = setting(
         True, 'a new goal replaces the running one; false: the new one is rejected'
     )
@@ -167,6 +169,7 @@ class PolicyNodeSettings:
         False,
         'hold when ten consecutive images are identical; otherwise only a warning; read when '
         'the node is configured',
+        keeps='above',
     )
     max_stamp_age_s: float = setting(
         1.0,
