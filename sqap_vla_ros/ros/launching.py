@@ -125,7 +125,7 @@ def policy_on_profile(context: LaunchContext, dry_run: bool, use_sim_time: bool)
     """
     further = existing_file(context, 'params_file')
     parameters = {
-        'profile': value_of(context, 'profile'),
+        'profile': typed('profile', str),
         'dry_run': dry_run,
         'acknowledge_untested_profile': typed('acknowledge_untested_profile', bool),
         'use_sim_time': use_sim_time,
@@ -202,11 +202,15 @@ def scoped(actions: Sequence[Action]) -> LaunchDescription:
     return LaunchDescription([PushLaunchConfigurations(), *actions, PopLaunchConfigurations()])
 
 
-def full_name(context: LaunchContext) -> str:
-    """Return the name of the policy node with the namespaces of this place in the launch."""
+def full_namespace(context: LaunchContext) -> str:
+    """Return the namespace of the nodes, with those that were pushed; begins with a slash."""
     outer = context.launch_configurations.get('ros_namespace')
-    namespace = make_namespace_absolute(prefix_namespace(outer, value_of(context, 'namespace')))
-    return f'{(namespace or "").rstrip("/")}/policy_node'
+    return make_namespace_absolute(prefix_namespace(outer, value_of(context, 'namespace'))) or '/'
+
+
+def full_name(context: LaunchContext) -> str:
+    """Return the name of the policy node with its namespace."""
+    return f'{full_namespace(context).rstrip("/")}/policy_node'
 
 
 def existing_file(context: LaunchContext, argument: str) -> str:
@@ -261,3 +265,8 @@ def rviz() -> Node:
 def typed(argument: str, value_type: type) -> ParameterValue:
     """Make a launch argument the value of a node parameter that is not a string."""
     return ParameterValue(LaunchConfiguration(argument), value_type=value_type)
+
+
+def text(value: str) -> ParameterValue:
+    """Make a text the value of a node parameter; launch reads other texts as YAML."""
+    return ParameterValue(value, value_type=str)
