@@ -216,7 +216,8 @@ class RobotProfile:
     @property
     def command_names(self) -> tuple[str, ...]:
         """Topics and actions that arm and gripper are commanded by."""
-        return tuple(output.topic for output in (*self.outputs, *self.gripper.outputs))
+        arm, gripper = self.outputs, self.gripper.outputs
+        return *(output.topic for output in arm), *(output.topic for output in gripper)
 
     def robot_joint(self, policy_joint: str) -> str:
         """Return the robot's name of a joint of the policy."""

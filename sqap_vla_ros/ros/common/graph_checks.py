@@ -13,6 +13,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
+from sqap_vla_ros.ros.common.callbacks import describe
 from sqap_vla_ros.ros.common.problems import Problem
 from sqap_vla_ros.ros.common.qos import override_names
 
@@ -63,6 +64,12 @@ class GraphChecks:
 
     def problems(self) -> list[Problem]:
         """Look around; returns what is wrong now."""
+        try:
+            return self._look()
+        except Exception as error:  # such as a name that is no text: no reason to stop an arm
+            return [Problem('graph', self._own, f'the graph cannot be read: {describe(error)}')]
+
+    def _look(self) -> list[Problem]:
         found = self._commanders()
         several: dict[tuple[str, ...], list[str]] = {}
         for subscription in list(self._node.subscriptions):
@@ -252,7 +259,7 @@ def mismatch(offered: QoSProfile, requested: QoSProfile) -> str | None:
     return None
 
 
-def type_name(kind: type) -> str:
+def type_name(kind: Any) -> str:
     """Name of a message type, as in `ros2 topic info`."""
     return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
 

@@ -150,13 +150,13 @@ def unmatched_remappings(
     Returns:
         One line for each.
     """
-    rules = [rule for flag, rule in rules if flag == REMAP]
-    if not rules:
+    remappings = [rule for flag, rule in rules if flag == REMAP]
+    if not remappings:
         return []
     name, namespace = node.get_name(), node.get_namespace()
     known = {_expanded(used, name, namespace) for used in (*_names_of(node), *expected)}
     lines = []
-    for rule in rules:
+    for rule in remappings:
         left, _, right = rule.partition(':=')
         match = _REMAP_RULE.fullmatch(left)
         if match is None:
@@ -204,10 +204,10 @@ def reaches(pattern: str, name: str) -> bool:
 
 def _names_of(node: Node) -> Iterator[str]:
     """Names that the code of a node uses, before they are expanded and remapped."""
-    for topic in (*node.publishers, *node.subscriptions):
-        yield topic.topic
-    for service in (*node.services, *node.clients):
-        yield service.srv_name
+    yield from (publisher.topic for publisher in node.publishers)
+    yield from (subscription.topic for subscription in node.subscriptions)
+    yield from (service.srv_name for service in node.services)
+    yield from (client.srv_name for client in node.clients)
 
 
 def _expanded(used: str, name: str, namespace: str) -> str:

@@ -39,7 +39,7 @@ def subscribe(
     node: Node,
     kind: type,
     topic: str,
-    callback: Callable[[Any], object],
+    callback: Callable[[Any], None],
     qos: QoSProfile | int,
     *,
     raw: bool = False,

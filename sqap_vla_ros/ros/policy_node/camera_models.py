@@ -13,10 +13,13 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.names import is_rectified
 from sqap_vla_ros.profiles.robot_profile import Camera, Intrinsics
 from sqap_vla_ros.ros.common.messages import pinhole_camera
+from sqap_vla_ros.ros.common.throttle import Throttle
 from sqap_vla_ros.ros.policy_node.input_messages import Pose
 
 LOG_PERIOD_S = 2.0
 """Shortest time between two lines about one camera."""
+FRAME_PERIOD_S = 10.0
+"""Shortest time between two lines about the frame of one topic."""
 SHOWN = 60
 """Characters of a frame from a message that are shown."""
 
@@ -38,8 +41,7 @@ class CameraModels:
         self._logged: dict[str, tuple[str, float]] = {}
         """Camera to the problem that was logged last, and when (steady clock, s)."""
         self._frames: dict[str, str] = {}
-        self._warned: set[str] = set()
-        """Topics whose frame was warned about."""
+        self._frame_warnings = Throttle(FRAME_PERIOD_S)
         self._problems: dict[str, str] = {}
 
     def problems(self) -> list[str]:
@@ -51,7 +53,7 @@ class CameraModels:
         return list(self._frames.values())
 
     def check_frame(self, topic: str, camera: Camera, frame_id: str) -> None:
-        """Warn, once, about a message of a camera whose frame is not that of the profile."""
+        """Warn where the frame of a camera's messages begins not to be that of the profile."""
         if frame_id == camera.optical_frame:
             self._frames.pop(topic, None)
         else:
@@ -60,8 +62,7 @@ class CameraModels:
                 f'(optical_frame of camera {camera.name!r} in the profile); the pose in use is '
                 'that of optical_frame'
             )
-            if topic not in self._warned:
-                self._warned.add(topic)
+            if topic not in self._frames and self._frame_warnings.passes(topic):
                 self._warn(text)
             self._frames[topic] = text
 

@@ -1,6 +1,6 @@
 """Asks the controllers behind the outputs for parameters that do not fit what they are sent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import time
 from typing import Any, NamedTuple
 
@@ -127,6 +127,10 @@ def _value(message: ParameterValue) -> bool | str | list[str] | None:
     return value if isinstance(value, bool | str) else list(value)
 
 
+def _listed(joints: Iterable[str]) -> str:
+    return ascii(', '.join(joints)[:MAX_NAMES_SHOWN])[1:-1]
+
+
 def _servo_problems(name: str) -> Callable[[Values], list[str]]:
     def judge(values: Values) -> list[str]:
         units = values.get(SERVO_PARAMETER)
@@ -149,8 +153,8 @@ def _trajectory_problems(name: str, output: Output) -> Callable[[Values], list[s
         problems = []
         if set(joints) != set(output.joints):
             problems.append(
-                f'{name}: its parameter joints is {", ".join(joints)[:MAX_NAMES_SHOWN]}, and the '
-                f'output commands {", ".join(output.joints)[:MAX_NAMES_SHOWN]}: it drops every '
+                f'{name}: its parameter joints is {_listed(joints)}, and the output commands '
+                f'{_listed(output.joints)}: it drops every '
                 'message; set joints of the output, or joint_states.policy_names, accordingly'
             )
         if values.get('interpolation_method') == 'none':

@@ -198,8 +198,8 @@ class Inputs:
         if not count:
             return 'nobody publishes it; start its source, or remap the topic'
         return (
-            f'{count} publisher{"s" * (count > 1)}, and nothing arrives; compare the quality '
-            'of service, and restart the source if this node was restarted (Fast DDS)'
+            f'{count} publisher{"s" * (count > 1)}, and nothing arrives: try `ros2 topic hz '
+            f'{resolved}`, and restart the source if this node was restarted (Fast DDS)'
         )
 
     def observation(self, instruction: str) -> Taken | None:

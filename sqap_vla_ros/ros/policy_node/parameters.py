@@ -167,8 +167,8 @@ class PolicyNodeSettings:
     )
     hold_on_frozen_camera: bool = setting(
         False,
-        'hold when ten consecutive images are identical; otherwise only a warning; read when '
-        'the node is configured',
+        'hold when ten consecutive images are identical while the arm moves; otherwise only a '
+        'warning; read when the node is configured',
         keeps='above',
     )
     max_stamp_age_s: float = setting(

@@ -150,6 +150,13 @@ def test_two_publishers_of_any_input_are_told_when_they_stay(topic):
     assert problem.patience_s == SOON_S
 
 
+def test_a_graph_that_cannot_be_read_is_a_line_and_no_error():
+    node = StandIn()
+    node.get_node_names_and_namespaces = lambda: b'\xff'.decode()
+    (problem,) = found(node)
+    assert problem.text.startswith('the graph cannot be read: UnicodeDecodeError')
+
+
 def test_a_second_robot_is_one_line_for_all_of_its_topics():
     node = StandIn()
     node.subscriptions += StandIn(topic='depth').subscriptions
