@@ -16,3 +16,11 @@ def test_a_traceback_of_a_process_is_seen_once(tmp_path):
     (text,) = new_tracebacks()
     assert 'ZeroDivisionError' in text
     assert not new_tracebacks()
+
+
+def test_a_process_that_is_stopped_while_it_imports_is_none(tmp_path):
+    ChildProcess(
+        'x', [sys.executable, '-c', 'raise KeyboardInterrupt'], tmp_path / 'log', {}
+    ).wait(30)
+    assert 'KeyboardInterrupt' in (tmp_path / 'log').read_text()
+    assert not new_tracebacks()

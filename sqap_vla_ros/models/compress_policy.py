@@ -27,6 +27,8 @@ from sqap_vla_ros.models.registry import make_policy
 
 MODEL_CARD = 'README.md'
 CARD_BYTES = MIB
+COPIED_BYTES = 64 * MIB
+"""Of a file that is copied as it is; the largest is a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ def _copied_files(source: Path) -> list[Path]:
         refuse_link_out(path)
         if not os.access(path, os.R_OK):
             raise UserError(f'{path}: cannot be read; expected the files of a policy')
+        if path.stat().st_size > COPIED_BYTES:
+            raise UserError(
+                f'{path}: larger than {COPIED_BYTES // MIB} MiB; expected the files of a policy: '
+                'move it out of the folder'
+            )
         files.append(path)
     return files
 

@@ -7,6 +7,7 @@ a time, of the quality with which the whole period fits. Where images come faste
 encodes them, observations are left out, so that the period stays covered.
 """
 
+import atexit
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,7 @@ RAW_MOST = 0.6
 """Of the limit: above this, observations are left out."""
 START_QUALITY, LOWEST_QUALITY, HIGHEST_QUALITY = 90, 75, 95
 """Of JPEGs."""
-NICENESS = 10
+NICENESS = 5
 """Of the thread that encodes: it takes what inferences leave."""
 
 
@@ -64,6 +65,7 @@ class Ring:
         self._lock = Lock()
         self._work = Condition(self._lock)
         self._thread: Thread | None = None
+        self._stopping = False
         if seconds:
             import cv2  # noqa: F401  Not while the arm moves: loading it holds Python's lock.
 
@@ -191,15 +193,26 @@ class Ring:
         if self._thread is None:
             self._thread = Thread(target=self._run, name='black box images', daemon=True)
             self._thread.start()
+            # OpenCV ends the process where Python ends one of its threads.
+            atexit.register(self.close)
+
+    def close(self) -> None:
+        """Let the thread that encodes end."""
+        with self._work:
+            self._stopping = True
+            self._work.notify()
+        if self._thread is not None:
+            self._thread.join()
+            atexit.unregister(self.close)
 
     def _run(self) -> None:
         with suppress(OSError):  # of this thread alone, on Linux
             os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
-        while True:
+        while not self._stopping:
             if not self.shrink_one():
                 with self._work:
                     self._work.wait_for(
-                        lambda: self._raw_bytes > RAW_SHARE * self.limit_bytes and self._raw
+                        lambda: self._stopping or self._raw_bytes > RAW_SHARE * self.limit_bytes
                     )
 
 

@@ -200,6 +200,14 @@ def test_damaged_metadata_is_told(compressed):
     fails(compressed, WEIGHTS, 'temperature')
 
 
+def test_a_file_of_any_size_beside_the_weights_is_not_copied(policy_directory, tmp_path):
+    with open(policy_directory / 'notes.bin', 'wb') as file:
+        file.truncate(2**40)
+    with pytest.raises(UserError, match='notes.bin: larger than 64 MiB'):
+        compress_policy.compress(policy_directory, tmp_path / 'compressed', RECIPE)
+    assert [path.name for path in tmp_path.iterdir()] == ['float']
+
+
 def test_a_failed_write_leaves_nothing_behind(policy_directory, tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError('no space left on device')

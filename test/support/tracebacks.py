@@ -7,15 +7,19 @@ A test for which that does not hold, such as one of Python itself, is marked `sh
 from collections.abc import Iterator
 from functools import wraps
 from pathlib import Path
+import re
 
 import pytest
 
 from sqap_vla_ros.system.child_process import ChildProcess
 
-TRACEBACK = b'Traceback (most recent call last)'
-_BEFORE, _AFTER = 500, 3000
+TRACEBACK = re.compile(
+    r'^Traceback \(most recent call last\):\n(?:[ \t].*\n)*(?P<error>\w*)', re.MULTILINE
+)
+"""With what was raised, without its module and text."""
+_BEFORE = 500
 _logs: dict[Path, int] = {}
-"""Log of each process to the bytes that have been looked at."""
+"""Log of each process to the characters that have been looked at."""
 
 
 def pytest_configure() -> None:
@@ -46,10 +50,12 @@ def new_tracebacks() -> list[str]:
 
 def _new_traceback(log: Path) -> str:
     try:
-        data = log.read_bytes()
+        text = log.read_bytes().decode('utf-8', 'replace')
     except FileNotFoundError:
         return ''
-    at, _logs[log] = data.find(TRACEBACK, _logs[log]), len(data)
-    if at < 0:
-        return ''
-    return f'{log}: ' + data[max(at - _BEFORE, 0) : at + _AFTER].decode('utf-8', 'replace')
+    begin, _logs[log] = _logs[log], len(text)
+    for found in TRACEBACK.finditer(text, begin):
+        # A test may stop a process while it still imports; installed programs catch that.
+        if found['error'] != 'KeyboardInterrupt':
+            return f'{log}: {text[max(found.start() - _BEFORE, 0) : found.end()]}'
+    return ''

@@ -6,10 +6,11 @@ import pytest
 pytest.importorskip('mujoco')
 pytest.importorskip('metaworld')
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 import torch
 
 from sqap_vla_ros.cli import main
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.models.families.cogact.model import CogActModel
 from sqap_vla_ros.models.preprocessing.statistics import Statistics
 from sqap_vla_ros.simulation.arm import SimulatedArm
@@ -25,6 +26,7 @@ from sqap_vla_ros.training.trainer import Batches, Learner, Schedule, Trainer
 
 DATASET = 'sqap_vla_sim'
 TASKS = DATASETS[DATASET]
+OTHER = save({'learner.x': torch.zeros(1)})
 TINY = Plan(shards=1, episodes=1, steps=4, batch=2, dagger_at=(0.5,), dagger_episodes=1, workers=1)
 
 
@@ -98,6 +100,11 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     second.run(fake_batches(config, tokenizer), until=6)
     for name, weight in unbroken.average.items():
         torch.testing.assert_close(second.average[name], weight, rtol=0, atol=0)
+    file = tmp_path / 'b' / 'training.safetensors'
+    for damage, words in ((file.read_bytes()[:-9], 'truncated'), (OTHER, 'not of this model')):
+        file.write_bytes(damage)
+        with pytest.raises(UserError, match=words):
+            trainer(tmp_path / 'b').resume()
 
 
 def test_a_tiny_plan_makes_a_policy_that_loads_and_acts(tmp_path):
@@ -114,6 +121,12 @@ def test_a_tiny_plan_makes_a_policy_that_loads_and_acts(tmp_path):
     train(TINY, tmp_path)  # finished: nothing more to do
     again = load_file(tmp_path / 'policy' / 'model.safetensors')
     assert all(torch.equal(written[name], again[name]) for name in written)
+
+
+def test_demonstrations_of_something_else_are_refused(tmp_path):
+    np.savez(tmp_path / 'x.npz', image=np.zeros(3), secret=np.zeros(3))
+    with pytest.raises(UserError, match='has image, secret, expected'):
+        Demonstrations.load(tmp_path / 'x.npz')
 
 
 @pytest.mark.parametrize('shares', ['0.6,0.3', '0', '1.5', 'soon'])
