@@ -10,6 +10,7 @@ from launch import LaunchContext
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
+    OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
     Shutdown,
@@ -17,9 +18,11 @@ from launch.actions import (
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from sqap_vla_ros.ros.common.middleware import image_transport_variables
 
 PACKAGE = 'sqap_vla_ros'
 TRUTH = ('true', 'false')
@@ -210,12 +213,15 @@ def policy_node(
     )
 
 
-def shared_memory_profile() -> SetEnvironmentVariable:
-    """Enlarge the shared memory of Fast DDS for images, unless the user has set a profile."""
-    name = 'FASTRTPS_DEFAULT_PROFILES_FILE'
-    return SetEnvironmentVariable(
-        name, EnvironmentVariable(name, default_value=str(share() / 'config' / 'fastdds_shm.xml'))
-    )
+def shared_memory_profile() -> OpaqueFunction:
+    """Make room for images where the middleware needs it; see `image_transport_variables`."""
+
+    def set_variables(context: LaunchContext) -> list[SetEnvironmentVariable]:
+        profiles = share() / 'config' / 'fastdds_shm.xml'
+        variables = image_transport_variables(profiles, context.environment)
+        return [SetEnvironmentVariable(name, value) for name, value in variables.items()]
+
+    return OpaqueFunction(function=set_variables)
 
 
 def rviz_argument() -> DeclareLaunchArgument:

@@ -173,7 +173,7 @@ class Inputs:
             return other
         return (
             f'{count} publisher{"s" * (count > 1)}, and nothing arrives; compare the quality '
-            'of service, and restart the source if this node was restarted (Fast DDS)'
+            'of service, and restart the source if this node was restarted'
         )
 
     def observation(self, instruction: str) -> tuple[Observation, float] | None:
