@@ -1,6 +1,8 @@
 """Files that no test here can run are at least what they should be: Gazebo, RViz, CI, Docker."""
 
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -8,6 +10,7 @@ import yaml
 
 from sqap_vla_ros.profiles.reading import read_profile
 from sqap_vla_ros.profiles.urdf import check_against_urdf, read_urdf
+from sqap_vla_ros.ros.gazebo import namespaced_description
 
 
 @pytest.fixture
@@ -27,15 +30,43 @@ def test_gazebo_controllers_command_what_profile_and_robot_have(gazebo):
     controllers = yaml.safe_load((gazebo / 'controllers.yaml').read_text('utf-8'))
     (output,) = profile.outputs
     name = output.topic.split('/')[0]
-    assert name in controllers['controller_manager']['ros__parameters']
-    assert tuple(controllers[name]['ros__parameters']['joints']) == output.joints
-    assert controllers[name]['ros__parameters']['interpolate_from_desired_state'] is True
+    # In any namespace: a key without /** reaches only nodes in the root namespace.
+    assert name in controllers['/**/controller_manager']['ros__parameters']
+    controller = controllers[f'/**/{name}']['ros__parameters']
+    assert tuple(controller['joints']) == output.joints
+    assert controller['interpolate_from_desired_state'] is True
     robot = ElementTree.parse(gazebo / 'arm.urdf')
     control = {
         joint.get('name'): [c.get('name') for c in joint.findall('command_interface')]
         for joint in robot.find('ros2_control').findall('joint')
     }
     assert all(control[joint] == ['position'] for joint in output.joints)
+
+
+def checked(command, file):
+    """Run a validator on a file; returns what it says."""
+    done = subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
+    return done.returncode, f'{done.stdout}{done.stderr}'
+
+
+def test_gazebo_itself_finds_no_mistake_in_the_world(gazebo):
+    programs = [program for program in ('gz', 'ign') if shutil.which(program)]
+    tries = [checked([program, 'sdf', '-k'], gazebo / 'world.sdf') for program in programs]
+    said = [text for _, text in tries if 'Valid' in text or 'Error' in text]
+    if not said:
+        pytest.skip('no `gz sdf` here (Debian: ignition-tools and libsdformat-dev)')
+    assert 'Valid.' in said[0] and 'Error' not in said[0] and 'Warning' not in said[0], said[0]
+
+
+def test_urdfdom_finds_no_mistake_in_the_robot(gazebo, tmp_path):
+    if shutil.which('check_urdf') is None:
+        pytest.skip('no check_urdf here (Debian: liburdfdom-tools)')
+    urdf = (gazebo / 'arm.urdf').read_text('utf-8')
+    file = tmp_path / 'left.urdf'
+    file.write_text(namespaced_description(urdf, 'controllers.yaml', 'left').urdf, 'utf-8')
+    for each in (gazebo / 'arm.urdf', file):
+        code, text = checked(['check_urdf'], each)
+        assert code == 0 and 'Error' not in text, text
 
 
 def test_gazebo_bridge_passes_on_what_world_and_profile_use(gazebo):

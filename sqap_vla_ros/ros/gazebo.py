@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import yaml
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.input_files import read_yaml
 
 CONTROLLERS_FILE = 'CONTROLLERS_FILE'
 """In a robot description: the place of the file with the parameters of the controllers."""
@@ -86,12 +87,10 @@ def bridge_file(
     namespace = namespace.strip('/')
     if clock and not (namespace and robot_topics):
         return file
-    try:
-        entries = yaml.safe_load(Path(file).expanduser().read_text('utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f'bridge_file {file}: cannot be read ({error})') from None
+    expected = 'expected a list of topics, as for ros_gz_bridge'
+    entries = read_yaml(Path(file).expanduser(), expected)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f'bridge_file {file}: expected a list of topics, as for ros_gz_bridge')
+        raise UserError(f'{file}: {expected}')
     kept = [entry for entry in entries if clock or entry.get('ros_topic_name') != CLOCK]
     for entry in kept:
         if namespace and entry.get('gz_topic_name') in robot_topics:

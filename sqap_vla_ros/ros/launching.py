@@ -9,6 +9,7 @@ from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    OpaqueFunction,
     PopLaunchConfigurations,
     PushLaunchConfigurations,
     RegisterEventHandler,
@@ -18,12 +19,13 @@ from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
 from launch.events.process import ProcessExited, ShutdownProcess
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.ros.common.middleware import image_transport_variables
 
 PACKAGE = 'sqap_vla_ros'
 TRUTH = ('true', 'false')
@@ -233,12 +235,15 @@ def value_of(context: LaunchContext, argument: str) -> str:
     return LaunchConfiguration(argument).perform(context)
 
 
-def shared_memory_profile() -> SetEnvironmentVariable:
-    """Enlarge the shared memory of Fast DDS for images, unless the user has set a profile."""
-    name = 'FASTRTPS_DEFAULT_PROFILES_FILE'
-    return SetEnvironmentVariable(
-        name, EnvironmentVariable(name, default_value=str(share() / 'config' / 'fastdds_shm.xml'))
-    )
+def shared_memory_profile() -> OpaqueFunction:
+    """Make room for images where the middleware needs it; see `image_transport_variables`."""
+
+    def set_variables(context: LaunchContext) -> list[SetEnvironmentVariable]:
+        profiles = share() / 'config' / 'fastdds_shm.xml'
+        variables = image_transport_variables(profiles, context.environment)
+        return [SetEnvironmentVariable(name, value) for name, value in variables.items()]
+
+    return OpaqueFunction(function=set_variables)
 
 
 def rviz_argument() -> DeclareLaunchArgument:

@@ -12,6 +12,8 @@ import socket
 import subprocess
 import time
 
+from sqap_vla_ros.ros.common.middleware import image_transport_variables
+
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 # RTPS 9.6.1: port base, 250 ports a domain, unicast of participant 0 at offsets 10 and 11.
@@ -89,11 +91,10 @@ def isolated_environment(domain_id: int, profiles: Path | None = None) -> dict[s
 
     Args:
         domain_id: ROS domain.
-        profiles: Fast DDS profiles (shared memory for images), used unless the user has set some.
+        profiles: See `image_transport_variables`; None: nothing is set.
 
     Returns:
         All environment variables.
-
     """
     environment = dict(
         os.environ,
@@ -102,7 +103,7 @@ def isolated_environment(domain_id: int, profiles: Path | None = None) -> dict[s
         ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST',
     )
     if profiles is not None and profiles.exists():
-        environment.setdefault('FASTRTPS_DEFAULT_PROFILES_FILE', str(profiles))
+        environment |= image_transport_variables(profiles, environment)
     return environment
 
 

@@ -24,6 +24,7 @@ MARKS = {
     'ros/policy_node/test_instruction_fuzz.py': None,
     'ros/policy_node/test_reports.py': None,
     'ros/stand_ins/test_faulty_stream.py': None,
+    'ros/test_gazebo.py': None,
     'ros/test_parameter_reference.py': None,
     'simulation': 'simulation',
     'system': 'ros',

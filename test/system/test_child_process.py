@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from sqap_vla_ros.ros.common.middleware import FAST_DDS_PROFILES
 from sqap_vla_ros.system import child_process
 from sqap_vla_ros.system.child_process import (
     ChildProcess,
@@ -91,14 +92,28 @@ def test_a_domain_is_picked_within_what_every_platform_has():
     assert 1 <= pick_domain_id() <= 101
 
 
-@pytest.mark.parametrize('already', [None, '/mine.xml'])
-def test_the_environment_is_isolated_but_keeps_the_user_s_profiles(tmp_path, monkeypatch, already):
-    monkeypatch.delenv('FASTRTPS_DEFAULT_PROFILES_FILE', raising=False)
-    if already:
-        monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', already)
+@pytest.mark.parametrize(
+    'given, expected',
+    [
+        ({}, True),
+        ({'RMW_IMPLEMENTATION': 'rmw_fastrtps_dynamic_cpp'}, True),
+        ({'RMW_IMPLEMENTATION': 'rmw_zenoh_cpp'}, False),
+        ({'FASTRTPS_DEFAULT_PROFILES_FILE': '/mine.xml'}, False),
+        ({'FASTDDS_DEFAULT_PROFILES_FILE': '/mine.xml'}, False),
+    ],
+)
+def test_the_environment_is_isolated_and_has_room_for_images(
+    tmp_path, monkeypatch, given, expected
+):
+    for name in ('RMW_IMPLEMENTATION', *FAST_DDS_PROFILES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     profiles = tmp_path / 'profiles.xml'
     profiles.write_text('<dds/>')
     environment = isolated_environment(42, profiles)
     assert environment['ROS_DOMAIN_ID'] == '42'
     assert environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
-    assert environment['FASTRTPS_DEFAULT_PROFILES_FILE'] == (already or str(profiles))
+    added = {name: str(profiles) for name in FAST_DDS_PROFILES} if expected else {}
+    shown = {name: environment[name] for name in FAST_DDS_PROFILES if name in environment}
+    assert shown == {name: given[name] for name in given if name in FAST_DDS_PROFILES} | added

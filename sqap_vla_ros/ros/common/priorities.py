@@ -20,8 +20,9 @@ def preferred() -> Iterator[None]:
     """
     Prefer this thread for a while, and for good the threads that are started meanwhile.
 
-    On Linux a thread has the niceness of the one that started it. Fast DDS starts the threads
-    that receive messages with the first node of a process: make that within this context.
+    On Linux a thread has the niceness of the one that started it. The middleware starts
+    the threads that receive messages with the first node of a process: make that within this
+    context.
     """
     before = os.getpriority(os.PRIO_PROCESS, get_native_id())
     prefer_this_thread()

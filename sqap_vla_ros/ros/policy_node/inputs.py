@@ -199,7 +199,7 @@ class Inputs:
             return 'nobody publishes it; start its source, or remap the topic'
         return (
             f'{count} publisher{"s" * (count > 1)}, and nothing arrives: try `ros2 topic hz '
-            f'{resolved}`, and restart the source if this node was restarted (Fast DDS)'
+            f'{resolved}`, and restart the source if this node was restarted'
         )
 
     def observation(self, instruction: str) -> Taken | None:
