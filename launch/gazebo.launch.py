@@ -17,14 +17,21 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from sqap_vla_ros.input_files import read_text
+from sqap_vla_ros.profiles.urdf import MAX_BYTES
+from sqap_vla_ros.ros.gazebo import bridge_file, namespaced_description
 from sqap_vla_ros.ros.launching import (
-    policy_actions,
+    full_namespace,
     policy_arguments,
+    policy_on_profile,
     rviz,
     rviz_argument,
+    scoped,
     share,
     shared_memory_profile,
+    text,
     TRUTH,
+    value_of,
 )
 
 NO_POLICY = 'none'
@@ -32,32 +39,49 @@ NO_POLICY = 'none'
 
 def start(context: LaunchContext) -> list:
     """Start the policy node where one is given, on simulation time."""
-    if LaunchConfiguration('policy').perform(context) == NO_POLICY:
+    if value_of(context, 'policy') == NO_POLICY:
         return []
-    command = LaunchConfiguration('command').perform(context) == 'true'
-    return policy_actions(context, not command, use_sim_time=True)
+    dry_run = value_of(context, 'command') != 'true'
+    return [policy_on_profile(context, dry_run, use_sim_time=True)]
 
 
 def robot(context: LaunchContext) -> list:
-    """Publish the robot's description and spawn it with its controllers."""
-    file = Path(LaunchConfiguration('robot_description_file').perform(context)).expanduser()
-    controllers = LaunchConfiguration('controllers_file').perform(context)
-    description = file.read_text('utf-8').replace('CONTROLLERS_FILE', controllers)
+    """Publish the robot's description, spawn it with its controllers, and bridge its topics."""
+    file = Path(value_of(context, 'robot_description_file')).expanduser()
+    inside = full_namespace(context).strip('/')
+    description = namespaced_description(
+        read_text(file, MAX_BYTES, 'a URDF'), value_of(context, 'controllers_file'), inside
+    )
+    bridged = bridge_file(
+        value_of(context, 'bridge_file'),
+        description.topics,
+        inside,
+        value_of(context, 'clock') == 'true',
+    )
     namespace = LaunchConfiguration('namespace')
-    names = LaunchConfiguration('controllers').perform(context).split()
     return [
+        Node(
+            package='ros_gz_bridge',
+            executable='parameter_bridge',
+            output='screen',
+            namespace=namespace,
+            parameters=[{'config_file': text(bridged), 'use_sim_time': True}],
+        ),
         Node(
             package='robot_state_publisher',
             executable='robot_state_publisher',
             namespace=namespace,
-            parameters=[{'robot_description': description, 'use_sim_time': True}],
+            parameters=[{'robot_description': text(description.urdf), 'use_sim_time': True}],
         ),
         Node(
             package='ros_gz_sim',
             executable='create',
             namespace=namespace,
             output='screen',
-            arguments=['-name', 'arm', '-topic', 'robot_description'],
+            arguments=[
+                *('-name', f'{inside.replace("/", "_")}_arm' if inside else 'arm'),
+                *('-topic', 'robot_description'),
+            ],
         ),
         *[
             Node(
@@ -67,7 +91,7 @@ def robot(context: LaunchContext) -> list:
                 arguments=[name],
                 output='screen',
             )
-            for name in names
+            for name in value_of(context, 'controllers').split()
         ],
     ]
 
@@ -80,14 +104,7 @@ def generate_launch_description() -> LaunchDescription:
         launch_arguments={'gz_args': ['-r -s ', LaunchConfiguration('world')]}.items(),
         condition=IfCondition(LaunchConfiguration('simulator')),
     )
-    bridge = Node(
-        package='ros_gz_bridge',
-        executable='parameter_bridge',
-        output='screen',
-        namespace=LaunchConfiguration('namespace'),
-        parameters=[{'config_file': LaunchConfiguration('bridge_file'), 'use_sim_time': True}],
-    )
-    return LaunchDescription(
+    return scoped(
         [
             *policy_arguments(str(gazebo / 'profile.yaml'), without=NO_POLICY),
             DeclareLaunchArgument(
@@ -111,6 +128,12 @@ def generate_launch_description() -> LaunchDescription:
                 description='topics that ros_gz_bridge passes on',
             ),
             DeclareLaunchArgument(
+                'clock',
+                default_value='true',
+                choices=TRUTH,
+                description='pass on /clock; false for all but one of several arms in a world',
+            ),
+            DeclareLaunchArgument(
                 'robot_description_file',
                 default_value=str(gazebo / 'arm.urdf'),
                 description='URDF; CONTROLLERS_FILE in it is replaced',
@@ -128,7 +151,6 @@ def generate_launch_description() -> LaunchDescription:
             rviz_argument(),
             shared_memory_profile(),
             simulator,
-            bridge,
             OpaqueFunction(function=robot),
             OpaqueFunction(function=start),
             rviz(),

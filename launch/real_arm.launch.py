@@ -8,33 +8,38 @@ It is a dry run: the commands go to ~/dry_run/TOPIC. `command:=true` lets them o
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
-from launch.substitutions import LaunchConfiguration
 
 from sqap_vla_ros.ros.launching import (
-    policy_actions,
+    full_name,
     policy_arguments,
+    policy_on_profile,
     rviz,
     rviz_argument,
+    scoped,
     shared_memory_profile,
     TRUTH,
+    value_of,
 )
 
 
 def start(context: LaunchContext) -> list:
-    """Start the policy node and say whether it commands."""
-    command = LaunchConfiguration('command').perform(context) == 'true'
-    sim_time = LaunchConfiguration('use_sim_time').perform(context) == 'true'
+    """Start the policy node and say which policy moves which robot."""
+    command = value_of(context, 'command') == 'true'
     text = (
         'the policy COMMANDS THE ARM: keep a hand on the emergency stop'
         if command
         else 'dry run: commands go to ~/dry_run/TOPIC; command:=true lets them out'
     )
-    return [LogInfo(msg=text), *policy_actions(context, not command, sim_time)]
+    described = f'profile {value_of(context, "profile")}, policy {value_of(context, "policy")}'
+    return [
+        LogInfo(msg=f'{full_name(context)}: {described}; {text}'),
+        policy_on_profile(context, not command, value_of(context, 'use_sim_time') == 'true'),
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the arguments and start the policy node."""
-    return LaunchDescription(
+    return scoped(
         [
             *policy_arguments(),
             DeclareLaunchArgument(

@@ -8,16 +8,18 @@ go to ~/dry_run/TOPIC. A bag that cannot be played ends the launch.
 """
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from sqap_vla_ros.ros.launching import (
+    ending_with,
     PACKAGE,
-    policy_actions,
     policy_arguments,
+    policy_on_profile,
     rviz,
     rviz_argument,
+    scoped,
     shared_memory_profile,
     TRUTH,
     typed,
@@ -25,34 +27,34 @@ from sqap_vla_ros.ros.launching import (
 
 
 def start(context: LaunchContext) -> list:
-    """Start the policy node in a dry run."""
-    return policy_actions(context, dry_run=True, use_sim_time=False)
-
-
-def ended(event, _) -> list:
-    """End the launch with a player that failed; the policy node outlives the end of a bag."""
-    return [Shutdown(reason='the bag was not played')] if event.returncode else []
-
-
-def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments and start player and policy node."""
+    """Start the player, and the policy node in a dry run."""
     player = Node(
         package=PACKAGE,
         executable='bag_player_node',
         output='screen',
-        on_exit=ended,
         namespace=LaunchConfiguration('namespace'),
         parameters=[
             {
-                'bag': LaunchConfiguration('bag'),
-                'profile': LaunchConfiguration('profile'),
+                'bag': typed('bag', str),
+                'profile': typed('profile', str),
                 'rate': typed('rate', float),
                 'loop': typed('loop', bool),
-                'instruction': LaunchConfiguration('instruction'),
+                'instruction': typed('instruction', str),
             }
         ],
     )
-    return LaunchDescription(
+    policy = policy_on_profile(context, dry_run=True, use_sim_time=False)
+    return [
+        ending_with(policy, player),
+        ending_with(player, policy, only_failed=True),  # the policy node outlives a bag's end
+        player,
+        policy,
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the arguments and start player and policy node."""
+    return scoped(
         [
             DeclareLaunchArgument('bag', description='rosbag2 directory, or a file .mcap or .db3'),
             DeclareLaunchArgument('rate', default_value='1.0', description='speed of the player'),
@@ -71,7 +73,6 @@ def generate_launch_description() -> LaunchDescription:
             *policy_arguments('sim_sawyer'),
             rviz_argument(),
             shared_memory_profile(),
-            player,
             OpaqueFunction(function=start),
             rviz(),
         ]

@@ -6,38 +6,54 @@ The compressed policy drives the simulated arm: `ros2 launch sqap_vla_ros sim.la
 `--show-args` lists the arguments.
 """
 
-from pathlib import Path
-
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from sqap_vla_ros.ros.launching import (
+    ending_with,
+    existing_file,
     namespace_argument,
     PACKAGE,
     policy_argument,
     policy_node,
+    scoped,
     share,
     shared_memory_profile,
     start_arguments,
     TRUTH,
     typed,
-    with_compressed_policy,
 )
 
 
-def start_policy(context: LaunchContext) -> list:
-    """Start the policy node; a float policy is compressed first."""
-
-    def start(_: LaunchContext, policy: Path) -> Node:
-        return policy_node(
-            policy,
-            {'use_sim_time': typed('use_sim_time', bool)},
-            before=[LaunchConfiguration('policy_params_file')],
-        )
-
-    return with_compressed_policy(context, start)
+def start(context: LaunchContext) -> list:
+    """Start both nodes; they end together."""
+    sim_arm_node = Node(
+        package=PACKAGE,
+        executable='sim_arm_node',
+        namespace=LaunchConfiguration('namespace'),
+        output='screen',
+        parameters=[
+            existing_file(context, 'sim_params_file'),
+            {
+                'task': typed('task', str),
+                'seed': typed('seed', int),
+                'real_time_factor': typed('real_time_factor', float),
+                'publish_clock': typed('use_sim_time', bool),
+            },
+        ],
+    )
+    policy = policy_node(
+        {'use_sim_time': typed('use_sim_time', bool)},
+        before=[existing_file(context, 'policy_params_file')],
+    )
+    return [
+        ending_with(sim_arm_node, policy),
+        ending_with(policy, sim_arm_node),
+        sim_arm_node,
+        policy,
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -79,27 +95,4 @@ def generate_launch_description() -> LaunchDescription:
             description='parameters of sim_arm_node; the arguments here count more',
         ),
     ]
-    sim_arm_node = Node(
-        package=PACKAGE,
-        executable='sim_arm_node',
-        namespace=LaunchConfiguration('namespace'),
-        output='screen',
-        on_exit=Shutdown(reason='sim_arm_node ended'),
-        parameters=[
-            LaunchConfiguration('sim_params_file'),
-            {
-                'task': LaunchConfiguration('task'),
-                'seed': typed('seed', int),
-                'real_time_factor': typed('real_time_factor', float),
-                'publish_clock': typed('use_sim_time', bool),
-            },
-        ],
-    )
-    return LaunchDescription(
-        [
-            *arguments,
-            shared_memory_profile(),
-            sim_arm_node,
-            OpaqueFunction(function=start_policy),
-        ]
-    )
+    return scoped([*arguments, shared_memory_profile(), OpaqueFunction(function=start)])

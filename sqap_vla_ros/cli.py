@@ -3,11 +3,16 @@
 import argparse
 from importlib import import_module
 from keyword import iskeyword
+import os
 import sys
 
-from sqap_vla_ros.errors import one_line, UserError
+from sqap_vla_ros.errors import describe, one_line, UserError
 from sqap_vla_ros.runtime_options import stay_offline
 
+TRACEBACK = 'SQAP_VLA_TRACEBACK'
+"""Environment variable; where it is set, an unforeseen error shows where it comes from."""
+SOFTWARE_ERROR = 70
+"""Exit status after an unforeseen error, as in sysexits.h."""
 # Modules of sqap_vla_ros.commands, in the order of --help. Only the chosen one is imported, so
 # that `sqap_vla inspect` does not pay for a simulator or ROS.
 SUMMARIES = {
@@ -29,7 +34,7 @@ SUMMARIES = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb. Prints a UserError as one line and returns 2 for it."""
+    """Run one verb. Prints an error as one line; returns 2 where the user can correct it."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog='sqap_vla', description=__doc__)
     verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
@@ -62,6 +67,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f'sqap_vla {arguments.verb}: interrupted', file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(
+            f'sqap_vla {arguments.verb}: error in sqap_vla itself: {describe(error)}; to report '
+            f'it, run it again with {TRACEBACK}=1',
+            file=sys.stderr,
+        )
+        return SOFTWARE_ERROR
 
 
 if __name__ == '__main__':

@@ -1,11 +1,14 @@
 """The exception whose message is meant for the user, and values as such messages show them."""
 
+from pathlib import Path
 import reprlib
+import traceback
 
 LONGEST = 1000
 """Characters of a message; of a longer one the middle is left out."""
 _END = 200
 _SHOWN = 60
+_DESCRIBED = 300
 
 
 class UserError(Exception):
@@ -50,3 +53,11 @@ def shown(value: object) -> str:
     """Write a value that came from a file for a message: as `repr` does, but cut."""
     text = _shown.repr(value)
     return text if len(text) <= 2 * _SHOWN else f'{text[: 2 * _SHOWN]}...'
+
+
+def describe(error: BaseException) -> str:
+    """Describe an error in one line of printable characters: its type, text and place."""
+    text = ascii(' '.join(str(error).split())[:_DESCRIBED])[1:-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f' ({Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
+    return f'{type(error).__name__}: {text}{place}'

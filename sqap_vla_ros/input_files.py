@@ -24,6 +24,8 @@ from sqap_vla_ros.errors import shown, UserError
 MIB = 2**20
 JSON_BYTES = 16 * MIB
 """A larger JSON file is refused; OpenVLA's, with the statistics of all datasets, has 1 MiB."""
+JSON_NODES = 500_000
+"""Lists and objects of a JSON file."""
 YAML_BYTES = 2**18
 """A larger YAML file is refused; the package's own have at most 5 kB."""
 YAML_EXPANDED = 2**20
@@ -101,14 +103,20 @@ def read_json(
     return data
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, most: int = JSON_NODES) -> Any:
     """
     Parse JSON that came from a file.
 
+    Args:
+        text: JSON.
+        most: lists and objects in it, each of which takes 20 times the memory that it has in text.
+
     Raises:
-        ValueError: it is not JSON, names a key twice, has text that is no Unicode, or is nested
-            too deeply.
+        ValueError: it is not JSON, names a key twice, has text that is no Unicode, is nested too
+            deeply, or has too many lists and objects.
     """
+    if text.count('[') + text.count('{') > most:
+        raise ValueError(f'more than {most} lists and objects')
     try:
         data = json.loads(text, object_pairs_hook=_unique)
         if '\\ud' in text.lower():  # half of a pair of surrogates cannot be written anywhere

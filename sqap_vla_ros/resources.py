@@ -32,3 +32,8 @@ def find_resource(name: str) -> Path:
         f'{name} was found neither in the source tree ({roots[0]}) nor in an '
         'installation; install the package, or run from its checkout'
     )
+
+
+def ros_home() -> Path:
+    """Directory of what ROS programs write: $ROS_HOME, or ~/.ros."""
+    return Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser()

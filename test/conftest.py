@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-# Models and inputs of a few thousand weights; markers by folder.
-pytest_plugins = ['support.tiny_fixtures', 'support.markers']
+# Models and inputs of a few thousand weights; markers by folder; no tracebacks.
+pytest_plugins = ['support.tiny_fixtures', 'support.markers', 'support.tracebacks']
 
 # Decided when mujoco is imported for the first time, which may be a test that looks for it.
 os.environ.setdefault('MUJOCO_GL', 'egl')

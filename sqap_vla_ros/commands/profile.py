@@ -1,4 +1,4 @@
-"""`sqap_vla profile`: generate a robot profile from a URDF, or check a profile."""
+"""`sqap_vla profile`: generate a robot profile, check it, or print its SROS2 policy."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -14,6 +14,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         help="the robot's URDF (not xacro), to compare with the profile",
     )
+    security = actions.add_parser(
+        'security', help='print the SROS2 policy of the policy node on this robot (XML)'
+    )
+    security.add_argument('profile', help='profile file, or the name of a shipped profile')
+    security.add_argument('--namespace', default='', help='namespace of the policy node')
+    for what, guess in (
+        ('robot', 'those of ros2_control and those that the topics of its outputs name'),
+        ('camera', 'the first word of the topic of each camera'),
+    ):
+        security.add_argument(
+            f'--{what}-node',
+            action='append',
+            default=[],
+            metavar='NAME',
+            help=f'a node of the {what}, may be repeated; default: {guess}',
+        )
     new = actions.add_parser('new', help='generate a first profile from a URDF')
     new.add_argument('urdf', type=Path, help='URDF (not xacro)')
     new.add_argument('output', type=Path, help='profile file to write')
@@ -40,8 +56,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Run `check` or `new`; `check` returns 1 when the profile has problems."""
-    return _new(arguments) if arguments.action == 'new' else _check(arguments)
+    """Run an action; `check` returns 1 when the profile has problems."""
+    return {'new': _new, 'check': _check, 'security': _security}[arguments.action](arguments)
 
 
 def _new(arguments: Namespace) -> int:
@@ -117,4 +133,16 @@ def _check(arguments: Namespace) -> int:
             'It has not run on hardware: the node commands only with '
             'acknowledge_untested_profile:=true.'
         )
+    return 0
+
+
+def _security(arguments: Namespace) -> int:
+    from sqap_vla_ros.profiles.reading import load_profile
+    from sqap_vla_ros.profiles.security import security_policy
+
+    profile = load_profile(arguments.profile)
+    print(
+        security_policy(profile, arguments.namespace, arguments.robot_node, arguments.camera_node),
+        end='',
+    )
     return 0

@@ -49,6 +49,7 @@ def run(arguments: Namespace) -> int:
         print(line, file=sys.stderr)
     result = replay(policy, entries, arguments.repeats)
     print(f'{result.inferences} inferences, {result.commands} commands')
+    print(_images_line(result.approximate, len(texts)))
     print(f'{"largest difference":20} {"chunks":>12} {"commands":>12}')
     for i, (name, unit) in enumerate(zip(result.names, result.units)):
         command = (
@@ -60,6 +61,7 @@ def run(arguments: Namespace) -> int:
             json.dumps(
                 {
                     'inferences': result.inferences,
+                    'approximate_images': result.approximate,
                     'commands': result.commands,
                     'names': result.names,
                     'units': result.units,
@@ -75,3 +77,14 @@ def run(arguments: Namespace) -> int:
         )
     tolerance = arguments.tolerance
     return 1 if tolerance is not None and result.chunk_difference.max() > tolerance else 0
+
+
+def _images_line(approximate: int, observations: int) -> str:
+    """Say whether the policy sees here what it saw then."""
+    if not approximate:
+        return 'images: exactly those that the policy saw'
+    return (
+        f'images: {approximate} of {observations} observations have JPEGs of what the policy saw, '
+        'or are decoded otherwise on this machine: differences are approximate, and the same '
+        'policy need not give the same actions'
+    )

@@ -24,7 +24,7 @@ from sqap_vla_ros.compression.recipe import Recipe
 from sqap_vla_ros.compression.recipe_files import recipe_from_dict, recipe_to_dict
 from sqap_vla_ros.errors import shown, UserError
 from sqap_vla_ros.files import replaced_file
-from sqap_vla_ros.input_files import open_safetensors, parse_json, read_json
+from sqap_vla_ros.input_files import open_regular, open_safetensors, parse_json, read_json
 
 WEIGHTS_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'
@@ -67,13 +67,13 @@ def file_sha256(path: Path) -> str:
     SHA-256 of a weights file, or of the index if the weights are sharded.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or is no regular file.
     """
     path = Path(path)
     if not path.exists() and path.with_name(INDEX_FILE).exists():
         path = path.with_name(INDEX_FILE)
     try:
-        with open(path, 'rb') as file:
+        with open_regular(path, 'weights') as file:
             digest = hashlib.sha256()
             while block := file.read(2**20):
                 digest.update(block)

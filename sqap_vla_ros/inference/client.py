@@ -1,5 +1,6 @@
 """The node's side of inference: starts a worker, sends requests, and ends it when it hangs."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 import json
 import os
@@ -29,9 +30,19 @@ ERROR, OUT_OF_MEMORY = 'error', 'out_of_memory'
 """The worker is there, and its policy failed, or gave an answer that cannot be used."""
 WORKER = 'sqap_vla_ros.inference.worker'
 """Module that the worker process runs."""
+COMPRESSOR = 'sqap_vla_ros.inference.compressor'
+"""Module of the process that compresses a float policy before the worker loads it."""
 LOAD_LIMIT_S = 120.0
 EXIT_TIMEOUT_S = 1.0
 """On a busy machine a process can take seconds to exit after its socket is closed."""
+
+
+Tell = Callable[[str], None]
+"""Called with one line about what goes on."""
+
+
+def ignore(_: str) -> None:
+    """Stand for a `Tell` that nobody has given."""
 
 
 class InferenceFailed(Exception):
@@ -94,6 +105,8 @@ class ProcessInference:
         deadline_s: float = 2.0,
         load_timeout_s: float = LOAD_LIMIT_S,
         module: str = WORKER,
+        recipe: str = '',
+        tell: Tell = ignore,
     ) -> None:
         """
         Prepare; nothing is started yet.
@@ -102,20 +115,15 @@ class ProcessInference:
             policy: directory of the policy.
             runtime: how it runs.
             deadline_s: an inference without a whole answer after this time has failed.
-            load_timeout_s: the same for loading the policy and warming it up.
+            load_timeout_s: the same for loading the policy and warming it up; compressing it
+                may take as long as it takes.
             module: Python module of the worker.
+            recipe: what a float policy is compressed with first, see `compressed_copy`; empty:
+                it runs as it is.
+            tell: called with what is being done while the policy is compressed.
         """
-        self._policy = str(policy)
-        self._command = [
-            sys.executable,
-            '-m',
-            module,
-            '--policy',
-            self._policy,
-            '--runtime',
-            json.dumps(asdict(runtime)),
-        ]
-        self._threads = runtime.threads
+        self._policy, self._recipe = str(policy), recipe
+        self._module, self._runtime, self._tell = module, runtime, tell
         self.deadline_s, self.load_timeout_s = deadline_s, load_timeout_s
         self._turn = RLock()
         """Held while a worker is started, asked or released."""
@@ -143,11 +151,10 @@ class ProcessInference:
         """See `InferenceClient`; ends an earlier worker first."""
         with self._turn:
             self._release()
-            with self._guard:
-                if not self._closed:
-                    self._worker = self._spawn()
             try:
-                info = self._loaded()
+                if self._recipe:
+                    self._compress()
+                info = self._load()
                 if self._info is not None:
                     require_same(self._info, info, self._policy)
             except UserError:
@@ -200,25 +207,55 @@ class ProcessInference:
         with self._turn:
             self._release()
 
-    def _spawn(self) -> WorkerProcess:
-        environment = {**os.environ, 'OMP_NUM_THREADS': str(self._threads)}
-        try:
-            return WorkerProcess(self._command, environment)
-        except OSError as error:
-            raise UserError(
-                f'policy {self._policy}: no inference worker can be started: {error.strerror}'
-            ) from None
+    def _compress(self) -> None:
+        """Exchange the policy for its compressed copy, which later starts use as well."""
+        self._spawn(COMPRESSOR, {'policy': self._policy, 'recipe': self._recipe})
+        directory = self._first('compressed', None).get('directory')
+        self._release(EXIT_TIMEOUT_S)
+        self._policy, self._recipe = str(directory), ''
 
-    def _loaded(self) -> WorkerInfo:
-        """Wait until the worker is ready; raises UserError if it will never be."""
-        worker, limit_s = self._worker, self.load_timeout_s
+    def _load(self) -> WorkerInfo:
+        """Start a worker and wait until it is ready; raises UserError if it will never be."""
+        runtime = json.dumps(asdict(self._runtime))
+        arguments = {'policy': self._policy, 'runtime': runtime}
+        self._spawn(self._module, arguments, self._runtime.threads)
+        message = self._first('ready', self.load_timeout_s)
+        try:
+            return info_from_wire({k: v for k, v in message.items() if k != 'kind'})
+        except ValueError as error:
+            raise self._stranger(error) from None
+
+    def _spawn(self, module: str, arguments: dict[str, str], threads: int | None = None) -> None:
+        options = (text for name, value in arguments.items() for text in (f'--{name}', value))
+        environment = {} if threads is None else {'OMP_NUM_THREADS': str(threads)}
+        with self._guard:
+            if self._closed:
+                return
+            try:
+                self._worker = WorkerProcess(
+                    [sys.executable, '-m', module, *options], {**os.environ, **environment}
+                )
+            except OSError as error:
+                raise UserError(
+                    f'policy {self._policy}: no inference worker can be started: {error.strerror}'
+                ) from None
+
+    def _first(self, kind: str, limit_s: float | None) -> dict[str, Any]:
+        """Wait for what a process has been started for; raises UserError if it never comes."""
+        worker = self._worker
         if worker is None:
             raise UserError('closed')
+        deadline_s = None if limit_s is None else time.monotonic() + limit_s
         try:
-            message = worker.channel.receive(time.monotonic() + limit_s)
-            if message.get('kind') == 'error':
-                raise UserError(_line(message.get('message')))
-            return info_from_wire({k: v for k, v in message.items() if k != 'kind'})
+            while True:
+                message = worker.channel.receive(deadline_s)
+                if message.get('kind') == kind:
+                    return message
+                if message.get('kind') == 'error':
+                    raise UserError(_line(message.get('message')))
+                if message.get('kind') != 'progress':
+                    raise self._stranger('it sent no kind of message that is known')
+                self._tell(_line(message.get('message')))
         except TimeoutError:
             raise UserError(
                 f'policy {self._policy}: not loaded within {limit_s:g} s; if it only needs '
@@ -229,11 +266,14 @@ class ProcessInference:
                 f'policy {self._policy}: the inference worker ended while it loaded '
                 f'({self._release(EXIT_TIMEOUT_S)}); see its output above'
             ) from None
-        except (MalformedMessage, ValueError) as error:
-            raise UserError(
-                f'policy {self._policy}: the inference worker is not one of this package: '
-                f'{_line(error)}'
-            ) from None
+        except MalformedMessage as error:
+            raise self._stranger(error) from None
+
+    def _stranger(self, error: object) -> UserError:
+        return UserError(
+            f'policy {self._policy}: the inference worker is not one of this package: '
+            f'{_line(error)}'
+        )
 
     def _ask(self, observation: Observation, reset: bool, budget: float) -> dict[str, Any]:
         """Send a request and return its answer; raises InferenceFailed if there is none."""
@@ -290,8 +330,15 @@ def _line(text: object, longest: int = 1000) -> str:
 class ThreadInference:
     """Inference in the calling thread, for debugging and where no process can be started."""
 
-    def __init__(self, policy: str | Path, runtime: RuntimeOptions = RuntimeOptions()) -> None:
+    def __init__(
+        self,
+        policy: str | Path,
+        runtime: RuntimeOptions = RuntimeOptions(),
+        recipe: str = '',
+        tell: Tell = ignore,
+    ) -> None:
         self._policy, self._runtime = policy, runtime
+        self._recipe, self._tell = recipe, tell
         self._engine: Engine | None = None
         self._info: WorkerInfo | None = None
         self._closed = False
@@ -308,6 +355,11 @@ class ThreadInference:
         self._engine = None
         if self._closed:
             raise UserError(f'policy {self._policy}: loading was cancelled')
+        if self._recipe:
+            from sqap_vla_ros.models.compressed_copy import compressed_copy  # imports torch
+
+            self._policy = compressed_copy(self._policy, self._recipe, self._tell)
+            self._recipe = ''
         engine = load_engine(self._policy, self._runtime)
         if self._info is not None:
             require_same(self._info, engine.info, str(self._policy))

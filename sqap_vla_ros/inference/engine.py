@@ -9,8 +9,8 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionSpec
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.inference.same_policy import content_sha256, digests, listing
 from sqap_vla_ros.inference.wire import WorkerInfo
+from sqap_vla_ros.models.policy_files import content_sha256, digests, listing
 from sqap_vla_ros.models.self_test import (
     BLACK,
     check_finite,

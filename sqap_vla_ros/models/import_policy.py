@@ -18,12 +18,12 @@ from sqap_vla_ros.models.importers.evidence import refuse_foreign_folder, refuse
 from sqap_vla_ros.models.importers.released import ImportOptions, Released
 from sqap_vla_ros.models.importers.safetensors_writer import write_safetensors
 from sqap_vla_ros.models.importers.sources import meaning, refuse_surplus
-from sqap_vla_ros.models.preprocessing.prismatic_text import (
-    check_tokenizer,
+from sqap_vla_ros.models.preprocessing.prismatic_text import check_tokenizer
+from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
+from sqap_vla_ros.models.preprocessing.tokenizer_file import (
     load_tokenizer,
     TOKENIZER_FILE,
 )
-from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.models.registry import all_families, titles
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}

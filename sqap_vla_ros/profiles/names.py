@@ -54,3 +54,8 @@ def topic_name(text: str) -> str | None:
         'not a valid name in ROS 2: letters, digits, _ and single / between words that do not '
         'begin with a digit'
     )
+
+
+def dry_run_topic(topic: str) -> str:
+    """Name of the topic of the policy node that takes the place of another one in a dry run."""
+    return '~/dry_run/' + topic.lstrip('~/')

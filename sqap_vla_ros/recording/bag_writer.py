@@ -11,8 +11,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
 from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Entry, Observed
+from sqap_vla_ros.recording.images import ImageFile, Pixels
 from sqap_vla_ros.recording.message_types import (
     CHUNK,
+    COMPRESSED,
     END_EFFECTOR,
     GRIPPER,
     IMAGE,
@@ -79,27 +81,21 @@ def _observed(store: Typestore, entry: Observed) -> list[_Message]:
         'since_reset': entry.since_reset,
         'budget': entry.budget,
         'cameras': {name: camera.as_plain_data() for name, camera in observation.cameras.items()},
-        'images': list(observation.images),
+        'images': list(entry.images),
+        'kept': {
+            name: {
+                'exact': image.exact,
+                'checksum': image.checksum,
+                'color_order': image.color_order,
+                'max_pixels': image.max_pixels,
+            }
+            for name, image in entry.images.items()
+        },
     }
-    messages: list[_Message] = []
-    for name, image in observation.images.items():
-        height, width, _ = image.shape
-        kind = 'sensor_msgs/msg/Image'
-        messages.append(
-            (
-                IMAGE + name,
-                kind,
-                store.types[kind](
-                    _header(store, observation.stamp_ns, name),
-                    height,
-                    width,
-                    'rgb8',
-                    0,
-                    3 * width,
-                    np.ascontiguousarray(image).reshape(-1),
-                ),
-            )
-        )
+    messages = [
+        _image(store, IMAGE + name, _header(store, observation.stamp_ns, name), image.content)
+        for name, image in entry.images.items()
+    ]
     if observation.state is not None:
         messages.append(
             _joint_state(
@@ -118,6 +114,24 @@ def _observed(store: Typestore, entry: Observed) -> list[_Message]:
         )
     # Last: a reader that meets it has seen everything that belongs to it.
     return [*messages, _text(store, REQUEST, json.dumps(request))]
+
+
+def _image(store: Typestore, topic: str, header: Any, content: Pixels | ImageFile) -> _Message:
+    data = np.frombuffer(content.data, np.uint8)
+    if isinstance(content, ImageFile):
+        kind = 'sensor_msgs/msg/CompressedImage'
+        return topic + COMPRESSED, kind, store.types[kind](header, content.format, data)
+    kind = 'sensor_msgs/msg/Image'
+    message = store.types[kind](
+        header,
+        content.height,
+        content.width,
+        content.encoding,
+        content.is_bigendian,
+        content.step,
+        data,
+    )
+    return topic, kind, message
 
 
 def _answered(store: Typestore, entry: Answered) -> list[_Message]:

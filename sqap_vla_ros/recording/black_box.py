@@ -1,6 +1,5 @@
 """Keeps the last seconds in memory, and writes them to a bag when something goes wrong."""
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -8,10 +7,11 @@ import os
 from pathlib import Path
 import shutil
 import tempfile
-from threading import Lock, Thread
+from threading import Thread
 import time
 
-from sqap_vla_ros.recording.entries import Entry, entry_bytes
+from sqap_vla_ros.recording.entries import Entry
+from sqap_vla_ros.recording.ring import Ring
 
 PREFIX = 'black_box_'
 KEPT_BAGS = 20
@@ -19,7 +19,7 @@ KEPT_BAGS = 20
 PAUSE_S = 5.0
 """Shortest time between two automatic bags, seconds."""
 LIMIT_BYTES = 256 * 10**6
-"""Of the entries in memory, and about that of a bag: 10 s of two cameras of 1280x720 at 5 Hz."""
+"""Of the entries in memory, and about that of a bag: 10 s of two 4K cameras at 5 Hz, as JPEG."""
 SPARE_BYTES = 10**9
 """A bag is not written where the disk would have less than this left."""
 ABANDONED_S = 3600.0
@@ -29,7 +29,7 @@ _METADATA = 'metadata.yaml'
 
 class BlackBox:
     """
-    A ring buffer of the entries of the last seconds, as far as they fit into its bytes.
+    Entries of the last seconds, as far as they fit into its bytes; see `Ring`.
 
     `add` may be called from any thread and is cheap. Bags are written in a separate thread, one at
     a time. A bag is written beside its place, synced to the disk and then renamed, so that a full
@@ -53,13 +53,10 @@ class BlackBox:
             report: called with one line about each bag, written or not.
             limit_bytes: of the entries; the oldest leave first.
         """
-        self._seconds, self._directory, self._report = seconds, directory, report
-        self._limit, self._bytes = limit_bytes, 0
-        self._entries: deque[tuple[float, int, Entry]] = deque()
-        self._lock = Lock()
+        self._directory, self._report = directory, report
+        self._ring = Ring(seconds, limit_bytes, report)
         self._writer: Thread | None = None
         self._saved_s = -float('inf')
-        self._lost_s = -float('inf')
 
     def add(self, entry: Entry, time_ns: int, now_s: float | None = None) -> None:
         """
@@ -70,16 +67,8 @@ class BlackBox:
             time_ns: when, nanoseconds, on the clock of the observations.
             now_s: steady clock, seconds; None: now.
         """
-        if not self._seconds:
-            return
-        now_s = time.monotonic() if now_s is None else now_s
-        with self._lock:
-            self._entries.append((now_s, time_ns, entry))
-            self._bytes += entry_bytes(entry)
-            while self._entries and self._entries[0][0] < now_s - self._seconds:
-                self._drop()
-            while self._entries and self._bytes > self._limit:
-                self._lost_s = self._drop()
+        if self._ring.seconds:
+            self._ring.add(entry, time_ns, time.monotonic() if now_s is None else now_s)
 
     def save(self, asked: bool = False, now_s: float | None = None) -> tuple[bool, str]:
         """
@@ -93,23 +82,18 @@ class BlackBox:
             Whether a bag is being written, and its path or the reason why not.
         """
         now_s = time.monotonic() if now_s is None else now_s
-        with self._lock:
-            entries = [(time_ns, entry) for _, time_ns, entry in self._entries]
-            size, covered_s = self._bytes, now_s - self._lost_s
+        entries, size, short = self._ring.entries(now_s)
         if not entries:
-            return False, 'the black box is empty' if self._seconds else 'the black box is off'
+            return (
+                False,
+                'the black box is empty' if self._ring.seconds else 'the black box is off',
+            )
         if self._writer is not None and self._writer.is_alive():
             return False, 'a bag is being written'
         if not asked and now_s - self._saved_s < PAUSE_S:
             return False, f'a bag was written less than {PAUSE_S:g} s ago'
         self._saved_s = now_s
         path = self._directory / f'{PREFIX}{datetime.now():%Y%m%d_%H%M%S_%f}'
-        short = ''
-        if covered_s < self._seconds:
-            short = (
-                f'only the last {covered_s:.1f} s of {self._seconds:g} s: more than '
-                f'{self._limit / 1e6:g} MB do not fit (black_box_mb)'
-            )
         self._writer = Thread(target=self._write, args=(path, entries, size, short), daemon=True)
         self._writer.start()
         return True, str(path)
@@ -118,12 +102,6 @@ class BlackBox:
         """Wait until the bag that is being written is on disk."""
         if self._writer is not None:
             self._writer.join(timeout_s)
-
-    def _drop(self) -> float:
-        """Forget the oldest entry; returns when it came, steady clock, seconds."""
-        added_s, _, entry = self._entries.popleft()
-        self._bytes -= entry_bytes(entry)
-        return added_s
 
     def _write(self, path: Path, entries: list[tuple[int, Entry]], size: int, short: str) -> None:
         try:

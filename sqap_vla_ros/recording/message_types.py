@@ -14,7 +14,8 @@ REQUEST, STATE, END_EFFECTOR = (
     'observation/end_effector',
 )
 IMAGE = 'observation/image/'
-"""Followed by the name of the camera."""
+"""Followed by the name of the camera, and by `COMPRESSED` where it is a file."""
+COMPRESSED = '/compressed'
 CHUNK, STATS, TWIST, JOINTS, GRIPPER, MOTION = (
     'action_chunk',
     'inference_stats',
@@ -26,6 +27,7 @@ CHUNK, STATS, TWIST, JOINTS, GRIPPER, MOTION = (
 READ_TYPES = (
     'geometry_msgs/msg/PointStamped',
     'geometry_msgs/msg/TwistStamped',
+    'sensor_msgs/msg/CompressedImage',
     'sensor_msgs/msg/Image',
     'sensor_msgs/msg/JointState',
     'sqap_vla_ros/msg/ActionChunk',

@@ -20,6 +20,9 @@ class Replay:
 
     inferences: int
     """Recorded observations that were answered then and now."""
+    approximate: int
+    """Observations whose images are not those that the policy saw: JPEGs of them, or decoded
+    otherwise here. Above 0, the differences are not those of the policy alone."""
     names: tuple[str, ...]
     units: tuple[str, ...]
     chunk_difference: np.ndarray
@@ -49,7 +52,8 @@ def replay(
 
     Raises:
         UserError: it takes more repetitions than that, the policy's actions differ from the
-            recorded ones in name, unit or timing, or no observation has an answer.
+            recorded ones in name, unit or timing, no observation has an answer, or an image cannot
+            be decoded.
     """
     recorded = {
         entry.chunk.stamp_ns: (time_ns, entry.chunk)
@@ -58,10 +62,12 @@ def replay(
     }
     answers: list[tuple[int, ActionChunk, ActionChunk]] = []
     expected: int | None = None
-    repeats = 0
+    repeats = approximate = 0
     for _, entry in entries:
         if not isinstance(entry, Observed):
             continue
+        observation, same = entry.decoded()
+        approximate += not same
         if entry.since_reset != expected or expected == 0:
             repeats += entry.since_reset
             if repeats > most_repeats:
@@ -73,12 +79,12 @@ def replay(
             policy.reset()
             policy.set_budget(entry.budget)
             for _ in range(entry.since_reset):
-                policy.predict(entry.observation)
+                policy.predict(observation)
         policy.set_budget(entry.budget)
-        chunk = policy.predict(entry.observation).chunk
+        chunk = policy.predict(observation).chunk
         expected = entry.since_reset + 1
-        if entry.observation.stamp_ns in recorded:
-            time_ns, old = recorded[entry.observation.stamp_ns]
+        if observation.stamp_ns in recorded:
+            time_ns, old = recorded[observation.stamp_ns]
             if old.spec != chunk.spec:
                 raise UserError(
                     'the policy has other actions than the one recorded: '
@@ -91,6 +97,7 @@ def replay(
     rows = _due_rows(answers, entries)
     return Replay(
         len(answers),
+        approximate,
         spec.names,
         spec.units,
         np.max([np.abs(new.values - old.values).max(0) for _, old, new in answers], 0),

@@ -1,25 +1,29 @@
 """Arguments and actions that the launch files share. Only launch files import it."""
 
-from collections.abc import Callable, Sequence
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ament_index_python.packages import get_package_prefix, get_package_share_directory
-from launch import LaunchContext
+from ament_index_python.packages import get_package_share_directory
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
-    ExecuteProcess,
+    EmitEvent,
+    PopLaunchConfigurations,
+    PushLaunchConfigurations,
     RegisterEventHandler,
     SetEnvironmentVariable,
-    Shutdown,
 )
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
-from launch.events.process import ProcessExited
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
+
+from sqap_vla_ros.errors import UserError
 
 PACKAGE = 'sqap_vla_ros'
 TRUTH = ('true', 'false')
@@ -107,9 +111,9 @@ def policy_arguments(profile: str | None = None, without: str = '') -> list[Decl
     ]
 
 
-def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) -> list:
+def policy_on_profile(context: LaunchContext, dry_run: bool, use_sim_time: bool) -> Node:
     """
-    Start the policy node on a robot profile; a float policy is compressed first.
+    Make the action that starts the policy node on a robot profile.
 
     Args:
         context: Launch context with the values of `policy_arguments`.
@@ -117,73 +121,26 @@ def policy_actions(context: LaunchContext, dry_run: bool, use_sim_time: bool) ->
         use_sim_time: Take the time from /clock.
 
     Returns:
-        Actions, for an OpaqueFunction.
+        The action.
     """
-
-    def start(context: LaunchContext, policy: Path) -> Node:
-        further = LaunchConfiguration('params_file').perform(context)
-        parameters = {
-            'profile': LaunchConfiguration('profile').perform(context),
-            'dry_run': dry_run,
-            'acknowledge_untested_profile': typed('acknowledge_untested_profile', bool),
-            'use_sim_time': use_sim_time,
-        }
-        return policy_node(policy, parameters, after=[further] if further else [])
-
-    return with_compressed_policy(context, start)
+    further = existing_file(context, 'params_file')
+    parameters = {
+        'profile': typed('profile', str),
+        'dry_run': dry_run,
+        'acknowledge_untested_profile': typed('acknowledge_untested_profile', bool),
+        'use_sim_time': use_sim_time,
+    }
+    return policy_node(parameters, after=[further] if further else [])
 
 
-def with_compressed_policy(
-    context: LaunchContext, start: Callable[[LaunchContext, Path], Node]
-) -> list:
+def policy_node(parameters: dict[str, Any], before: Sequence = (), after: Sequence = ()) -> Node:
     """
-    Compress the policy of the argument `policy` if it is a float one, then start a node on it.
+    Make the action that starts the policy node, without respawn.
+
+    The node itself compresses a float policy, so that nothing of it is left for a later event:
+    by then the launch arguments may be those of another arm.
 
     Args:
-        context: Launch context with the values of the arguments `policy` and `recipe`.
-        start: Makes the node from the directory of the policy.
-
-    Returns:
-        Actions, for an OpaqueFunction. The launch ends if the policy is not compressed.
-    """
-    policy = Path(LaunchConfiguration('policy').perform(context)).expanduser()
-    recipe = LaunchConfiguration('recipe').perform(context)
-    if recipe in ('', 'none') or (policy / 'recipe.yaml').exists():
-        return [start(context, policy)]
-    home = Path(os.environ.get('ROS_HOME', '~/.ros')).expanduser()
-    compressed = home / PACKAGE / f'{policy.name}-{Path(recipe).stem}'
-    compress = ExecuteProcess(
-        cmd=[
-            str(Path(get_package_prefix(PACKAGE), 'bin', 'sqap_vla')),
-            'compress',
-            str(policy),
-            str(compressed),
-            '--recipe',
-            recipe,
-        ],
-        name='compress',
-        output='screen',
-    )
-
-    def when_compressed(event: ProcessExited, context: LaunchContext) -> list:
-        if event.returncode == 0:
-            return [start(context, compressed)]
-        return [Shutdown(reason='the policy was not compressed')]
-
-    return [
-        RegisterEventHandler(OnProcessExit(target_action=compress, on_exit=when_compressed)),
-        compress,
-    ]
-
-
-def policy_node(
-    policy: Path, parameters: dict[str, Any], before: Sequence = (), after: Sequence = ()
-) -> Node:
-    """
-    Make the action that starts the policy node, without respawn; its end ends the launch.
-
-    Args:
-        policy: Policy directory.
         parameters: Further parameters.
         before: Files of parameters that the others override.
         after: Files of parameters that override the others.
@@ -196,11 +153,11 @@ def policy_node(
         executable='policy_node',
         namespace=LaunchConfiguration('namespace'),
         output='screen',
-        on_exit=Shutdown(reason='policy_node ended'),
         parameters=[
             *before,
             {
-                'policy': str(policy),
+                'policy': typed('policy', str),
+                'recipe': typed('recipe', str),
                 'autostart': typed('autostart', bool),
                 'start_on_instruction': typed('start_on_instruction', bool),
                 **parameters,
@@ -208,6 +165,72 @@ def policy_node(
             *after,
         ],
     )
+
+
+def ending_with(first: Node, other: Node, only_failed: bool = False) -> RegisterEventHandler:
+    """
+    Make the event handler by which a node ends another one; what else is launched goes on.
+
+    Args:
+        first: Its end ends the other.
+        other: In the same launch file.
+        only_failed: Not where `first` has ended with exit status 0.
+
+    Returns:
+        The handler, to be executed before the nodes.
+    """
+    end = EmitEvent(event=ShutdownProcess(process_matcher=matches_action(other)))
+
+    def ended(event: ProcessExited, _: LaunchContext) -> list[Action]:
+        return [] if only_failed and event.returncode == 0 else [end]
+
+    return RegisterEventHandler(OnProcessExit(target_action=first, on_exit=ended))
+
+
+def scoped(actions: Sequence[Action]) -> LaunchDescription:
+    """
+    Keep the launch arguments of a launch file from whoever includes it and another one.
+
+    Without it, the defaults of one file count in the files that are included after it.
+
+    Args:
+        actions: Of the launch file; declarations of arguments first.
+
+    Returns:
+        The launch description.
+    """
+    return LaunchDescription([PushLaunchConfigurations(), *actions, PopLaunchConfigurations()])
+
+
+def full_namespace(context: LaunchContext) -> str:
+    """Return the namespace of the nodes, with those that were pushed; begins with a slash."""
+    outer = context.launch_configurations.get('ros_namespace')
+    return make_namespace_absolute(prefix_namespace(outer, value_of(context, 'namespace'))) or '/'
+
+
+def full_name(context: LaunchContext) -> str:
+    """Return the name of the policy node with its namespace."""
+    return f'{full_namespace(context).rstrip("/")}/policy_node'
+
+
+def existing_file(context: LaunchContext, argument: str) -> str:
+    """
+    Return the file that a launch argument names; empty where it is empty.
+
+    Raises:
+        UserError: There is none. Launch itself only warns, and starts the node without it.
+    """
+    path = Path(value_of(context, argument)).expanduser()
+    if path == Path():
+        return ''
+    if not path.is_file():
+        raise UserError(f'{argument} is {path}: no such file; expected a YAML file of parameters')
+    return str(path)
+
+
+def value_of(context: LaunchContext, argument: str) -> str:
+    """Return the value of a launch argument."""
+    return LaunchConfiguration(argument).perform(context)
 
 
 def shared_memory_profile() -> SetEnvironmentVariable:
@@ -242,3 +265,8 @@ def rviz() -> Node:
 def typed(argument: str, value_type: type) -> ParameterValue:
     """Make a launch argument the value of a node parameter that is not a string."""
     return ParameterValue(LaunchConfiguration(argument), value_type=value_type)
+
+
+def text(value: str) -> ParameterValue:
+    """Make a text the value of a node parameter; launch reads other texts as YAML."""
+    return ParameterValue(value, value_type=str)

@@ -14,7 +14,7 @@ Made by `python -m sqap_vla_ros.ros.parameter_reference`; `ros2 param describe N
 same. Fixed parameters are read when the node starts. The others may be set at any time, limits
 only while the arm stands still. If one value of a set is wrong, all of them are rejected. A
 running node can be made more careful, not less: where the table says *lower* (*higher*), the value
-that the node was started with is the highest (lowest) one.
+that the node was started with is the highest (lowest) one; false is lower than true.
 """
 ONLY = {'': '', 'below': 'lower', 'above': 'higher'}
 """What the column `fixed` says, by `Setting.keeps`."""

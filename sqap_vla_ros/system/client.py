@@ -28,8 +28,8 @@ from std_srvs.srv import Trigger
 
 from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.images.conversion import image_to_rgb
 from sqap_vla_ros.msg import InferenceStats
-from sqap_vla_ros.ros.common.image_conversion import image_to_rgb
 
 SIMULATION, POLICY = 'sim_arm_node', 'policy_node'
 CALL_TIMEOUT_S = 60.0

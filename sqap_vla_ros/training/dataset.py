@@ -5,14 +5,15 @@ Each episode is generated from a seed, so a dataset is reproduced rather than st
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import replaced_file
-from sqap_vla_ros.input_files import read_npz
+from sqap_vla_ros.input_files import names_of, read_npz
 from sqap_vla_ros.models.preprocessing.images import resize_image
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm
 from sqap_vla_ros.simulation.tasks import expert_action
@@ -40,8 +41,19 @@ class Demonstrations:
 
     @classmethod
     def load(cls, path: Path) -> 'Demonstrations':
-        """Read a file that `save` wrote."""
-        return cls(**read_npz(path, 'demonstrations', 2**36))
+        """
+        Read a file that `save` wrote.
+
+        Raises:
+            UserError: it is damaged, or holds something else.
+        """
+        arrays = read_npz(path, 'demonstrations', 2**36)
+        names = {field.name for field in fields(cls)}
+        if set(arrays) != names or len({len(array) for array in arrays.values()}) != 1:
+            raise UserError(
+                f'{path}: has {names_of(arrays)}, expected as many of each: {", ".join(names)}'
+            )
+        return cls(**arrays)
 
     @classmethod
     def concatenate(cls, parts: list['Demonstrations']) -> 'Demonstrations':

@@ -15,6 +15,7 @@ from torch import distributed
 from tqdm import tqdm
 
 from sqap_vla_ros.columns import columns_from_units
+from sqap_vla_ros.input_files import JSON_BYTES, read_text
 from sqap_vla_ros.models.config import save_config
 from sqap_vla_ros.models.families.cogact.config import ActionHeadConfig, CogActConfig
 from sqap_vla_ros.models.families.cogact.model import CogActModel
@@ -118,8 +119,10 @@ def train(plan: Plan, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     stored = directory / 'plan.json'
     text = json.dumps(asdict(plan), indent=2) + '\n'
-    if stored.exists() and stored.read_text('utf-8') != text:
-        (directory / 'plan.previous.json').write_text(stored.read_text('utf-8'), 'utf-8')
+    if stored.exists():
+        before = read_text(stored, JSON_BYTES, 'a plan')
+        if before != text:
+            (directory / 'plan.previous.json').write_text(before, 'utf-8')
     stored.write_text(text, 'utf-8')
     if plan.workers == 1:
         _work(0, plan, directory)

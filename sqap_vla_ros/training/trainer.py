@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 import torch
 from torch import distributed, nn
 from torch.nn.functional import l1_loss
 from tqdm import tqdm
 
+from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.files import replaced_file
+from sqap_vla_ros.input_files import open_safetensors
 from sqap_vla_ros.models.families.cogact.model import CogActModel
 from sqap_vla_ros.models.preprocessing.statistics import Statistics
 from sqap_vla_ros.models.preprocessing.words import WordTokenizer
@@ -194,20 +196,39 @@ class Trainer:
             )
 
     def resume(self) -> bool:
-        """Continue from the last `save`; returns whether there was one."""
+        """
+        Continue from the last `save`; returns whether there was one.
+
+        Raises:
+            UserError: the file is damaged, or of a model of another shape.
+        """
         path = self.directory / 'training.safetensors'
         if not path.exists():
             return False
-        tensors = load_file(path)
+        with open_safetensors(path) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        try:
+            self._take(tensors)
+        except (RuntimeError, KeyError, ValueError, IndexError) as error:
+            reason = ' '.join(str(error).split())[:200]
+            raise UserError(
+                f'{path}: not of this model and plan ({reason}); train in another directory, or '
+                'remove the file to begin anew'
+            ) from None
+        return True
+
+    def _take(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take what `save` wrote; raises what torch raises for tensors of another model."""
         self.learner.load_state_dict(
             {k[8:]: v for k, v in tensors.items() if k.startswith('learner.')}
         )
-        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith('average.')}
+        average = {k[8:]: v for k, v in tensors.items() if k.startswith('average.')}
+        CogActModel(self.learner.model.config).load_state_dict(average)
         state = self.optimizer.state_dict()
         for name, value in tensors.items():
             if name.startswith('optimizer.'):
                 _, i, key = name.split('.')
                 state['state'].setdefault(int(i), {})[key] = value
+        step = int(state['state'][0]['step'])
         self.optimizer.load_state_dict(state)
-        self.step = int(state['state'][0]['step'])
-        return True
+        self.average, self.step = average, step

@@ -1,6 +1,9 @@
 """A real worker process: loads, answers, and is seen to die, to hang and to refuse."""
 
+from concurrent.futures import ThreadPoolExecutor
+import fcntl
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -8,7 +11,10 @@ import pytest
 
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.client import InferenceFailed, ProcessInference, ThreadInference
+from sqap_vla_ros.models.compressed_copy import compressed_copy
 from sqap_vla_ros.policy import Observation
+
+from support.dds import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -23,15 +29,24 @@ def observation(grey=100):
 
 
 @pytest.fixture(scope='module')
-def client(random_policy):
-    client = ProcessInference(random_policy, deadline_s=20)
+def told():
+    return []
+
+
+@pytest.fixture(scope='module')
+def client(random_policy, told, tmp_path_factory):
+    home = os.environ.get('ROS_HOME')
+    os.environ['ROS_HOME'] = str(tmp_path_factory.mktemp('home'))
+    client = ProcessInference(random_policy, deadline_s=20, recipe='w8a8', tell=told.append)
     client.start()
     yield client
     client.close()
+    os.environ.pop('ROS_HOME') if home is None else os.environ.update(ROS_HOME=home)
 
 
-def test_the_process_gives_the_same_answer_as_the_thread(client, random_policy):
-    thread = ThreadInference(random_policy)
+def test_the_process_gives_the_same_answer_as_the_thread(client, random_policy, told):
+    assert any('compressing' in line for line in told)
+    thread = ThreadInference(random_policy, recipe='w8a8')
     thread.start()
     assert thread.info.spec == client.info.spec
     ours = client.infer(observation(), reset=True)
@@ -75,3 +90,20 @@ def test_a_missing_policy_is_one_clear_line(tmp_path):
     with pytest.raises(UserError) as error:
         ProcessInference(tmp_path / 'nowhere').start()
     assert 'nowhere' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_closing_ends_a_policy_that_is_being_compressed(random_policy, tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_HOME', str(tmp_path))
+    copy = compressed_copy(random_policy, 'w8a8', lambda _: None)
+    shutil.rmtree(copy)
+    told = []
+    client = ProcessInference(random_policy, recipe='w8a8', tell=told.append)
+    with open(copy.with_name(f'.{copy.name}.lock')) as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process is compressing it
+        starting = pool.submit(client.start)
+        assert wait_until(lambda: any('waiting' in line for line in told), 120)
+        pid = client.pid
+        client.close()
+        with pytest.raises(UserError, match='loading was cancelled'):
+            starting.result(60)
+    assert not os.path.exists(f'/proc/{pid}') and not copy.exists()

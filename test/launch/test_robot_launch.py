@@ -14,6 +14,7 @@ from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+from rcl_interfaces.srv import GetParameters
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
@@ -50,8 +51,8 @@ def include(repository, name, **arguments):
     )
 
 
-def state_of(client):
-    service = client.create_client(GetState, 'policy_node/get_state')
+def state_of(client, node):
+    service = client.create_client(GetState, f'{node}/get_state')
     try:
         if not service.wait_for_service(1.0):
             return State.PRIMARY_STATE_UNKNOWN
@@ -62,8 +63,10 @@ def state_of(client):
         client.destroy_client(service)
 
 
-def wait_active(client):
-    assert wait_until(lambda: state_of(client) == State.PRIMARY_STATE_ACTIVE, START_LIMIT_S, 0.5)
+def wait_active(client, node='policy_node'):
+    assert wait_until(
+        lambda: state_of(client, node) == State.PRIMARY_STATE_ACTIVE, START_LIMIT_S, 0.5
+    )
 
 
 @launch_pytest.fixture
@@ -131,7 +134,7 @@ def test_an_untested_profile_does_not_command_without_acknowledgement(client):
     request.transition.id = 1  # configure
     answer = client.call(ChangeState, 'policy_node/change_state', request, START_LIMIT_S)
     assert not answer.success
-    assert state_of(client) == State.PRIMARY_STATE_UNCONFIGURED
+    assert state_of(client, 'policy_node') == State.PRIMARY_STATE_UNCONFIGURED
 
 
 @launch_pytest.fixture
@@ -151,6 +154,7 @@ def gazebo(repository, random_policy, tmp_path_factory):
                 profile=str(profile),
                 policy=str(random_policy),
                 recipe='none',
+                namespace='left',
             ),
             launch_pytest.actions.ReadyToTest(),
         ]
@@ -169,9 +173,19 @@ def test_the_graph_of_gazebo_comes_up_with_stand_ins(client):
     assert wait_until(lambda: nodes <= set(client.get_node_names()), START_LIMIT_S, 0.5), (
         client.get_node_names()
     )
-    wait_active(client)
+    wait_active(client, '/left/policy_node')
     topics = dict(client.get_topic_names_and_types())
-    assert topics['/arm_controller/joint_trajectory'] == ['trajectory_msgs/msg/JointTrajectory']
+    trajectory = topics['/left/arm_controller/joint_trajectory']
+    assert trajectory == ['trajectory_msgs/msg/JointTrajectory']
+    known = client.get_node_names_and_namespaces()
+    assert ('robot_state_publisher', '/left') in known and ('parameter_bridge', '/left') in known
+    answer = client.call(
+        GetParameters,
+        '/left/robot_state_publisher/get_parameters',
+        GetParameters.Request(names=['robot_description']),
+        START_LIMIT_S,
+    )
+    assert '<namespace>/left</namespace>' in answer.values[0].string_value
 
 
 @pytest.fixture(scope='module')

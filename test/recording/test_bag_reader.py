@@ -11,7 +11,7 @@ import pytest
 from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.errors import LONGEST, UserError
 from sqap_vla_ros.policy import Observation
-from sqap_vla_ros.recording import bag_reader, bag_writer
+from sqap_vla_ros.recording import bag_files, bag_reader, bag_writer
 from sqap_vla_ros.recording.bag_reader import read_bag
 from sqap_vla_ros.recording.bag_writer import write_bag
 from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Observed
@@ -88,9 +88,11 @@ def test_files_that_are_links_or_no_files(bag):
     (bag / 'bag.mcap').unlink()
     os.mkfifo(bag / 'bag.mcap')
     assert 'not a file' in refusal(bag)
+    assert 'not a file' in refusal(bag / 'bag.mcap')
+    (bag / 'bag.mcap').unlink()
     (bag / 'metadata.yaml').unlink()
-    assert 'no such file' in refusal(bag)
-    assert 'no such folder' in refusal(bag / 'bag.mcap')
+    assert 'no metadata.yaml and no file' in refusal(bag)
+    assert 'no such file' in refusal(bag / 'bag.mcap')
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,11 @@ def test_files_that_are_links_or_no_files(bag):
         {'stamp_ns': 2**70},
         {'budget': float('nan')},
         {'instruction': 3},
+        {'kept': None},
+        {'kept': {}},
+        {'kept': {'camera': {}}},
+        {'kept': {'camera': {'exact': 1, 'checksum': 0, 'color_order': None, 'max_pixels': 9}}},
+        {'kept': {'camera': {'exact': True, 'checksum': 0, 'color_order': [], 'max_pixels': 9}}},
         '3',
         'null',
         '',
@@ -135,7 +142,7 @@ def test_requests_of_other_types(tmp_path, monkeypatch, change):
 def test_damage_anywhere_is_one_line_or_harmless(bag):
     whole, chance = (bag / 'bag.mcap').read_bytes(), random.Random(0)
     refused = 0
-    for _ in range(200):
+    for _ in range(100):
         data = bytearray(whole)
         kind = chance.random()
         if kind < 0.2:
@@ -152,7 +159,7 @@ def test_damage_anywhere_is_one_line_or_harmless(bag):
         except UserError as error:
             assert '\n' not in str(error)
             refused += 1
-    assert refused > 50
+    assert refused > 25
 
 
 def record(opcode, content):
@@ -166,7 +173,7 @@ def text(words):
 @pytest.mark.parametrize('kind', ['lz4', 'zstd', 'unknown'])
 def test_compressed_chunk_is_refused_before_it_is_unpacked(bag, kind):
     chunk = struct.pack('<QQQI', 0, 0, 2**40, 0) + text(kind) + struct.pack('<Q', 4) + bytes(4)
-    magic = bag_reader.MAGIC
+    magic = bag_files.MAGIC
     (bag / 'bag.mcap').write_bytes(
         magic
         + record(1, text('ros2') + text('x'))

@@ -15,6 +15,7 @@ from sqap_vla_ros.recording.bag_reader import read_bag
 from sqap_vla_ros.recording.bag_writer import write_bag
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Answered, Changed, Commanded, Observed
+from sqap_vla_ros.recording.images import ImageFile, JPEG, KeptImage
 from sqap_vla_ros.recording.replay import replay
 
 ACTION = ActionSpec(('linear.x', 'gripper'), ('m/s', '1'), 0.05, 4)
@@ -90,7 +91,8 @@ def test_a_bag_gives_back_what_was_written(tmp_path):
     assert [(t, type(e)) for t, e in got] == [(t, type(e)) for t, e in entries]
     for (_, a), (_, b) in zip(entries, got):
         if isinstance(a, Observed):
-            x, y = a.observation, b.observation
+            (x, _), (y, same) = a.decoded(), b.decoded()
+            assert same
             np.testing.assert_array_equal(x.images['camera'], y.images['camera'])
             np.testing.assert_array_equal(x.state, y.state)
             np.testing.assert_array_equal(x.end_effector_m, y.end_effector_m)
@@ -176,12 +178,12 @@ def test_a_directory_that_cannot_be_made_is_reported(tmp_path):
 
 
 def filled(directory, reports, count, limit_bytes=10**9):
-    """Return a black box with an image of 1 MB every 0.1 s, the last one at count / 10 s."""
+    """Return a black box with a file of 1 MB every 0.1 s, the last one at count / 10 s."""
     box = BlackBox(10.0, directory, reports.append, limit_bytes)
     for index in range(1, count + 1):
-        image = np.zeros((1000, 333, 3), np.uint8)
-        seen = Observation({'camera': image}, 'go', None, {}, None, index)
-        box.add(Observed(seen, 0, index, 1.0), index, index / 10)
+        image = KeptImage(ImageFile('jpeg', JPEG + bytes(999_000)))
+        seen = Observation({}, 'go', None, {}, None, index)
+        box.add(Observed(seen, 0, index, 1.0, {'camera': image}), index, index / 10)
     return box
 
 

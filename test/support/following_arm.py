@@ -12,7 +12,7 @@ from std_msgs.msg import Bool, Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
 
 PERIOD_S = 0.02

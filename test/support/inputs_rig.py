@@ -16,7 +16,7 @@ from sqap_vla_ros.profiles.robot_profile import (
     Camera,
     RobotProfile,
 )
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.messages import header
 from sqap_vla_ros.ros.policy_node import inputs as module
 from sqap_vla_ros.ros.policy_node.inputs import Inputs

@@ -7,7 +7,7 @@ PROGRAM = """#!{python}
 import sys
 import rclpy
 rclpy.init(args=sys.argv)
-node = rclpy.create_node({name!r})
+node = rclpy.create_node({name!r}, automatically_declare_parameters_from_overrides=True)
 try:
     rclpy.spin(node)
 except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):

@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_srvs.srv import Trigger
 
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.priorities import prefer_this_thread
 
 WIDTH, HEIGHT = 3840, 2160

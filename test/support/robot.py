@@ -8,7 +8,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool, Float64, String
 
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.qos import LATCHED
 
 PERIOD_S = 0.05

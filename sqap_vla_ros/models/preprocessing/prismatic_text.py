@@ -1,4 +1,4 @@
-"""Tokenizer files, and the prompt of the released Prismatic models (OpenVLA, CogACT)."""
+"""Whose tokenizer a file is, and the prompt of the released Prismatic models (OpenVLA, CogACT)."""
 
 from collections.abc import Mapping, Sized
 from pathlib import Path
@@ -7,11 +7,12 @@ import re
 from tokenizers import Tokenizer
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.input_files import MIB, read_text
+from sqap_vla_ros.models.preprocessing.tokenizer_file import (
+    encode,
+    load_tokenizer,
+    TOKENIZER_FILE,
+)
 
-TOKENIZER_FILE = 'tokenizer.json'
-TOKENIZER_BYTES = 64 * MIB
-"""Gemma's, with 262 144 tokens, has 33 MiB."""
 EMPTY = 29871
 """Llama 2's id of a lone word separator, which training put after 'Out:'."""
 LLAMA_2_TOKENS = {'<unk>': 0, '<s>': 1, '</s>': 2, '<0x0A>': 13, '▁': EMPTY}
@@ -21,36 +22,6 @@ LLAMA_2_SPELLS = 'Pick  up', '▁Pick▁▁up'
 PROMPT = 'In: What action should the robot take to {instruction}?\nOut:'
 INSTRUCTION_LIMIT = 400
 """Longer instructions are cut to this many characters, to fit the decoder's context."""
-
-
-def load_tokenizer(directory: Path) -> Tokenizer:
-    """
-    Read `tokenizer.json` (the format of Hugging Face tokenizers).
-
-    Text that looks like a special token is not parsed as one, so an instruction cannot end the
-    prompt.
-
-    Raises:
-        UserError: names the file that is missing or damaged.
-    """
-    path = Path(directory) / TOKENIZER_FILE
-    if not path.is_file():
-        raise UserError(
-            f'{path}: no such file; copy the tokenizer of the base model there, or '
-            'import with --tokenizer FOLDER'
-        )
-    text = read_text(path, TOKENIZER_BYTES, 'a tokenizer')
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # tokenizers raises nothing more specific, and Rust's panics
-        reason = ' '.join(str(error).split())[:120]
-        raise UserError(f'{path}: not a tokenizer file ({reason})') from None
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
 
 
 def check_tokenizer(
@@ -81,7 +52,7 @@ def check_tokenizer(
     if spells is None:
         return
     text, expected = spells
-    tokens = tokenizer.encode(text, add_special_tokens=False).tokens
+    tokens = encode(tokenizer, text).tokens
     pattern = ''.join('.+' if token == '<unk>' else re.escape(token) for token in tokens)
     if not re.fullmatch(pattern, expected):
         raise UserError(
@@ -126,7 +97,7 @@ class PrismaticTokenizer:
     def encode(self, instruction: str) -> list[int]:
         """Return the ids after BOS; the last one is always `EMPTY`."""
         prompt = PROMPT.format(instruction=instruction.lower()[:INSTRUCTION_LIMIT])
-        ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        ids = encode(self._tokenizer, prompt).ids
         return ids if ids[-1] == EMPTY else [*ids, EMPTY]
 
     def cut(self, instruction: str) -> str:

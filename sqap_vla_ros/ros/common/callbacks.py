@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 import functools
 import inspect
-from pathlib import Path
 import time
 import traceback
 from typing import Any
@@ -25,15 +24,13 @@ from rclpy.subscription import Subscription
 from rclpy.task import Task
 from rclpy.timer import Timer
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import describe, UserError
 from sqap_vla_ros.ros.common.throttle import Throttle
 
 MAX_FAILURES, PAUSE_S = 100, 0.1
 """Failures of the executor itself, in a row, after which it gives up; and the pause after each."""
 LOG_PERIOD_S = 2.0
 """Shortest time between two lines about the same callback."""
-SHOWN = 300
-"""Characters of the text of an error that are shown."""
 
 Report = Callable[[str, Exception, bool], None]
 """Called with the name of what failed, the error, and whether it only refuses a message or
@@ -201,11 +198,3 @@ def explain(error: Exception) -> str:
     """Explain an error to a user in one line; one of ours says itself what is wrong."""
     ours = isinstance(error, (UserError, ValueError))
     return ' '.join(str(error).split()) if ours else describe(error)
-
-
-def describe(error: BaseException) -> str:
-    """Describe an error in one line of printable characters: its type, text and place."""
-    text = ascii(' '.join(str(error).split())[:SHOWN])[1:-1]
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f' ({Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
-    return f'{type(error).__name__}: {text}{place}'

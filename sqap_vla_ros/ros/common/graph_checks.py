@@ -13,7 +13,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from sqap_vla_ros.ros.common.callbacks import describe
+from sqap_vla_ros.errors import describe
 from sqap_vla_ros.ros.common.problems import Problem
 from sqap_vla_ros.ros.common.qos import override_names
 

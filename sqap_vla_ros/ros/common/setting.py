@@ -45,7 +45,8 @@ class Setting:
     """All possible values; empty: any. See also `NUMBERED`."""
     keeps: str = ''
     """'below' or 'above': while the node runs, the value stays at or below (above) the one that it
-    was started with, so that nobody on the graph can loosen a limit. Empty: any value."""
+    was started with, so that nobody on the graph can loosen a limit; of truth values, false is the
+    lower one. Empty: any value."""
 
     def loosened(self, value: Any, started: Any) -> str | None:
         """
@@ -66,10 +67,10 @@ class Setting:
         if all(sign * a <= sign * b for a, b in zip(new, old)):
             return None
         shown, first = (new, old) if several else (value, started)
+        bound = '' if isinstance(started, bool) else 'at most ' if sign > 0 else 'at least '
         return (
-            f'is {shown}, expected at {"most" if sign > 0 else "least"} {first}, as the node was '
-            'started with: a running node can be made more careful, not less; start it with '
-            'another profile or parameter'
+            f'is {shown}, expected {bound}{first}, as the node was started with: a running node '
+            'can be made more careful, not less; start it with another profile or parameter'
         )
 
     def descriptor(self) -> ParameterDescriptor:
@@ -79,7 +80,10 @@ class Setting:
             descriptor.additional_constraints = f'one of: {", ".join(self.choices)}'
         elif self.keeps:
             descriptor.additional_constraints = (
-                f'not {OPPOSITE[self.keeps]} its value at the start'
+                f'{str(self.keeps == "above").lower()} may be set at any time, '
+                f'{str(self.keeps == "below").lower()} only at the start'
+                if isinstance(self.default, bool)
+                else f'not {OPPOSITE[self.keeps]} its value at the start'
             )
         if self.low is None or self.high is None:
             return descriptor

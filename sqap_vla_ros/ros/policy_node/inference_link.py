@@ -1,7 +1,8 @@
 """What happens around each inference: request from the inputs, answer to the controller."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+import os
 
 from rclpy.node import Node
 
@@ -18,35 +19,45 @@ from sqap_vla_ros.policy import Continuation, Observation, PolicySpec
 from sqap_vla_ros.profiles.action_mapping import ActionMapping
 from sqap_vla_ros.recording.black_box import BlackBox
 from sqap_vla_ros.recording.entries import Answered, Observed
+from sqap_vla_ros.recording.images import KeptImage
 from sqap_vla_ros.ros.common.throttle import Throttle
 from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.parameters import PolicyNodeSettings
 
+NO_RECIPE = 'none'
+"""Value of the parameter `recipe` that means the same as an empty one."""
 LOG_PERIOD_S = 1.0
 """Shortest time between two lines about inferences that failed for one reason."""
 Listener = Callable[[Answer, ActionChunk], None]
 """Called with an answer and its chunk in the columns of the robot."""
 
 
-def make_client(policy: str, settings: PolicyNodeSettings) -> InferenceClient:
+def make_client(
+    policy: str, settings: PolicyNodeSettings, tell: Callable[[str], None]
+) -> InferenceClient:
     """
     Make the client that runs a policy; it is not started yet.
 
     Args:
         policy: Directory of the policy.
-        settings: Parameters of the node: process or thread, device, threads, time limits.
+        settings: Parameters of the node: recipe, process or thread, device, threads, time
+            limits.
+        tell: Called with what is being done while the policy is compressed.
 
     Returns:
         The client.
     """
+    recipe = '' if settings.recipe == NO_RECIPE else os.path.expanduser(settings.recipe)
     if settings.inference_process:
         return ProcessInference(
             policy,
             settings.runtime(),
             settings.inference_deadline_s,
             settings.policy_load_timeout_s,
+            recipe=recipe,
+            tell=tell,
         )
-    return ThreadInference(policy, settings.runtime())
+    return ThreadInference(policy, settings.runtime(), recipe, tell)
 
 
 @dataclass(frozen=True)
@@ -119,17 +130,17 @@ class InferenceLink:
             return None
         generation = controller.generation
         taken = self._source.inputs.observation(instruction)
-        if taken is None or taken[0].stamp_ns == self._used_stamp_ns:
+        if taken is None or taken.observation.stamp_ns == self._used_stamp_ns:
             return None
-        observation, received_s = taken
+        observation = taken.observation
         self._used_stamp_ns = observation.stamp_ns
         if generation != self._generation:
             self._phase.reset()
             self._chunk = None
         if self.options.continues:
             observation = replace(observation, continuation=self._continuation(observation))
-        request = Request(observation, generation, received_s, self._share(observation))
-        self._record(request)
+        request = Request(observation, generation, taken.received_s, self._share(observation))
+        self._record(request, taken.images)
         return request
 
     def answered(self, answer: Answer) -> None:
@@ -192,12 +203,18 @@ class InferenceLink:
             self._phase.fine(observation.stamp_ns, observation.end_effector_m, gripper)
         )
 
-    def _record(self, request: Request) -> None:
+    def _record(self, request: Request, images: Mapping[str, KeptImage]) -> None:
         """Record the request with what a replay needs: how long the policy was not reset."""
         reset = request.generation != self._generation
         self._generation = request.generation
         self._since_reset = 0 if reset else self._since_reset + 1
         self._sink.black_box.add(
-            Observed(request.observation, request.generation, self._since_reset, request.budget),
+            Observed(
+                request.observation,
+                request.generation,
+                self._since_reset,
+                request.budget,
+                images,
+            ),
             self._node.get_clock().now().nanoseconds,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
@@ -17,11 +17,11 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from sqap_vla_ros.camera import PinholeCamera
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import describe, UserError
+from sqap_vla_ros.images.conversion import compressed_image_to_rgb, image_to_rgb
 from sqap_vla_ros.policy import Observation, PolicySpec
 from sqap_vla_ros.profiles.robot_profile import Camera, RobotProfile
-from sqap_vla_ros.ros.common.callbacks import describe
-from sqap_vla_ros.ros.common.image_conversion import compressed_image_to_rgb, image_to_rgb
+from sqap_vla_ros.recording.images import keep, KeptImage
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
 from sqap_vla_ros.ros.common.newest_only import NewestOnly
 from sqap_vla_ros.ros.common.qos import LATCHED, subscribe
@@ -60,6 +60,19 @@ class Received:
     """Arrival, steady clock."""
     age_s: float = 0.0
     """Age by its stamp, clock of the node, when it had been read."""
+    message: Any = None
+    """Of an image: as it came."""
+
+
+class Taken(NamedTuple):
+    """An observation, and where it comes from."""
+
+    observation: Observation
+    """Stamped like its oldest image."""
+    received_s: float
+    """When that image arrived, steady clock."""
+    images: dict[str, KeptImage]
+    """Camera name to its image as it came, for the black box."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,7 @@ class Inputs:
             f'{resolved}`, and restart the source if this node was restarted (Fast DDS)'
         )
 
-    def observation(self, instruction: str) -> tuple[Observation, float] | None:
+    def observation(self, instruction: str) -> Taken | None:
         """
         Combine the newest valid messages to an observation.
 
@@ -197,9 +210,8 @@ class Inputs:
             instruction: What the policy is asked to do.
 
         Returns:
-            The observation, stamped like its oldest image, and when that image arrived (steady
-            clock, s). None while a required message is missing or the stamps of the images
-            differ by more than `max_camera_skew` of the profile.
+            None while a required message is missing or the stamps of the images differ by more
+            than `max_camera_skew` of the profile.
         """
         with self._lock:
             latest = dict(self._latest)
@@ -228,7 +240,7 @@ class Inputs:
         cameras = {
             name: self._model(name, image.value, latest, pose[0]) for name, image in images.items()
         }
-        return Observation(
+        observation = Observation(
             {name: image.value for name, image in images.items()},
             instruction,
             state,
@@ -236,7 +248,16 @@ class Inputs:
             pose[0],
             min(stamps),
             end_effector_xyzw=pose[1],
-        ), min(image.received_s for image in images.values())
+        )
+        pixels = self.settings.max_image_pixels
+        return Taken(
+            observation,
+            min(image.received_s for image in images.values()),
+            {
+                name: keep(image.message, self._cameras[name].color_order, pixels)
+                for name, image in images.items()
+            },
+        )
 
     def _note_unlikely(self, state: NDArray[np.float32] | None) -> None:
         self.unlikely = [] if state is None else self._state.far_outside(state)
@@ -326,7 +347,8 @@ class Inputs:
         if watched:
             waited_s = time.monotonic() - arrived.received_s
             age_s = max((arrived.now_ns - stamp_ns) * 1e-9, 0.0) + waited_s
-        return Received(value, stamp_ns, arrived.received_s, age_s)
+        kept = message if topic in self.topics.images.values() else None
+        return Received(value, stamp_ns, arrived.received_s, age_s, kept)
 
     def _reject(self, topic: str, error: UserError) -> None:
         reason = getattr(error, 'reason', None)

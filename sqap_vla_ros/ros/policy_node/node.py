@@ -132,7 +132,8 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(
             f'policy {info.description.get("checkpoint")}: recipe {info.description["recipe"]}, '
             f'backend {info.description.get("backend")}, {info.description.get("runtime")}, '
-            f'{info.warm_up_ms:.0f} ms per inference'
+            f'{info.warm_up_ms:.0f} ms per inference, content '
+            f'{str(info.description.get("content_sha256"))[:12]}'
         )
         return TransitionCallbackReturn.SUCCESS
 
@@ -216,14 +217,14 @@ class PolicyNode(LifecycleNode):
 
     def make_client(self, policy: str) -> InferenceClient:
         """Make the client that runs a policy directory; not started yet."""
-        return make_client(policy, self.settings)
+        return make_client(policy, self.settings, self.get_logger().info)
 
     def _configure(self) -> Configured:
         parameters.check_acknowledged(self.settings, self._profile)
         if not self.settings.policy:
             raise UserError(
-                'parameter policy is empty; set it to the directory of a policy, as '
-                'made by `sqap_vla compress`'
+                'parameter policy is empty; set it to the directory of a policy, float or made '
+                'by `sqap_vla compress`'
             )
         client = self.make_client(os.path.expanduser(self.settings.policy))
         self._loading = client

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.profiles.ranges import PARAMETERS
 from sqap_vla_ros.profiles.reading import load_profile
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.resources import ros_home
 from sqap_vla_ros.ros.common.setting import declare, setting, settings_of
 from sqap_vla_ros.runtime_options import RuntimeOptions
 
@@ -27,7 +27,15 @@ class PolicyNodeSettings:
     """Values of all parameters of the policy node at one moment."""
 
     policy: str = setting(
-        '', 'directory of the policy, as made by `sqap_vla compress`', read_only=True
+        '', 'directory of the policy, float or made by `sqap_vla compress`', read_only=True
+    )
+    recipe: str = setting(
+        '',
+        'recipe (a name, see `sqap_vla recipes`, or a file) with which a float policy is '
+        'compressed at configure, into sqap_vla_ros/policies in $ROS_HOME or ~/.ros, where it is '
+        'found again as long as policy and recipe stay the same; empty or none: the policy runs '
+        'as it is',
+        read_only=True,
     )
     profile: str = setting(
         'sim_sawyer',
@@ -83,7 +91,9 @@ class PolicyNodeSettings:
     max_image_pixels: int = setting(
         16_000_000, 'larger images are rejected unread', 1, 1_000_000_000, read_only=True
     )
-    start_on_instruction: bool = setting(False, 'let an instruction on the topic start motion')
+    start_on_instruction: bool = setting(
+        False, 'let an instruction on the topic start motion', keeps='below'
+    )
     preempt_goals: bool = setting(
         True, 'a new goal replaces the running one; false: the new one is rejected'
     )
@@ -159,6 +169,7 @@ class PolicyNodeSettings:
         False,
         'hold when ten consecutive images are identical while the arm moves; otherwise only a '
         'warning; read when the node is configured',
+        keeps='above',
     )
     max_stamp_age_s: float = setting(
         1.0,
@@ -250,7 +261,7 @@ def black_box_directory(settings: PolicyNodeSettings) -> Path:
     """Directory that the black box is written to."""
     if settings.black_box_directory:
         return Path(settings.black_box_directory).expanduser()
-    return Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser() / 'sqap_vla_black_box'
+    return ros_home() / 'sqap_vla_black_box'
 
 
 def declare_settings(node: Node) -> tuple[PolicyNodeSettings, RobotProfile]:

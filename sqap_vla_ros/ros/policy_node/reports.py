@@ -17,7 +17,7 @@ from sqap_vla_ros.inference.runner import Answer
 from sqap_vla_ros.msg import ActionChunk, InferenceStats, TokenSelection
 from sqap_vla_ros.overlay import draw_overlays
 from sqap_vla_ros.ros.common.graph_checks import GraphChecks, QOS, TYPE
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.messages import (
     chunk_message,
     header,

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Header
 
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.poses import make_pose, pose_to_transform
 from sqap_vla_ros.ros.common.qos import LATCHED
 

@@ -6,22 +6,35 @@ a robot that subscribes to it. Playing begins once an input has a subscriber: a 
 seconds to load, and a bag that is played once could be over by then.
 """
 
-from importlib import import_module
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 import sys
 from threading import Event, Thread
 import time
 from typing import Any
 
+from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
-from std_msgs.msg import String
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_msgs.msg import Bool, String
 
-from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.errors import describe, one_line, shown, UserError
 from sqap_vla_ros.profiles.reading import load_profile
 from sqap_vla_ros.profiles.robot_profile import RobotProfile
+from sqap_vla_ros.recording.bag_files import (
+    BagFiles,
+    check_chunks,
+    CONVERT,
+    describe_names,
+    describe_topics,
+    find_bag,
+    told_as_bag,
+    Topic,
+)
 from sqap_vla_ros.ros.common.node_process import run_node
 from sqap_vla_ros.ros.common.setting import Setting
 
@@ -40,6 +53,20 @@ SETTINGS = (
 LATCHED_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 QOS = QoSProfile(depth=5)
 DISCOVERY_S = 0.5
+PAUSE_S = 10.0
+"""A longer pause of the recording is shortened to this."""
+REPORT_S = 5.0
+"""Shortest time between two lines about messages that cannot be read."""
+KINDS = {
+    **{
+        f'sensor_msgs/msg/{k.__name__}': k
+        for k in (CameraInfo, CompressedImage, Image, JointState)
+    },
+    'geometry_msgs/msg/PoseStamped': PoseStamped,
+    'std_msgs/msg/Bool': Bool,
+}
+"""Types of the topics of a robot, without that of TF, which is not always installed."""
+TF_MESSAGE = 'tf2_msgs/msg/TFMessage'
 # These also have other subscribers: RViz, and a policy node that is not configured yet.
 HEARD_BY_OTHERS = ('tf', 'tf_static', 'task_success')
 
@@ -57,13 +84,21 @@ class BagPlayerNode(Node):
         self.finished = False
         """`failure` and `finished` end the process, see `run_node`."""
         self._bag = Path(self.settings['bag']).expanduser()
-        if not self.settings['bag'] or not self._bag.exists():
+        if not self.settings['bag']:
             raise UserError(
-                f'parameter bag: {self.settings["bag"]!r} does not exist; expected a '
-                'rosbag2 directory, or a file .mcap or .db3'
+                'parameter bag is empty; expected a rosbag2 directory, or a file .mcap or .db3'
             )
-        self._topics = input_topics(load_profile(self.settings['profile']))
+        self._whole = _playable(find_bag(self._bag))
+        profile = load_profile(self.settings['profile'])
+        self._topics = input_topics(profile)
+        self._needed = {
+            name.strip('/')
+            for name in (profile.joint_states_topic, *(camera.topic for camera in profile.cameras))
+        }
         self._senders: dict[str, Publisher] = {}
+        self._unreadable: Counter[str] = Counter()
+        """Topic to the number of its messages that cannot be read."""
+        self._reported_s = -float('inf')
         self._stopping = Event()
         self._instruction = self.create_publisher(String, 'instruction', 1)
         self._thread = Thread(target=self._run, name='player', daemon=True)
@@ -80,6 +115,10 @@ class BagPlayerNode(Node):
 
     def _run(self) -> None:
         try:
+            self.get_logger().info(f'looking at {one_line(str(self._bag))}')
+            for file in self._whole.files:
+                if self._whole.storage == 'mcap':
+                    check_chunks(file)
             while self._play() and not self._stopping.is_set():
                 if not self.settings['loop']:
                     self.finished = True
@@ -88,35 +127,66 @@ class BagPlayerNode(Node):
             self.failure = error
 
     def _play(self) -> bool:
-        from rosbags.highlevel import AnyReader, AnyReaderError
+        from rosbags.highlevel import AnyReader
 
-        first_ns, told_s, played = None, 0.0, 0
-        try:
-            with AnyReader([self._bag]) as reader:
-                connections = [c for c in reader.connections if c.topic.strip('/') in self._topics]
-                if not connections:
-                    raise UserError(
-                        f'{self._bag}: it has none of the topics {", ".join(sorted(self._topics))}'
-                    )
-                for connection in connections:
-                    self._sender(connection)
-                if not self._wait_for_listener():
-                    return False
-                begun_s = time.monotonic()
-                for connection, bag_ns, data in reader.messages(connections):
-                    first_ns = bag_ns if first_ns is None else first_ns
-                    due_s = begun_s + (bag_ns - first_ns) / 1e9 / self.settings['rate']
-                    if self._stopping.wait(max(due_s - time.monotonic(), 0.0)):
-                        return False
-                    self._publish(connection, data)
-                    played += 1
-                    if self.settings['instruction'] and time.monotonic() - told_s > 1.0:
-                        told_s = time.monotonic()
-                        self._instruction.publish(String(data=self.settings['instruction']))
-        except (AnyReaderError, OSError) as error:
-            raise UserError(f'{self._bag}: cannot be read as a bag ({error})') from None
-        self.get_logger().info(f'played {played} messages of {len(connections)} topics')
+        played = 0
+        with told_as_bag(self._bag), AnyReader([self._bag]) as reader:
+            connections = [c for c in reader.connections if c.topic.strip('/') in self._topics]
+            if not connections:
+                topics = [Topic(c.topic, c.msgtype, c.msgcount) for c in reader.connections]
+                raise UserError(
+                    f'bag {self._bag}: it has none of the topics that the profile names: '
+                    f'{", ".join(sorted(self._topics))}; it has {describe_topics(topics)}; remap '
+                    'when recording, or name its topics in a profile'
+                )
+            if not self._senders:
+                self._tell_missing([c.topic for c in reader.connections])
+            for connection in connections:
+                self._sender(connection)
+            if not self._wait_for_listener():
+                return False
+            for connection, data in self._in_time(reader.messages(connections)):
+                played += self._publish(connection, data)
+            if self._stopping.is_set():
+                return False
+        unreadable = self._unreadable.total()
+        self.get_logger().info(
+            f'played {played} messages of {len(connections)} topics'
+            + (f', {unreadable} could not be read' if unreadable else '')
+        )
         return True
+
+    def _tell_missing(self, topics: list[str]) -> None:
+        found = {topic.strip('/') for topic in topics}
+        if missing := sorted(self._needed - found):
+            others = describe_names(found - {*self._topics})
+            self.get_logger().warning(
+                one_line(
+                    f'not in the bag: {", ".join(missing)}; a policy that needs it will wait. '
+                    f'Other topics of the bag: {others}'
+                )
+            )
+
+    def _in_time(self, messages: Iterable[tuple[Any, int, bytes]]) -> Iterator[tuple[Any, bytes]]:
+        """Yield messages when they are due, and publish the instruction in between."""
+        due_s, told_s, last_ns = time.monotonic(), 0.0, None
+        for connection, bag_ns, data in messages:
+            pause_s = 0.0 if last_ns is None else (bag_ns - last_ns) / 1e9
+            if pause_s > PAUSE_S:
+                self.get_logger().info(
+                    f'a pause of {pause_s:.0f} s in the bag is shortened to {PAUSE_S:g} s'
+                )
+            due_s += min(max(pause_s, 0.0), PAUSE_S) / self.settings['rate']
+            last_ns = bag_ns
+            while (wait_s := due_s - time.monotonic()) > 0:
+                if self._stopping.wait(min(wait_s, 1.0)):
+                    return
+            if self._stopping.is_set():
+                return
+            yield connection, data
+            if self.settings['instruction'] and time.monotonic() - told_s > 1.0:
+                told_s = time.monotonic()
+                self._instruction.publish(String(data=self.settings['instruction']))
 
     def _wait_for_listener(self) -> bool:
         """Wait until an input has a subscriber; False if the player is stopped before."""
@@ -136,20 +206,43 @@ class BagPlayerNode(Node):
         if name not in self._senders:
             topic = f'/{name}' if name in ('tf', 'tf_static') else name
             self._senders[name] = self.create_publisher(
-                _message_type(connection.msgtype),
+                _message_type(name, connection.msgtype),
                 topic,
                 LATCHED_QOS if self._topics[name] else QOS,
             )
         return self._senders[name]
 
-    def _publish(self, connection: Any, data: bytes) -> None:
+    def _publish(self, connection: Any, data: bytes) -> bool:
+        """Publish a message; False: it cannot be read, and is passed over."""
         sender = self._sender(connection)
-        message = deserialize_message(bytes(data), sender.msg_type)
-        now = self.get_clock().now().to_msg()
-        for part in getattr(message, 'transforms', [message]):
-            if hasattr(part, 'header'):
-                part.header.stamp = now
-        sender.publish(message)
+        try:
+            message = deserialize_message(bytes(data), sender.msg_type)
+            now = self.get_clock().now().to_msg()
+            for part in getattr(message, 'transforms', [message]):
+                if hasattr(part, 'header'):
+                    part.header.stamp = now
+            sender.publish(message)
+        except Exception as error:  # whatever a damaged message is made of
+            self._unreadable[connection.topic] += 1
+            if time.monotonic() - self._reported_s > REPORT_S:
+                self._reported_s = time.monotonic()
+                self.get_logger().warning(
+                    one_line(
+                        f'{connection.topic}: a message cannot be read and is passed over '
+                        f'({self._unreadable.total()} so far): {describe(error)}'
+                    )
+                )
+            return False
+        return True
+
+
+def _playable(bag: BagFiles) -> BagFiles:
+    if bag.packed:
+        raise UserError(
+            f'bag {bag.files[0].parent}: its files or messages are compressed '
+            f'({shown(bag.packed)}); {CONVERT}'
+        )
+    return bag
 
 
 def input_topics(profile: RobotProfile) -> dict[str, bool]:
@@ -170,14 +263,21 @@ def input_topics(profile: RobotProfile) -> dict[str, bool]:
     return {name.strip('/'): latched for name, latched in topics.items()}
 
 
-def _message_type(name: str) -> type:
-    package, _, kind = name.split('/')
-    try:
-        return getattr(import_module(f'{package}.msg'), kind)
-    except (ImportError, AttributeError):
+def _message_type(topic: str, name: str) -> type:
+    if name == TF_MESSAGE:
+        try:
+            from tf2_msgs.msg import TFMessage
+        except ImportError:
+            raise UserError(
+                f'bag: {topic} has messages of type {name}; install the package tf2_msgs'
+            ) from None
+        return TFMessage
+    if name not in KINDS:
         raise UserError(
-            f'bag: messages of type {name} are not known here; install the package {package}'
-        ) from None
+            f'bag: {topic} has messages of type {shown(name)}, which no input of a robot has; '
+            'remap the topic when recording, or name another one in the profile'
+        )
+    return KINDS[name]
 
 
 def main(arguments: list[str] | None = None) -> int:

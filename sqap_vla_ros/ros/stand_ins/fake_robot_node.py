@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
 from sqap_vla_ros.profiles.reading import load_profile
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.node_process import run_node
 from sqap_vla_ros.ros.common.poses import import_tf2_ros, make_pose, pose_to_transform
 from sqap_vla_ros.ros.common.qos import LATCHED

@@ -8,7 +8,7 @@ pytest.importorskip('rclpy')
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from sqap_vla_ros.ros.common.image_conversion import image_to_rgb
+from sqap_vla_ros.images.conversion import image_to_rgb
 from sqap_vla_ros.ros.common.serialized import read_serialized
 
 

@@ -15,7 +15,7 @@ from sqap_vla_ros.profiles.robot_profile import (
     Intrinsics,
     Pose,
 )
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.common.messages import header
 from sqap_vla_ros.ros.policy_node.diagnostics import input_values
 

@@ -18,7 +18,7 @@ from sqap_vla_ros.profiles.robot_profile import (
     Joint,
     Pose,
 )
-from sqap_vla_ros.ros.common.image_conversion import rgb_to_image
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.policy_node.diagnostics import input_problems
 from sqap_vla_ros.ros.policy_node.input_messages import check_age, InvalidMessage
 from sqap_vla_ros.ros.policy_node.input_topics import topics_of
@@ -32,7 +32,7 @@ def test_several_cameras_raw_and_compressed_become_one_observation():
     assert rig.node.kinds['side/image'] is CompressedImage
     assert rig.inputs.observation('go') is None
     rig.send_all(side_age_s=0.03)
-    observation, _ = rig.inputs.observation('go')
+    observation, *_ = rig.inputs.observation('go')
     assert observation.images['wrist'].shape == (4, 4, 3)
     assert abs(int(observation.images['side'][0, 0, 0]) - 200) <= 2
     assert observation.stamp_ns == NOW_NS - 30_000_000  # the older of the two

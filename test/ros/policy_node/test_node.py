@@ -20,6 +20,8 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, String
 
 from sqap_vla_ros.action import ExecuteInstruction
+from sqap_vla_ros.profiles.reading import load_profile
+from sqap_vla_ros.profiles.security import node_access
 from sqap_vla_ros.ros.common.messages import stamp_to_ns
 
 from support.dds import client_node, wait_until
@@ -27,6 +29,7 @@ from support.policy_node_rig import PATIENCE_S, running
 from support.robot import speed
 
 Result = ExecuteInstruction.Result
+ACTION = '/_action/'
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +55,36 @@ def at_rest(rig):
     wait_until(lambda: not rig.moving(), 5)
     rig.robot.go_home()
     return rig
+
+
+def test_the_security_policy_allows_what_the_node_uses_and_nothing_else(rig):
+    access = node_access(load_profile('sim_sawyer'))
+
+    def used():
+        """Names by their kind; an action counts as one name, as in the policy."""
+        graph = {
+            kind: {name for name, _ in ask('policy_node', '/')}
+            for kind, ask in (
+                ('publish', rig.client.get_publisher_names_and_types_by_node),
+                ('subscribe', rig.client.get_subscriber_names_and_types_by_node),
+                ('reply', rig.client.get_service_names_and_types_by_node),
+                ('request', rig.client.get_client_names_and_types_by_node),
+            )
+        }
+        parts = {name for names in graph.values() for name in names if ACTION in name}
+        names = {kind: names - parts for kind, names in graph.items()}
+        return names | {'execute': {name.partition(ACTION)[0] for name in parts}}
+
+    dry_run = {name for name in access.publish if '/dry_run/' in name}
+    wanted = {
+        'publish': access.publish - dry_run,
+        'subscribe': access.subscribe - {'/clock'},  # only with use_sim_time
+        'reply': access.reply,
+        'request': access.request,
+        'execute': access.execute,
+    }
+    assert len(dry_run) == 2 and not access.call
+    assert wait_until(lambda: used() == wanted, 10), f'{used()}, expected {wanted}'
 
 
 def test_it_does_not_move_before_consent(rig):

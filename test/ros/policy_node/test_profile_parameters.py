@@ -346,6 +346,16 @@ def test_a_running_node_can_be_made_more_careful_and_not_less(name, tighter, loo
         parameters.changed(started, [Parameter.from_parameter_msg(message)], started)
 
 
+@pytest.mark.parametrize(
+    'name, careful', [('start_on_instruction', False), ('hold_on_frozen_camera', True)]
+)
+def test_nobody_on_the_graph_takes_away_what_the_start_asked_for(name, careful):
+    started, other = (replace(UNTESTED, **{name: value}) for value in (careful, not careful))
+    with pytest.raises(ValueError, match=f'{name} is {not careful}, expected {careful}, as the'):
+        parameters.changed(started, [Parameter(name, value=not careful)], started)
+    assert parameters.changed(other, [Parameter(name, value=careful)], other) == started
+
+
 def test_the_limits_of_a_stop_are_fixed_while_the_node_runs():
     for name in ('stop_deceleration_m_s2', 'stop_jerk_m_s3'):
         assert parameters.BY_NAME[name].read_only

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool, Float64
 from std_srvs.srv import Trigger
 
-from sqap_vla_ros.ros.common.image_conversion import image_to_rgb
+from sqap_vla_ros.images.conversion import image_to_rgb
 from sqap_vla_ros.ros.common.qos import LATCHED
 from sqap_vla_ros.simulation.arm import MAX_SPEED_M_S, SimulatedArm
 

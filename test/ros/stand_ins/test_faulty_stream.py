@@ -11,8 +11,9 @@ import numpy as np
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
-from sqap_vla_ros.ros.common.encodings import ImageError
-from sqap_vla_ros.ros.common.image_conversion import image_to_rgb, rgb_to_image
+from sqap_vla_ros.images.conversion import image_to_rgb
+from sqap_vla_ros.images.encodings import ImageError
+from sqap_vla_ros.ros.common.image_messages import rgb_to_image
 from sqap_vla_ros.ros.stand_ins.corruptions import CORRUPTIONS
 from sqap_vla_ros.ros.stand_ins.faulty_stream import FaultyStream
 

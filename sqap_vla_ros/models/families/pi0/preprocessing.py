@@ -21,13 +21,13 @@ from sqap_vla_ros.models.preprocessing.normalisation import (
     Normalisation,
     read_normalisation,
 )
-from sqap_vla_ros.models.preprocessing.prismatic_text import (
-    check_tokenizer,
+from sqap_vla_ros.models.preprocessing.prismatic_text import check_tokenizer, quoted_end
+from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
+from sqap_vla_ros.models.preprocessing.tokenizer_file import (
+    encode,
     load_tokenizer,
-    quoted_end,
     TOKENIZER_FILE,
 )
-from sqap_vla_ros.models.preprocessing.statistics import STATISTICS_FILE
 from sqap_vla_ros.token_geometry import fit_letterbox
 
 GEMMA_TOKENS = {'<bos>': 2, '\n': 108}
@@ -147,7 +147,7 @@ class Pi0Tokenizer:
         return [self._bos, *self._ids(cleaned), self._newline]
 
     def _ids(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return encode(self._tokenizer, text).ids
 
     @classmethod
     def load(cls, directory: Path, length: int, library: str = 'openpi') -> 'Pi0Tokenizer':

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from sqap_vla_ros.control.command import Command, STILL
 from sqap_vla_ros.control.joint_command import JointCommand
 from sqap_vla_ros.errors import UserError
+from sqap_vla_ros.profiles.names import dry_run_topic
 from sqap_vla_ros.profiles.robot_profile import Output, RobotProfile
 from sqap_vla_ros.profiles.sections.outputs import frame_problem
 from sqap_vla_ros.ros.common.throttle import Throttle
@@ -150,19 +151,17 @@ def _diverted(profile: RobotProfile) -> RobotProfile:
     gripper = replace(
         profile.gripper,
         outputs=tuple(
-            replace(output, kind='float64', topic=_divert(output.topic))
+            replace(output, kind='float64', topic=dry_run_topic(output.topic))
             for output in profile.gripper.outputs
         ),
     )
     return replace(
         profile,
         gripper=gripper,
-        outputs=tuple(replace(output, topic=_divert(output.topic)) for output in profile.outputs),
+        outputs=tuple(
+            replace(output, topic=dry_run_topic(output.topic)) for output in profile.outputs
+        ),
     )
-
-
-def _divert(topic: str) -> str:
-    return '~/dry_run/' + topic.lstrip('~/')
 
 
 def _rotated(command: Command, matrix: NDArray[np.float64]) -> Command:

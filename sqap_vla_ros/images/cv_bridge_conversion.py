@@ -1,7 +1,7 @@
 """
 Image messages to RGB with cv_bridge, where it is installed and works with this NumPy.
 
-`convert` returns None wherever `image_conversion` must use its own conversion:
+`convert` returns None wherever `conversion` must use its own conversion:
 
 - cv_bridge is missing or does not work. The Jazzy binary is built against NumPy 1 and may crash
   under NumPy 2 (vision_opencv issue 535), so it is not even loaded there.

@@ -12,12 +12,8 @@ from PIL.PngImagePlugin import PngImageFile
 import pytest
 
 from sqap_vla_ros.errors import UserError
-from sqap_vla_ros.ros.common.encodings import ENCODINGS, ImageError, ImageProblem
-from sqap_vla_ros.ros.common.image_conversion import (
-    compressed_image_to_rgb,
-    image_to_rgb,
-    rgb_to_image,
-)
+from sqap_vla_ros.images.conversion import compressed_image_to_rgb, image_to_rgb
+from sqap_vla_ros.images.encodings import ENCODINGS, ImageError, ImageProblem
 
 
 def make_image(samples, encoding, padding=0, big_endian=False):
@@ -316,16 +312,6 @@ def test_bad_compressed_images_are_told_apart():
 def test_a_compressed_bomb_of_100_megapixels_is_rejected_by_its_header():
     bomb = compressed(Image.new('1', (10_000, 10_000)), 'PNG', 'png')
     assert problem_of(compressed_image_to_rgb, bomb) is ImageProblem.TOO_LARGE
-
-
-def test_rgb_survives_the_way_there_and_back():
-    pytest.importorskip('sensor_msgs')
-    rgb = np.random.default_rng(1).integers(0, 256, (7, 5, 3), dtype=np.uint8)
-    message = rgb_to_image(rgb)
-    assert (message.encoding, message.step, len(message.data)) == ('rgb8', 15, 105)
-    np.testing.assert_array_equal(image_to_rgb(message), rgb)
-    with pytest.raises(ValueError):
-        rgb_to_image(rgb.astype(np.float32))
 
 
 @pytest.mark.parametrize('scans, good', [(5, True), (100, False)])

@@ -1,5 +1,5 @@
 """
-Image messages to uint8 RGB arrays and back.
+Image messages to uint8 RGB arrays.
 
 A message is checked by its header before anything is allocated. Every image becomes 8-bit RGB:
 mono is repeated, alpha is dropped, and 16-bit values (mono16, Bayer) are scaled from [0, 65535].
@@ -11,7 +11,9 @@ Measurements such as depth (16UC1, 32FC1) are no pictures and are rejected.
 Raw images are converted with cv_bridge where it gives the same numbers (`cv_bridge_conversion`
 says where), and by this module elsewhere. Compressed images are always decoded here: cv_bridge
 decodes before it knows the size, and takes every picture for 8-bit BGR, including grey,
-transparent and 16-bit ones. Messages are always made here: the result of cv_bridge is the same.
+transparent and 16-bit ones.
+
+A message is anything with the fields of its ROS type, so that this needs no ROS.
 """
 
 import contextlib
@@ -23,8 +25,8 @@ import warnings
 
 import numpy as np
 
-from sqap_vla_ros.ros.common import cv_bridge_conversion
-from sqap_vla_ros.ros.common.encodings import (
+from sqap_vla_ros.images import cv_bridge_conversion
+from sqap_vla_ros.images.encodings import (
     BAYER,
     ImageError,
     ImageProblem,
@@ -153,30 +155,6 @@ def compressed_image_to_rgb(
             ImageProblem.UNDECODABLE,
             f'compressed image: cannot be decoded ({printable(str(error), 120)})',
         ) from None
-
-
-def rgb_to_image(rgb: np.ndarray, header: Any | None = None) -> Any:
-    """
-    Make a sensor_msgs/Image, rgb8.
-
-    Args:
-        rgb: uint8 [height, width, 3].
-        header: std_msgs/Header of the message; empty by default.
-
-    Raises:
-        ValueError: The array has another type or shape.
-
-    """
-    from sensor_msgs.msg import Image
-
-    height, width, channels = rgb.shape
-    if rgb.dtype != np.uint8 or channels != 3:
-        raise ValueError(f'expected uint8 [height, width, 3], got {rgb.dtype} {rgb.shape}')
-    message = Image(height=height, width=width, encoding='rgb8', step=3 * width, is_bigendian=0)
-    if header is not None:
-        message.header = header
-    message.data = rgb.tobytes()  # bytes: the setter would check an array's elements one by one
-    return message
 
 
 def _turn_upright(picture: Any) -> None:

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sqap_vla_ros.ros.common import cv_bridge_conversion
-from sqap_vla_ros.ros.common.encodings import ENCODINGS, ImageError, ImageProblem
-from sqap_vla_ros.ros.common.image_conversion import (
+from sqap_vla_ros.images import cv_bridge_conversion
+from sqap_vla_ros.images.conversion import (
     image_to_rgb,
     image_to_rgb_without_cv_bridge,
 )
+from sqap_vla_ros.images.encodings import ENCODINGS, ImageError, ImageProblem
 
 SHAPES, PADDINGS = ((4, 6), (7, 8), (1, 2), (48, 64)), (0, 1, 3, 4, 12)
 SAMPLE_BYTES = {'mono16': 2}

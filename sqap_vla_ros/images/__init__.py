@@ -1,0 +1,1 @@
+"""Images as cameras send them: what their samples mean, and how they become RGB."""
