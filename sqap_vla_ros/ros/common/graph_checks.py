@@ -13,7 +13,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from sqap_vla_ros.ros.common.callbacks import describe
+from sqap_vla_ros.errors import describe
 from sqap_vla_ros.ros.common.problems import Problem
 from sqap_vla_ros.ros.common.qos import override_names
 
@@ -28,6 +28,8 @@ RESTARTED_S = 25.0
 """The same for publishers of one name: one that was killed is in the graph for 20 s."""
 SHARED = ('/tf', '/tf_static', '/parameter_events')
 """Topics that many nodes publish."""
+MANY = 20
+"""Endpoints of a topic that are looked at, about 0.1 ms each; more are only counted."""
 UNKNOWN = '_NODE_NAME_UNKNOWN_'
 SHOWN, NAMES = 80, 3
 """Characters of a name, and how many names are shown."""
@@ -90,6 +92,10 @@ class GraphChecks:
     def _input(self, subscription: Subscription) -> tuple[list[Problem], tuple[str, ...]]:
         """Find problems of one input, and the names of the publishers that reach it."""
         topic, wanted = subscription.topic_name, type_name(subscription.msg_type)
+        count = self._node.count_publishers(topic)
+        if count > MANY:
+            text = f'{topic}: {count} publishers, expected one: leave one of them'
+            return [Problem('publishers', topic, text, SOON_S)], ()
         publishers = self._node.get_publishers_info_by_topic(topic)
         found: list[Problem] = []
         fitting = []
@@ -137,7 +143,13 @@ class GraphChecks:
         """Find other sources of commands, and other nodes of the same name."""
         others: dict[tuple[str, ...], list[str]] = {}
         shared = []
+        found = []
         for topic in sorted(self._commands):
+            count = self._node.count_publishers(topic)
+            if count > MANY:
+                text = f'{topic}: {count} publishers, expected this node alone: stop the others'
+                found.append(Problem('commands', topic, text))
+                continue
             infos = self._node.get_publishers_info_by_topic(topic)
             names = [_name(info) for info in infos]
             strangers = tuple(sorted(set(names) - {self._own}))
@@ -145,7 +157,7 @@ class GraphChecks:
                 others.setdefault(strangers, []).append(topic)
             if names.count(self._own) > 1:
                 shared.append(topic)
-        found = [
+        found += [
             Problem(
                 'commands',
                 topics[0],
@@ -176,6 +188,8 @@ class GraphChecks:
     def _listeners(self, publisher: Publisher) -> list[Problem]:
         """Find out that nobody takes the commands of a publisher."""
         topic, sent = publisher.topic_name, type_name(publisher.msg_type)
+        if self._node.count_subscribers(topic) > MANY:
+            return []
         infos = [
             info
             for info in self._node.get_subscriptions_info_by_topic(topic)

@@ -70,6 +70,12 @@ class StandIn:
     def get_subscriptions_info_by_topic(self, topic):
         return self.listen.get(topic, [])
 
+    def count_publishers(self, topic):
+        return len(self.publish.get(topic, []))
+
+    def count_subscribers(self, topic):
+        return len(self.listen.get(topic, []))
+
     def get_node_names_and_namespaces(self):
         return [(name, '/left') for name in self.nodes]
 
@@ -148,6 +154,15 @@ def test_two_publishers_of_any_input_are_told_when_they_stay(topic):
     node.publish[f'/left/{topic}'] = [info(f'n{index}', IMAGE) for index in range(9)]
     problem = one(node, '9 publishers (/left/n0, /left/n1, /left/n2 and 6 more)')
     assert problem.patience_s == SOON_S
+
+
+def test_a_crowd_is_counted_without_a_look_at_each():
+    node = StandIn()
+    for topic in ('/left/image', '/left/twist'):
+        node.publish[topic] = range(1000)
+    node.listen['/left/twist'] = range(1000)
+    texts = [problem.text for problem in found(node)]
+    assert ['1000 publishers, expected' in text for text in texts] == [True, True]
 
 
 def test_a_graph_that_cannot_be_read_is_a_line_and_no_error():

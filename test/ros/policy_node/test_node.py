@@ -331,7 +331,6 @@ def test_strangers_in_the_graph_are_told_once_and_until_they_leave(at_rest):
         for kind, topic in ((JointState, 'joint_states'), (Bool, 'task_success')):
             stranger.create_publisher(kind, topic, 1)
         assert wait_until(lambda: wrong in message(), PATIENCE_S), message()
-        assert 'publishers' not in message()  # it may have been started for a moment only
         assert wait_until(lambda: '2 publishers (/stranger' in message(), PATIENCE_S), message()
         stranger.destroy_node()
     assert wait_until(lambda: '/instruction' not in message(), PATIENCE_S), message()

@@ -81,7 +81,7 @@ def test_stops_are_answered_and_kept_while_the_policy_is_loaded(unconfigured):
     assert not configured.done()
     rig.fault_file.write_text('', 'utf-8')
     assert wait_until(configured.done, PATIENCE_S) and configured.result().success
-    assert rig.state().startswith('ESTOPPED')
+    rig.wait_state('ESTOPPED')  # after READY, which may still be on its way
 
 
 def test_requests_of_the_lifecycle_that_are_not_possible_now_are_refused(unconfigured):
