@@ -42,7 +42,7 @@ from sqap_vla_ros.images.encodings import (
 MAX_PIXELS = 16_000_000
 MAX_SCANS = 20
 """Passes of a progressive JPEG: encoders make about ten, and each costs as much as a picture."""
-_REORDERINGS = {
+_REORDERINGS: dict[tuple[int, tuple[int, ...]], str] = {
     (1, (0, 0, 0)): 'COLOR_GRAY2RGB',
     (3, (2, 1, 0)): 'COLOR_BGR2RGB',
     (4, (0, 1, 2)): 'COLOR_RGBA2RGB',

@@ -108,6 +108,8 @@ def _copied_files(source: Path) -> list[Path]:
                 f'{path}: larger than {COPIED_BYTES // MIB} MiB; expected the files of a policy: '
                 'move it out of the folder'
             )
+        if path.name == MODEL_CARD:  # what is wrong is told now, not after an hour
+            read_text(path, CARD_BYTES, 'a model card')
         files.append(path)
     return files
 

@@ -144,8 +144,8 @@ class PolicyNodeSettings:
     )
     black_box_mb: int = setting(
         256,
-        'most memory of the black box, MB: the oldest images leave first, and a bag then covers '
-        'less than black_box_s',
+        'most memory of the black box, MB: large images become JPEGs, then the oldest leave, and '
+        'a bag covers less than black_box_s',
         16,
         16_000,
         read_only=True,

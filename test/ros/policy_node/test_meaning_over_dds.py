@@ -356,3 +356,5 @@ def test_a_libero_policy_sees_its_state_and_moves_in_metres_per_second(tmp_path)
     observed = [entry for _, entry in read_bag(tmp_path / bag) if isinstance(entry, Observed)]
     np.testing.assert_allclose(observed[0].observation.state, state, atol=1e-5)
     assert observed[0].observation.instruction == TASK
+    seen, same = observed[0].decoded()
+    assert same and seen.images
