@@ -1,6 +1,7 @@
 """Problems that come and go: each is told when it has lasted, and again when it comes again."""
 
 from collections.abc import Callable, Iterable
+import math
 import time
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ class ProblemLog:
             if now_s - self._since_s.setdefault(key, now_s) < problem.patience_s:
                 continue
             lines.append(problem.text)
-            recent = now_s - self._told_s.get(key, now_s - REPEAT_S) < REPEAT_S
+            recent = now_s - self._told_s.get(key, -math.inf) < REPEAT_S
             if self._told.get(key) != problem.text and not recent:
                 self._told[key], self._told_s[key] = problem.text, now_s
                 self._warn(problem.text)

@@ -29,6 +29,13 @@ def test_a_problem_is_logged_once_while_it_lasts_and_again_when_it_comes_again()
     assert told.at(21, WRONG) == ['another type'] and told.logged == ['another type'] * 2
 
 
+def test_a_new_problem_is_logged_at_once_whatever_the_clock_says():
+    for index in range(1000):  # no difference of times is exact
+        told = Told()
+        told.at(index * 1.1 + 1e-7, WRONG)
+        assert told.logged == ['another type']
+
+
 def test_what_does_not_last_is_not_told():
     told = Told()
     for second in range(40):
