@@ -4,8 +4,8 @@ A policy on an arm in Gazebo: gz sim, the bridge, ros2_control and the policy no
     ros2 launch sqap_vla_ros gazebo.launch.py
 
 Needs ros_gz_sim, ros_gz_bridge, gz_ros2_control, controller_manager, robot_state_publisher and
-forward_command_controller. The two-link arm in config/gazebo is an example to copy: exchange
-world, robot description and profile for yours.
+joint_trajectory_controller. The gantry in config/gazebo is an example to copy: exchange world,
+robot description and profile for yours.
 """
 
 from pathlib import Path
@@ -129,9 +129,9 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 'clock',
-                default_value='true',
+                default_value=LaunchConfiguration('simulator'),
                 choices=TRUTH,
-                description='pass on /clock; false for all but one of several arms in a world',
+                description='pass on /clock; default: where this launch starts gz sim',
             ),
             DeclareLaunchArgument(
                 'robot_description_file',
