@@ -356,6 +356,30 @@ def refuse_link_out(path: Path) -> None:
         )
 
 
+def read_shard_index(index: Path) -> dict[str, str]:
+    """
+    Read the index of safetensors shards, as transformers writes it.
+
+    Returns:
+        Names of tensors to names of files, each of them in the folder of the index.
+
+    Raises:
+        UserError: it is no index, or names a file elsewhere, or a link that leads elsewhere.
+    """
+    names = read_json(index).get('weight_map')
+    if not isinstance(names, dict) or not names:
+        raise UserError(f'{index}: weight_map is missing; expected tensor names to files')
+    for name, file in names.items():
+        if not isinstance(file, str) or file in ('', '..') or Path(file).name != file:
+            raise UserError(
+                f'{index}: weight_map puts {shown(name)} in {shown(file)}, expected the name of a '
+                'file in the same folder'
+            )
+    for file in sorted(set(names.values())):
+        refuse_link_out(index.with_name(file))
+    return names
+
+
 def exists(path: Path) -> bool:
     """Whether there is a file or folder; False also for what can be no path."""
     try:

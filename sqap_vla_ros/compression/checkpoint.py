@@ -24,7 +24,7 @@ from sqap_vla_ros.compression.recipe import Recipe
 from sqap_vla_ros.compression.recipe_files import recipe_from_dict, recipe_to_dict
 from sqap_vla_ros.errors import shown, UserError
 from sqap_vla_ros.files import replaced_file
-from sqap_vla_ros.input_files import open_regular, open_safetensors, parse_json, read_json
+from sqap_vla_ros.input_files import open_regular, open_safetensors, parse_json, read_shard_index
 
 WEIGHTS_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'
@@ -207,7 +207,15 @@ class _Files:
         index = directory / INDEX_FILE
         self._paths: dict[str, Path]
         if index.exists():
-            self.main, self._paths = index, self._read_index(index)
+            single = directory / WEIGHTS_FILE
+            if single.exists():  # its hash would be told, though it is not what is loaded
+                raise UserError(
+                    f'{directory}: has {WEIGHTS_FILE} and {INDEX_FILE}; two sets of weights: '
+                    'move the older one out of the folder'
+                )
+            names = read_shard_index(index)
+            self.main = index
+            self._paths = {name: index.with_name(file) for name, file in names.items()}
             with open_safetensors(next(iter(self._paths.values()))) as file:
                 metadata = file.metadata()
         else:
@@ -216,17 +224,6 @@ class _Files:
                 self._paths = dict.fromkeys(file.keys(), self.main)
                 metadata = file.metadata()
         self.header = _parse(self.main, metadata or {})
-
-    @staticmethod
-    def _read_index(index: Path) -> dict[str, Path]:
-        try:
-            names = read_json(index)['weight_map']
-            paths = {name: index.with_name(Path(file).name) for name, file in names.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f'{index}: not an index of safetensors shards') from None
-        if not paths:
-            raise UserError(f'{index}: names no tensors')
-        return paths
 
     def where(self, name: str) -> Path:
         """File that holds a tensor."""

@@ -277,7 +277,8 @@ class PrunedPolicy(Policy):
         """Get a camera's image, uint8 [H, W, 3]. Raises UserError if it is missing."""
         if camera not in observation.images:
             raise UserError(f'observation has no image {camera!r}, which this policy needs')
-        return np.ascontiguousarray(observation.images[camera])
+        # A copy of what cannot be written to, of which torch warns.
+        return np.require(observation.images[camera], requirements=['C', 'W'])
 
     def _state(self, observation: Observation) -> np.ndarray:
         """Get the state, float32 [states]. Raises UserError if columns are missing."""

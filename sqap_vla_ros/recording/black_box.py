@@ -10,7 +10,7 @@ import tempfile
 from threading import Thread
 import time
 
-from sqap_vla_ros.recording.entries import Entry
+from sqap_vla_ros.recording.entries import Entry, Observed
 from sqap_vla_ros.recording.ring import Ring
 
 PREFIX = 'black_box_'
@@ -133,10 +133,10 @@ class BlackBox:
             reason = getattr(error, 'strerror', None) or error
             self._report(f'black box not written to {path}: {reason}')
         else:
-            self._report(
-                f'black box written to {path}{f", {short}" if short else ""}; '
-                f'`sqap_vla replay {path}` runs it again'
-            )
+            again = f'`sqap_vla replay {path}` runs it again'
+            if not any(isinstance(entry, Observed) for _, entry in entries):
+                again = 'the policy has seen nothing in that time, so there is nothing to replay'
+            self._report(f'black box written to {path}{f", {short}" if short else ""}; {again}')
         finally:
             if partial is not None:
                 shutil.rmtree(partial, ignore_errors=True)

@@ -46,7 +46,8 @@ class Ring:
 
     Args:
         seconds: how far back it reaches.
-        limit_bytes: of the entries; the oldest leave first.
+        limit_bytes: of the entries; the oldest leave first. An observation that takes most of it
+            may be above it, alone, until it is encoded.
         report: called with one line when an image cannot be encoded.
     """
 
@@ -157,12 +158,18 @@ class Ring:
             self._drop()
         while self._arrived and self._arrived[0][0] < now_s - self.seconds:
             self._arrived.popleft()
-        while self._raw_bytes > RAW_MOST * self.limit_bytes and len(self._raw) > 2:
-            item = self._raw[1]  # the first one is being encoded
+        # The first one is being encoded. Where it alone takes most of the limit, it may be above.
+        first = self._raw[0].shrinkable if self._raw else 0
+        most = self.limit_bytes + (first if first > RAW_SHARE * self.limit_bytes else 0)
+        while len(self._raw) > 1 and (
+            self.bytes > most
+            or (self._raw_bytes > RAW_MOST * self.limit_bytes and len(self._raw) > 2)
+        ):
+            item = self._raw[1]
             del self._raw[1]
             self._raw_bytes -= item.shrinkable
             self._put(item, None)
-        while self._items and self.bytes > self.limit_bytes:
+        while self._items and self.bytes > most:
             self._lost_s = self._drop()
 
     def _drop(self) -> float:

@@ -145,6 +145,46 @@ def test_shards_give_the_same_model(model, tmp_path):
         load_compressed_into(empty, many)
 
 
+@pytest.fixture
+def shards(model, tmp_path):
+    """Write compressed weights as shards."""
+    layers = layer_names(model, RECIPE)
+    compress_model(model, RECIPE)
+    (tmp_path / 'shards').mkdir()
+    save_compressed(model, RECIPE, layers, tmp_path / 'shards', 'base', 4000)
+    return tmp_path / 'shards'
+
+
+def put_elsewhere(folder):
+    index = json.loads((folder / INDEX_FILE).read_text('utf-8'))
+    index['weight_map'] = {name: f'/x/{file}' for name, file in index['weight_map'].items()}
+    (folder / INDEX_FILE).write_text(json.dumps(index), 'utf-8')
+
+
+def link_out(folder):
+    first = min(folder.glob('model-*-of-*'))
+    first.symlink_to(first.rename(folder.parent / first.name))
+
+
+def add_another_set(folder):
+    shutil.copy(min(folder.glob('model-*-of-*')), folder / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ('change', 'told'),
+    [
+        (put_elsewhere, "'/x/model-.*same folder"),
+        (link_out, 'a link out of the folder'),
+        (add_another_set, 'two sets of weights'),  # the hash that is told would be of this one
+    ],
+)
+def test_shards_elsewhere_and_twice_are_refused(shards, change, told):
+    read_header(shards)
+    change(shards)
+    with pytest.raises(UserError, match=told):
+        read_header(shards)
+
+
 @pytest.mark.parametrize('size', [0, 5, 300, -100])
 def test_a_truncated_file_is_told(compressed, size):
     path = compressed / WEIGHTS

@@ -107,6 +107,15 @@ def test_nested_values_that_make_no_sense(path, value, words, refusal):
     assert words in refusal('cogact', edit)
 
 
+@pytest.mark.parametrize(('family', 'name'), [('openvla', 'q99'), ('pi0', 'std')])
+def test_statistics_without_measure_are_refused(family, name, refusal):
+    def edit(data):
+        action = next(iter(data.values()))['action']
+        action[name] = [1e30] * len(action[name])
+
+    assert 'at most 1e+09' in refusal(family, edit, STATISTICS)
+
+
 @pytest.mark.parametrize('name', ['mode', 'library', 'epsilon', 'columns'])
 def test_statistics_say_how_they_are_used(name, refusal):
     def drop(data):

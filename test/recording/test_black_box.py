@@ -153,10 +153,19 @@ def test_the_black_box_forgets_what_is_too_old_and_writes_the_rest(tmp_path):
     box.wait()
     got = read_bag(path)
     assert got[0][0] >= entries[-1][0] - 2_000_000_000 and got[-1][0] == entries[-1][0]
-    assert len(reports) == 1 and str(path) in reports[0]
+    assert len(reports) == 1 and f'replay {path}` runs it again' in reports[0]
     assert not box.save(now_s=104.0)[0], 'the next one so soon'
     assert box.save(asked=True, now_s=104.0)[0]
     box.wait()
+
+
+def test_a_bag_without_an_observation_does_not_promise_a_replay(tmp_path):
+    reports = []
+    box = BlackBox(2.0, tmp_path / 'bags', reports.append)
+    box.add(Changed('READY'), 1, 1.0)
+    assert box.save(now_s=1.0)[0]
+    box.wait()
+    assert 'nothing to replay' in reports[0] and 'runs it again' not in reports[0]
 
 
 def test_an_empty_black_box_or_one_that_is_off_writes_nothing(tmp_path):

@@ -85,6 +85,21 @@ def test_observations_are_left_out_where_images_come_faster_than_they_are_encode
     assert 'only the last' not in ring.entries(1.95)[2]
 
 
+def test_an_image_that_takes_more_than_the_limit_is_kept_as_a_jpeg(monkeypatch):
+    monkeypatch.setattr(Ring, '_start', lambda self: None)
+    ring = Ring(2.0, FRAME // 2, pytest.fail)
+    for index in range(4):
+        ring.add(Changed(str(index)), 2 * index, index / 10)
+        ring.add(observed(index, {'camera': picture(index)}), 2 * index + 1, index / 10)
+        assert ring.bytes < 2 * FRAME
+        if index != 1:  # the next one comes before this one is encoded
+            while ring.shrink_one():
+                pass
+    kept, size, short = ring.entries(0.4)
+    assert [time_ns for time_ns, _ in kept] == [0, 1, 2, 3, 4, 6, 7]
+    assert size < FRAME // 2 and short.startswith('1 of 4 observations left out')
+
+
 def test_what_a_jpeg_does_not_make_smaller_is_left_as_it_is(ring):
     jpeg = file_of(picture(0), 'JPEG')
     rgb = np.asarray(Image.open(io.BytesIO(jpeg.data)))

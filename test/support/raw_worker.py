@@ -93,7 +93,10 @@ class Worker:
         self.connection.sendall(struct.pack('!I', len(data)) + data)
 
     def receive(self):
-        (length,) = struct.unpack('!I', self.connection.recv(4, socket.MSG_WAITALL))
+        head = self.connection.recv(4, socket.MSG_WAITALL)
+        if len(head) < 4:  # the node is gone, and ends this process in a moment
+            sys.exit(1)
+        (length,) = struct.unpack('!I', head)
         return json.loads(self.connection.recv(length, socket.MSG_WAITALL))
 
     # The ways to break it; each gets the request, or nothing while it loads.

@@ -10,8 +10,7 @@ import torch
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.input_files import (
     open_safetensors,
-    read_json,
-    refuse_link_out,
+    read_shard_index,
     refuse_pointer,
 )
 
@@ -113,7 +112,7 @@ class SafetensorsReader(CheckpointReader):
         self.where = str(folder)
         index = folder / INDEX_FILE
         if index.is_file():
-            names = _weight_map(index)
+            names = read_shard_index(index)
             _refuse_two_sets(folder, set(names.values()))
         elif (folder / SINGLE_FILE).exists():
             names = None
@@ -228,22 +227,6 @@ class TorchReader(CheckpointReader):
         if name not in self._tensors:
             raise self._missing(name)
         return self._tensors[name]
-
-
-def _weight_map(index):
-    """Return tensor names to names of files, each of them in the folder of the index."""
-    names = read_json(index).get('weight_map')
-    if not isinstance(names, dict) or not names:
-        raise UserError(f'{index}: weight_map is missing; expected tensor names to files')
-    for name, file in names.items():
-        if not isinstance(file, str) or not file or Path(file).name != file:
-            raise UserError(
-                f'{index}: weight_map puts {name} in {file!r}, expected the name of a file in '
-                'the same folder'
-            )
-    for file in sorted(set(names.values())):
-        refuse_link_out(index.with_name(file))
-    return names
 
 
 def _refuse_two_sets(folder, named):

@@ -21,6 +21,8 @@ ENDS = ('q01', 'q99'), ('min', 'max'), ('q10', 'q90')
 OPENPI, LEROBOT = 'openpi', 'lerobot'
 IDENTITY_REACH = 3.0
 """Columns that are not normalised and have no statistics are taken to reach this far from 0."""
+LARGEST = 1e9
+"""Of a statistic, in any unit; what is above it is damaged, and would command or hide anything."""
 
 
 @dataclass(frozen=True)
@@ -242,10 +244,11 @@ def read_normalisation(where: str, entry: object, columns: int, library: str) ->
 def _check(where: str, field: str, values: np.ndarray, columns: int) -> None:
     if values.shape != (columns,):
         raise UserError(f'{where}.{field} has {len(values)} values, expected {columns}')
-    bad = np.flatnonzero(~np.isfinite(values))
+    bad = np.flatnonzero(~(np.abs(values) <= LARGEST))
     if len(bad):
         raise UserError(
-            f'{where}.{field} is {values[bad[0]]} in column {bad[0]}, expected finite numbers'
+            f'{where}.{field} is {values[bad[0]]} in column {bad[0]}, expected finite numbers of '
+            f'at most {LARGEST:g}'
         )
     if field == 'std' and (values < 0).any():
         column = int(np.flatnonzero(values < 0)[0])

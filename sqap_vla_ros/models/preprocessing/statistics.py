@@ -8,9 +8,11 @@ import numpy as np
 
 from sqap_vla_ros.errors import shown, UserError
 from sqap_vla_ros.input_files import names_of, read_json
-from sqap_vla_ros.models.preprocessing.normalisation import check_together
+from sqap_vla_ros.models.preprocessing.normalisation import check_together, LARGEST
 
 STATISTICS_FILE = 'dataset_statistics.json'
+SMALLEST_STD = 1e-9
+"""A smaller deviation makes of any other state than the mean a number without meaning."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,10 @@ def parse_statistics(
         mean, std = (
             column_values(state, field, f'{where}: state', states) for field in ('mean', 'std')
         )
-        if not (std > 0).all():
+        if not (std >= SMALLEST_STD).all():
             raise UserError(
                 f'{where}: state.std is {std.min():g} in column {int(std.argmin())}, expected '
-                'more than 0'
+                f'{SMALLEST_STD:g} or more'
             )
     return Statistics(low, high, normalised, mean, std)
 
@@ -144,8 +146,8 @@ def column_values(part: dict[str, Any], field: str, where: str, columns: int | N
         float32 [columns].
 
     Raises:
-        UserError: they are missing, of another number, or not finite; the message names the
-            first such column.
+        UserError: they are missing, of another number, not finite, or above `LARGEST`; the message
+            names the first such column.
     """
     values = part.get(field)
     if not isinstance(values, list) or not values or len(values) != (columns or len(values)):
@@ -156,9 +158,10 @@ def column_values(part: dict[str, Any], field: str, where: str, columns: int | N
         )
     for column, value in enumerate(values):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not abs(value) <= float(np.finfo(np.float32).max):
+        if not number or not abs(value) <= LARGEST:
             raise UserError(
-                f'{where}.{field} is {shown(value)} in column {column}, expected a finite number'
+                f'{where}.{field} is {shown(value)} in column {column}, expected a finite number '
+                f'of at most {LARGEST:g}'
             )
     return np.array(values, np.float32)
 
