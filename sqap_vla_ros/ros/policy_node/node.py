@@ -202,7 +202,11 @@ class PolicyNode(LifecycleNode):
     def expected_names(self) -> list[str]:
         """List names that exist only while a policy is loaded; see `argument_problems`."""
         profile = self._profile
-        return [*profile.input_topics, *profile.command_names, 'execute_instruction']
+        return [*profile.input_topics, *profile.command_names]
+
+    def expected_actions(self) -> list[str]:
+        """List all actions, of which some exist only later; see `argument_problems`."""
+        return ['execute_instruction', *self._outputs.actions]
 
     def expected_parameters(self) -> list[str]:
         """List parameters that exist only while a policy is loaded; see `argument_problems`."""
