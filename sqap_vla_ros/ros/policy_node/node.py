@@ -51,6 +51,7 @@ INSTRUCTION_LOG_S = 1.0
 SAVED = {*FAULTS, Event.HOLD, Event.ESTOP}
 """Events that save the black box when they end motion."""
 SWITCH_INTERVAL_S = 0.0005
+CLOCK = 'use_sim_time'
 
 
 class PolicyNode(LifecycleNode):
@@ -329,6 +330,12 @@ class PolicyNode(LifecycleNode):
 
     def _set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
+            for change in changes:
+                if change.name == CLOCK and change.value != self.get_parameter(CLOCK).value:
+                    raise ValueError(
+                        f'{CLOCK} is fixed when the node starts: the age of measurements is '
+                        f'counted by its clock; start the node with -p {CLOCK}:=...'
+                    )
             settings = parameters.changed(self.settings, changes, self._started)
             if self._configured is not None:
                 self._configured.apply(settings)
