@@ -141,6 +141,25 @@ def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]
             save_file(tensors, partial, metadata)
         except SafetensorError as error:  # a full disk, for example
             raise OSError(str(error)) from None
+        _sort_metadata(partial)
+
+
+def _sort_metadata(path: Path) -> None:
+    """
+    Give the metadata of a safetensors file an order, so that equal content is equal bytes.
+
+    The library writes it in another order each time, and policies are known by a hash of the file.
+    """
+    with open(path, 'r+b') as file:
+        length = int.from_bytes(file.read(8), 'little')
+        header = json.loads(file.read(length))
+        metadata = dict(sorted(header.pop('__metadata__', {}).items()))
+        text = json.dumps(
+            {'__metadata__': metadata, **header}, separators=(',', ':'), ensure_ascii=False
+        ).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def read_header(directory: Path) -> Header:

@@ -34,7 +34,8 @@ def require_same(first: WorkerInfo, again: WorkerInfo, where: str) -> None:
     more = f' (and {len(changes) - 1} more)' if len(changes) > 1 else ''
     raise PolicyChanged(
         f'policy {where}: it was replaced after it had been loaded: {changes[0]}{more}; put the '
-        'former policy back, or clean up and configure the node to use the new one'
+        'former policy back if this was not meant, and then deactivate, clean up, configure and '
+        'activate the node, which loads what is there by then'
     )
 
 

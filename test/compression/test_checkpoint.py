@@ -119,6 +119,18 @@ def test_loading_makes_no_float_weight_on_the_way(compressed, model, monkeypatch
     assert not any(t.is_meta for t in [*empty.parameters(), *empty.buffers()])
 
 
+def test_the_same_model_is_written_as_the_same_bytes(model, tmp_path):
+    layers = layer_names(model, RECIPE)
+    compress_model(model, RECIPE)
+    written = set()
+    for number in range(3):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        save_compressed(model, RECIPE, layers, directory, 'base')
+        written.add((directory / WEIGHTS).read_bytes())
+    assert len(written) == 1
+
+
 def test_shards_give_the_same_model(model, tmp_path):
     layers = layer_names(model, RECIPE)
     compress_model(model, RECIPE)

@@ -49,10 +49,10 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
             a signal has come, also while `begin` or a callback runs, and must return soon;
             `callback_failed(name, error, refused)` is a `Report` in place of a line in the log;
             `note_arguments(problems)` takes what `argument_problems` has found, and then the node
-            looks at the graph itself; `expected_names()` and `expected_parameters()` are for
-            `argument_problems`, too; `close()` is called before it is destroyed. Attributes of
-            the node: `failure`, an exception that ends it, or None; and `finished`, true when it
-            has nothing left to do.
+            looks at the graph itself; `expected_names()`, `expected_actions()` and
+            `expected_parameters()` are for `argument_problems`, too; `close()` is called before
+            it is destroyed. Attributes of the node: `failure`, an exception that ends it, or
+            None; and `finished`, true when it has nothing left to do.
         arguments: Command line; None: `sys.argv`.
 
     Returns:

@@ -6,9 +6,11 @@ from pathlib import Path
 import re
 from typing import Any
 
+from rclpy.action import ActionClient
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 
+from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.input_files import read_yaml
 from sqap_vla_ros.ros.common.problems import Problem
@@ -29,7 +31,8 @@ def argument_problems(node: Node, arguments: Sequence[str], code_name: str = '')
 
     Args:
         node: Node with all of its parameters. Where it makes names and parameters later, its
-            methods `expected_names` and `expected_parameters` return them, if it has these.
+            methods `expected_names`, `expected_actions` and `expected_parameters` return them, if
+            it has these.
         arguments: Command line of the process.
         code_name: Name of the node before remapping; empty: as it is.
 
@@ -37,13 +40,13 @@ def argument_problems(node: Node, arguments: Sequence[str], code_name: str = '')
         The problems.
     """
     rules = list(ros_arguments(arguments))
+    actions = tuple(getattr(node, 'expected_actions', tuple)())
+    expected = (*getattr(node, 'expected_names', tuple)(), *actions)
     lines = [
         *unused_parameters(node, getattr(node, 'expected_parameters', tuple)()),
         *foreign_parameters(rules, node.get_fully_qualified_name()),
         *unmatched_files(rules, node.get_fully_qualified_name()),
-        *unmatched_remappings(
-            rules, node, getattr(node, 'expected_names', tuple)(), code_name or node.get_name()
-        ),
+        *unmatched_remappings(rules, node, expected, code_name or node.get_name(), actions),
     ]
     return [Problem('argument', line, line) for line in lines]
 
@@ -136,7 +139,11 @@ def unmatched_files(rules: Iterable[tuple[str, str]], name: str) -> list[str]:
 
 
 def unmatched_remappings(
-    rules: Iterable[tuple[str, str]], node: Node, expected: Iterable[str], code_name: str
+    rules: Iterable[tuple[str, str]],
+    node: Node,
+    expected: Iterable[str],
+    code_name: str,
+    actions: Iterable[str] = (),
 ) -> list[str]:
     """
     Find remappings that rename nothing.
@@ -146,6 +153,7 @@ def unmatched_remappings(
         node: The node.
         expected: Topics, services and actions that it will make later, not resolved.
         code_name: Name of the node before remapping.
+        actions: Those of `expected` that are actions.
 
     Returns:
         One line for each.
@@ -155,6 +163,7 @@ def unmatched_remappings(
         return []
     name, namespace = node.get_name(), node.get_namespace()
     known = {_expanded(used, name, namespace) for used in (*_names_of(node), *expected)}
+    served = {_expanded(used, name, namespace) for used in actions}
     lines = []
     for rule in remappings:
         left, _, right = rule.partition(':=')
@@ -171,6 +180,13 @@ def unmatched_remappings(
             )
             continue
         full = _expanded(source, name, namespace)
+        if full in served and _keeps_its_name(node, full):
+            lines.append(
+                f'-r {_shown(rule)}: this version of ROS 2 does not rename actions, so it is '
+                f'still {_plain(full)}; use a namespace, -r __ns:=/NAME, or rename the services '
+                f'and topics below {_plain(full)}/_action/ one by one'
+            )
+            continue
         action = full.partition('/_action/')[0]
         if source.startswith('__') or {full, action} & {*known, *EVERYWHERE}:
             continue
@@ -184,6 +200,16 @@ def unmatched_remappings(
             line += ', so nothing is renamed; see `ros2 node info`'
         lines.append(line)
     return lines
+
+
+def _keeps_its_name(node: Node, action: str) -> bool:
+    """Whether rcl does not rename this action; up to Jazzy it renames none. It is tried."""
+    client = ActionClient(node, ExecuteInstruction, action)
+    try:
+        used = node.get_client_names_and_types_by_node(node.get_name(), node.get_namespace())
+    finally:
+        client.destroy()
+    return f'{action}/_action/send_goal' in dict(used)
 
 
 def reaches(pattern: str, name: str) -> bool:

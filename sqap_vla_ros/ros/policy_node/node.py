@@ -51,6 +51,7 @@ INSTRUCTION_LOG_S = 1.0
 SAVED = {*FAULTS, Event.HOLD, Event.ESTOP}
 """Events that save the black box when they end motion."""
 SWITCH_INTERVAL_S = 0.0005
+CLOCK = 'use_sim_time'
 
 
 class PolicyNode(LifecycleNode):
@@ -202,7 +203,11 @@ class PolicyNode(LifecycleNode):
     def expected_names(self) -> list[str]:
         """List names that exist only while a policy is loaded; see `argument_problems`."""
         profile = self._profile
-        return [*profile.input_topics, *profile.command_names, 'execute_instruction']
+        return [*profile.input_topics, *profile.command_names]
+
+    def expected_actions(self) -> list[str]:
+        """List all actions, of which some exist only later; see `argument_problems`."""
+        return ['execute_instruction', *self._outputs.actions]
 
     def expected_parameters(self) -> list[str]:
         """List parameters that exist only while a policy is loaded; see `argument_problems`."""
@@ -325,6 +330,12 @@ class PolicyNode(LifecycleNode):
 
     def _set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
+            for change in changes:
+                if change.name == CLOCK and change.value != self.get_parameter(CLOCK).value:
+                    raise ValueError(
+                        f'{CLOCK} is fixed when the node starts: the age of measurements is '
+                        f'counted by its clock; start the node with -p {CLOCK}:=...'
+                    )
             settings = parameters.changed(self.settings, changes, self._started)
             if self._configured is not None:
                 self._configured.apply(settings)

@@ -7,10 +7,12 @@ import pytest
 pytest.importorskip('rclpy')
 
 import rclpy
+from rclpy.action import ActionServer
 from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from sqap_vla_ros.action import ExecuteInstruction
 from sqap_vla_ros.ros.common.parameter_checks import (
     argument_problems,
     reaches,
@@ -40,7 +42,10 @@ class Arm(Node):
         self.create_client(Trigger, 'ask')
 
     def expected_names(self):
-        return ['later', 'grip']
+        return ['later']
+
+    def expected_actions(self):
+        return ['grip']
 
     def expected_parameters(self):
         return ['later_hz']
@@ -152,6 +157,22 @@ def test_only_what_rcl_reads_is_looked_at():
 def test_a_remapping_that_renames_nothing_is_told(started, rule, words):
     lines = lines_of(started, '-r', rule)
     assert not lines if words is None else (len(lines) == 1 and words in lines[0])
+
+
+@pytest.mark.parametrize('rule', ['grip:=x', 'arm:grip:=x'])
+def test_an_action_that_keeps_its_name_is_told(started, rule):
+    node = Arm(started('-r', rule))
+    try:
+        server = ActionServer(node, ExecuteInstruction, 'grip', print)
+        lines = argument_problems(node, ['arm', '--ros-args', '-r', rule], 'arm')
+        served = dict(node.get_service_names_and_types_by_node('arm', '/left'))
+        server.destroy()
+    finally:
+        node.destroy_node()
+    renamed = '/left/grip/_action/send_goal' not in served  # not by rcl up to Jazzy
+    told = [line.text for line in lines]
+    assert len(told) == (0 if renamed else 1)
+    assert renamed or 'does not rename actions, so it is still /left/grip;' in told[0]
 
 
 def test_a_node_that_is_renamed_keeps_its_old_name_for_the_rule_that_renames_it(started):

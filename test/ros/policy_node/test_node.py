@@ -308,6 +308,7 @@ def test_wrong_parameters_are_rejected_whole(at_rest):
         {'workspace_low_m': [1.0, 1.0, 1.0]},
         {'command_rate_hz': 'fast'},
         {'policy': 'elsewhere'},
+        {'use_sim_time': True},
     ):
         assert (
             not set_parameters(command_rate_hz=20.0, **wrong).successful

@@ -70,6 +70,10 @@ class AllOutputs:
             (output, GRIPPER_OUTPUTS[output.kind](node, output))
             for output in profile.gripper.outputs
         ]
+        self.actions = [
+            output.topic for output, adapter in self._grippers if hasattr(adapter, 'served')
+        ]
+        """Actions of the gripper, not resolved."""
         self._last: Command | JointCommand | None = None if profile.joint_space else STILL
         self._unmeasured = Throttle(LOG_PERIOD_S)
         self._sent: dict[int, float] = {}
