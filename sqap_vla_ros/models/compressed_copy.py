@@ -78,12 +78,14 @@ def compressed_copy(source: str | Path, recipe: str, tell: Tell) -> Path:
             return copy
         tell(f'compressing policy {source} with {loaded.name}, into {copy}')
         partial = folder / f'.{name}'
-        compress(source, partial, loaded, lambda layers: _told(layers, tell))
-        if (listing(source), _samples_listing(source)) != before:
-            raise UserError(
-                f'policy {source}: its files changed while they were compressed; try again when '
-                'they are complete'
-            )
+        try:
+            compress(source, partial, loaded, lambda layers: _told(layers, tell))
+        finally:  # an error may come of the change, and name something else
+            if (listing(source), _samples_listing(source)) != before:
+                raise UserError(
+                    f'policy {source}: its files changed while they were compressed; try again '
+                    'when they are complete'
+                ) from None
         if copy.exists():  # damaged
             shutil.rmtree(copy)
         os.rename(partial, copy)

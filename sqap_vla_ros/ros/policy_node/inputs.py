@@ -147,6 +147,8 @@ class Inputs:
         self._frames: dict[str, str] = {}
         self._subscriptions: list[Subscription] = []
         self._images = NewestOnly(self._read, 'images')
+        self.since_s = time.monotonic()
+        """When the topics were subscribed to, steady clock."""
         self._poller: TransformPoller | None = None
         try:
             self._subscribe_all()

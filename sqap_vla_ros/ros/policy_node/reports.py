@@ -1,6 +1,7 @@
 """Everything that the policy node publishes about itself; nothing here moves the arm."""
 
 from collections.abc import Iterable, Mapping
+import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
@@ -37,6 +38,8 @@ from sqap_vla_ros.ros.policy_node.inputs import Inputs
 from sqap_vla_ros.ros.policy_node.measurements import LatencyWindow
 
 PATH_WIDTH_M = 0.004
+FIRST_MESSAGE_S = 1.0
+"""After a topic was subscribed to, how long its silence says nothing."""
 
 
 class Reports:
@@ -154,8 +157,9 @@ class Reports:
                 if problem.subject not in explained
             ]
             found += missing
-            # Those tell the state of now, without patience.
-            problems += [problem.text for problem in missing]
+            # Those tell the state of now; the first messages take a moment to come.
+            if time.monotonic() - inputs.since_s > FIRST_MESSAGE_S:
+                problems += [problem.text for problem in missing]
         if status is not None:
             values |= {f'chunks: {k.value}': str(n) for k, n in status.offers.items()}
             values |= {f'limited: {k.value}': str(n) for k, n in status.limits.items()}

@@ -13,7 +13,7 @@ from sqap_vla_ros.action_chunk import ActionChunk, ActionSpec
 from sqap_vla_ros.ros.common.graph_checks import TYPE
 from sqap_vla_ros.ros.common.problems import Problem
 from sqap_vla_ros.ros.policy_node.diagnostics import SILENT_S
-from sqap_vla_ros.ros.policy_node.reports import path_marker, Reports
+from sqap_vla_ros.ros.policy_node.reports import FIRST_MESSAGE_S, path_marker, Reports
 
 from support.inputs_rig import Rig
 
@@ -26,6 +26,7 @@ class Told:
     def __init__(self):
         self.logged, self.published, self.around = [], [], []
         self.now_s, self.inputs = 0.0, Rig().inputs
+        self.inputs.since_s -= FIRST_MESSAGE_S
         node = SimpleNamespace(
             create_publisher=lambda kind, topic, qos: SimpleNamespace(
                 publish=lambda message: self.published.append(message)
@@ -63,6 +64,14 @@ def test_a_required_input_that_is_silent_is_not_ok_in_any_state(monkeypatch, sta
     ages[silent] = age_s
     assert told.at(40.0, state).level == told.at(41.0 + SILENT_S, state).level
     assert len(told.logged) == 2
+
+
+def test_the_first_messages_may_take_a_moment():
+    told = Told()
+    told.inputs.since_s += FIRST_MESSAGE_S
+    assert told.at(0.0).level == DiagnosticStatus.OK
+    told.inputs.since_s -= FIRST_MESSAGE_S
+    assert told.at(1.0).level == DiagnosticStatus.WARN
 
 
 def test_one_cause_is_one_line_in_log_and_diagnostics(monkeypatch):
