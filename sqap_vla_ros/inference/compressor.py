@@ -5,7 +5,6 @@ It is started like a worker by `inference.client`, before the worker itself: wha
 of memory is given back, and a load can be ended at any time.
 """
 
-import argparse
 from contextlib import suppress
 import os
 import socket
@@ -14,6 +13,7 @@ import sys
 from sqap_vla_ros.errors import UserError
 from sqap_vla_ros.inference.channel import Channel
 from sqap_vla_ros.inference.engine import failure
+from sqap_vla_ros.inference.worker_process import worker_parser
 from sqap_vla_ros.lifeline import end_when_closed
 from sqap_vla_ros.runtime_options import stay_offline
 
@@ -26,11 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: command line, as `WorkerProcess` writes it.
     """
     stay_offline()
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--socket', type=int, required=True)
-    parser.add_argument('--memory', type=int, required=True)
-    parser.add_argument('--lifeline', type=int, required=True)
-    parser.add_argument('--policy', required=True)
+    parser = worker_parser()
     parser.add_argument('--recipe', required=True)
     arguments = parser.parse_args(argv)
     end_when_closed(arguments.lifeline)

@@ -22,6 +22,7 @@ from sqap_vla_ros.inference.wire import (
     observation_from_wire,
     SharedImages,
 )
+from sqap_vla_ros.inference.worker_process import worker_parser
 from sqap_vla_ros.lifeline import end_when_closed
 from sqap_vla_ros.runtime_options import RuntimeOptions, stay_offline
 
@@ -35,11 +36,7 @@ def main(argv: list[str] | None = None, load: Callable[..., Engine] = load_engin
         load: makes the engine of a policy and runtime options.
     """
     stay_offline()
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--socket', type=int, required=True)
-    parser.add_argument('--memory', type=int, required=True)
-    parser.add_argument('--lifeline', type=int, required=True)
-    parser.add_argument('--policy', required=True)
+    parser = worker_parser()
     parser.add_argument('--runtime', type=_runtime, default=RuntimeOptions())
     arguments = parser.parse_args(argv)
     end_when_closed(arguments.lifeline)

@@ -1,5 +1,6 @@
 """One worker process: its start, what is shared with it, and its end."""
 
+import argparse
 from contextlib import ExitStack, suppress
 import os
 import signal
@@ -10,8 +11,19 @@ import time
 from sqap_vla_ros.inference.channel import Channel
 from sqap_vla_ros.inference.wire import SharedImages
 
+HANDLES = ('--socket', '--memory', '--lifeline')
+"""Options of a worker that `WorkerProcess` appends: file descriptors."""
 KILL_LIMIT_S = 5.0
 """A process that waits for a device in the kernel dies later than it is killed, or never."""
+
+
+def worker_parser() -> argparse.ArgumentParser:
+    """Make a parser of the command line of a worker, with the options that are appended."""
+    parser = argparse.ArgumentParser()
+    for option in HANDLES:
+        parser.add_argument(option, type=int, required=True)
+    parser.add_argument('--policy', required=True)
+    return parser
 
 
 class WorkerProcess:
@@ -40,11 +52,7 @@ class WorkerProcess:
             watched, lifeline = os.pipe()
             ours.callback(os.close, lifeline)
             theirs.callback(os.close, watched)
-            handles = {
-                '--socket': far.fileno(),
-                '--memory': self.images.descriptor,
-                '--lifeline': watched,
-            }
+            handles = dict(zip(HANDLES, (far.fileno(), self.images.descriptor, watched)))
             self._process = subprocess.Popen(
                 [*command, *(text for pair in handles.items() for text in map(str, pair))],
                 pass_fds=tuple(handles.values()),

@@ -200,4 +200,7 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except ConnectionError:  # the node has closed the connection, and ends this process
+        sys.exit(1)
