@@ -94,13 +94,18 @@ def run_node(name: str, make: Callable[[], Node], arguments: list[str] | None = 
             print(f'{name}: {describe(error)}', file=sys.stderr)
             return 1
         finally:
-            _end(name, node)
+            _end(name, node, executor)
 
 
-def _end(name: str, node: Node | None) -> None:
+def _end(name: str, node: Node | None, executor: GuardedExecutor | None) -> None:
     steps: list[Callable[[], object]] = [rclpy.try_shutdown]
     if node is not None:
-        steps = [getattr(node, 'close', _nothing), node.destroy_node, *steps]
+        steps = [node.destroy_node, *steps]
+    if executor is not None:
+        # Left to the garbage collector, it may complain that a part of it is gone.
+        steps = [executor.shutdown, *steps]
+    if node is not None:
+        steps = [getattr(node, 'close', _nothing), *steps]
     for step in steps:
         try:
             step()
