@@ -96,12 +96,7 @@ def node_access(profile: RobotProfile, namespace: str = '/') -> Access:
         return {resolve(name, namespace) for name in names}
 
     commands, actions = _commands(profile)
-    seen = {profile.joint_states_topic, *(camera.topic for camera in profile.cameras)}
-    for camera in profile.cameras:
-        seen |= {camera.info_topic} if camera.info_topic is not None else set()
-        seen |= {camera.extrinsics_topic} if camera.extrinsics == 'topic' else set()
-    if profile.pose_source == 'topic':
-        seen.add(profile.pose_topic)
+    seen = set(profile.input_topics)
     if _uses_tf(profile):
         seen |= set(BROADCASTS)
     return Access(
